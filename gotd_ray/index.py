@@ -1,0 +1,193 @@
+"""The index: the embedded corpus on disk, shared between runs. Plain Parquet and JSON, no text.
+
+    <folder>/entries/<name>.json            one per unit of work: the corpus files it covers; written last
+    <folder>/parts/<name>-<part>.parquet    its documents: address, size and vector
+
+An entry covers whole corpus files as they were (address, size, time of change). A file that changed is covered anew
+by another entry, and its old rows are no longer read. So adding files costs a listing and the new files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from gotd_ray import storage
+from gotd_ray.config import Storage
+from gotd_ray.storage import StoredFile
+
+ROW_GROUP = 256
+"""Rows of a row group. Parts are sorted by id, so a reader of a range of ids skips most groups of a part."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one unit of work embedded."""
+
+    name: str
+    files: tuple[StoredFile, ...]
+    parts: int
+    rows: dict[str, int]
+    """Documents of each file, by uri."""
+
+    tally: dict[str, Any] = field(default_factory=dict)
+    """Rows read and skipped by reason, see :class:`gotd_ray.text.documents.Tally`."""
+
+    bad_files: tuple[dict[str, str], ...] = ()
+    """Files that cannot be read whole: uri, reason, detail."""
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Entry:
+        raw = json.loads(data)
+        files = tuple(StoredFile(**file) for file in raw.pop("files"))
+        return cls(files=files, bad_files=tuple(raw.pop("bad_files")), **raw)
+
+
+def entry_name(files: Iterable[StoredFile]) -> str:
+    """The name of the entry that covers these files as they are now."""
+    text = "\n".join(f"{file.uri}\t{file.size}\t{file.modified}" for file in files)
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def part_name(entry: str, part: int) -> str:
+    return f"{entry}-{part:05d}.parquet"
+
+
+@dataclass(frozen=True)
+class Index:
+    """A folder of entries and parts."""
+
+    folder: str
+    storage: Storage
+
+    def entries(self) -> list[Entry]:
+        """All committed entries, by name."""
+        names = storage.list_names(storage.join(self.folder, "entries"), self.storage)
+        paths = [storage.join(self.folder, "entries", name) for name in sorted(names) if name.endswith(".json")]
+        with ThreadPoolExecutor(16) as pool:
+            return [Entry.from_json(data) for data in pool.map(lambda p: storage.read_bytes(p, self.storage), paths)]
+
+    def part_names(self) -> set[str]:
+        """Parts that exist, committed or not: what a killed run has already done."""
+        return set(storage.list_names(storage.join(self.folder, "parts"), self.storage))
+
+    def write_part(self, entry: str, part: int, table: pa.Table) -> None:
+        """Write a part whole or not at all; sorted by id, so that ranges of ids can be read."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table.sort_by("doc_id"), sink, row_group_size=ROW_GROUP, compression="zstd")
+        path = storage.join(self.folder, "parts", part_name(entry, part))
+        storage.write_bytes(path, sink.getvalue().to_pybytes(), self.storage)
+
+    def commit(self, entry: Entry) -> None:
+        storage.write_bytes(storage.join(self.folder, "entries", f"{entry.name}.json"), entry.to_json(), self.storage)
+
+    def snapshot(self, files: Iterable[StoredFile]) -> tuple[Snapshot, list[StoredFile]]:
+        """The rows of these files as they are now, and the files that no entry covers yet."""
+        wanted = set(files)
+        taken = []
+        for entry in self.entries():
+            live = [file for file in entry.files if file in wanted]
+            wanted.difference_update(live)
+            if live:
+                taken.append(Taken(entry, tuple(file.uri for file in live)))
+        return Snapshot(self.folder, tuple(taken)), sorted(wanted, key=lambda file: file.uri)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An entry and those of its files that are still part of the corpus."""
+
+    entry: Entry
+    live: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        return len(self.live) == len(self.entry.files)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The rows of the index that belong to one corpus at one time."""
+
+    folder: str
+    taken: tuple[Taken, ...]
+
+    @property
+    def rows(self) -> int:
+        """Documents, those with equal text counted each time."""
+        return sum(taken.entry.rows.get(uri, 0) for taken in self.taken for uri in taken.live)
+
+    def read(
+        self, columns: list[str], settings: Storage, low: bytes | None = None, high: bytes | None = None
+    ) -> pa.Table:
+        """Rows with low <= doc_id < high, in no particular order; repeated documents are still in."""
+        tables = []
+        within = pc.scalar(True)
+        if low is not None:
+            within = within & (pc.field("doc_id") >= low.decode())
+        if high is not None:
+            within = within & (pc.field("doc_id") < high.decode())
+        whole = [taken for taken in self.taken if taken.whole]
+        if paths := [path for taken in whole for path in self._parts(taken)]:
+            tables.append(_scan(paths, columns, within, settings))
+        for taken in self.taken:
+            if not taken.whole and (paths := self._parts(taken)):
+                tables.append(_scan(paths, columns, within & pc.field("path").isin(list(taken.live)), settings))
+        return pa.concat_tables(tables) if tables else SCHEMA.empty_table().select(columns)
+
+    def _parts(self, taken: Taken) -> list[str]:
+        names = [part_name(taken.entry.name, part) for part in range(taken.entry.parts)]
+        return [storage.join(self.folder, "parts", name) for name in names]
+
+
+SCHEMA = pa.schema(
+    {
+        "doc_id": pa.string(),
+        "source": pa.string(),
+        "path": pa.string(),
+        "row": pa.int64(),
+        "chunk": pa.int32(),
+        "chars": pa.int32(),
+        "tokens": pa.int32(),
+        "vector": pa.list_(pa.float16()),
+    }
+)
+"""Columns of a part. On disk the vector is a list of fixed size; its size is the encoder's."""
+
+
+def _scan(paths: list[str], columns: list[str], within: pc.Expression, settings: Storage) -> pa.Table:
+    filesystem, _ = storage.resolve(paths[0], settings)
+    keys = [storage.resolve(path, settings)[1] for path in paths]
+    return pads.dataset(keys, format="parquet", filesystem=filesystem).to_table(columns=columns, filter=within)
+
+
+def ids_of(table: pa.Table) -> np.ndarray:
+    """The doc_id column as (n,) S32, without a Python string per row."""
+    column = table["doc_id"].cast(pa.binary()).cast(pa.binary(32)).combine_chunks()
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not len(column):
+        return np.empty(0, "S32")
+    data = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * 32 : (column.offset + len(column)) * 32]
+    return data.view("S32")
+
+
+def vectors_of(table: pa.Table) -> np.ndarray:
+    """The vector column as (n, d) float16."""
+    if not len(table):
+        return np.empty((0, 0), np.float16)
+    flat = pc.list_flatten(table["vector"])
+    values = flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
+    return np.asarray(values.to_numpy(zero_copy_only=False), np.float16).reshape(len(table), -1)

@@ -1,0 +1,32 @@
+"""Sums that do not depend on their order.
+
+Floating-point addition is not associative, so a sum over shards changes in its last bits with the number of shards.
+Integers do not: each term is rounded once to a fixed grid and added as int64. Every split of the candidates then
+gives the same g to the last bit, and so the same subset.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_BITS = 61  # a sum of at most 1 stays below 2^61, and int64 holds 2^63: room for two bits of overshoot
+
+
+def to_grid(values: np.ndarray, limit: float = 1.0) -> np.ndarray:
+    """Round float64 values to multiples of ``limit / 2^61``, as int64.
+
+    Args:
+        values: any shape; the absolute values of all terms of one sum add up to at most ``limit``.
+        limit: a bound known before summing, the same for every term.
+
+    Raises:
+        FloatingPointError: a value is not finite.
+    """
+    if not np.isfinite(values).all():
+        raise FloatingPointError("a term of an exact sum is not finite")
+    return np.rint(np.asarray(values, np.float64) * (2.0**_BITS / limit)).astype(np.int64)
+
+
+def from_grid(total: np.ndarray, limit: float = 1.0) -> np.ndarray:
+    """The float64 value of a sum of :func:`to_grid` terms."""
+    return total.astype(np.float64) * (limit / 2.0**_BITS)
