@@ -5,13 +5,13 @@
 #   ray job submit --working-dir . -- python jobs/run.py jobs/demo.yaml
 #   cluster/local.sh stop
 #
+# `ray job submit` finds the head when it is the only Ray on the machine; else add `--address http://127.0.0.1:8265`.
 # Ray is taken from beside $PYTHON when that is set, else from .venv, else from PATH.
 set -euo pipefail
 
-URL=http://127.0.0.1:8265 # where `ray job submit` looks when it is told nothing
-# Ray's own folder. Not one of ours, for `ray job submit` reads there which head is meant when several run. Not the
-# system's either (long on a Mac): Ray puts sockets below it, whose paths may not exceed 103 characters.
-RAY_FOLDER=/tmp/ray
+URL=http://127.0.0.1:8265
+# Ray's files. A folder of our own, so that other Ray programs on this machine do not take this head for theirs. Short,
+# for Ray puts sockets below it, and their paths may not exceed 103 characters.
 FOLDER="/tmp/gotd-ray-$UID"
 PID_FILE="$FOLDER/head.pid"
 LOG_FILE="$FOLDER/head.log"
@@ -22,16 +22,16 @@ fail() {
 }
 
 find_bin() {
-    local root python
-    root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+    local venv program
+    venv="$(dirname "${BASH_SOURCE[0]}")/../.venv"
     if [ -n "${PYTHON:-}" ]; then
-        python="$(command -v "$PYTHON")" || fail "PYTHON is '$PYTHON', which is not a program. Give the path of a Python."
-        dirname "$python"
-    elif [ -x "$root/.venv/bin/ray" ]; then
-        echo "$root/.venv/bin"
-    elif command -v ray >/dev/null; then
-        dirname "$(command -v ray)"
+        program="$(command -v "$PYTHON")" || fail "PYTHON is '$PYTHON', which is no program. Give the path of a Python."
+    elif [ -x "$venv/bin/ray" ]; then
+        program="$venv/bin/ray"
+    else
+        program="$(command -v ray)" || fail "Found no ray. Run 'make .venv/.demo' first, or set PYTHON."
     fi
+    cd "$(dirname "$program")" && pwd
 }
 
 # Something listens at the dashboard's port, ours or not.
@@ -50,7 +50,7 @@ head_pid() {
     local pid
     [ -r "$PID_FILE" ] || return 1
     pid="$(cat "$PID_FILE")"
-    ps -p "$pid" -o args= 2>/dev/null | grep -q -- "--temp-dir=$RAY_FOLDER" || return 1
+    ps -p "$pid" -o args= 2>/dev/null | grep -q -- "--temp-dir=$FOLDER" || return 1
     echo "$pid"
 }
 
@@ -62,7 +62,7 @@ start() {
     fi
     taken && fail "Port ${URL##*:} is taken by another program. If it is a Ray head, use or stop that one."
     bin="$(find_bin)"
-    [ -x "$bin/ray" ] || fail "Found no ray in '$bin'. Run 'make .venv/.demo' first, or set PYTHON to a Python that has it."
+    [ -x "$bin/ray" ] || fail "Found no ray in '$bin'. Set PYTHON to a Python that has it."
     mkdir -p -m 700 "$FOLDER"
     [ -O "$FOLDER" ] || fail "$FOLDER belongs to someone else. Remove it first."
 
@@ -71,23 +71,26 @@ start() {
     # machine can reach the head, for it listens on loopback only; but every user of the machine can run code as you.
     # RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER: 0 is what puts every listener on loopback. --node-ip-address=127.0.0.1 does
     # not: Ray replaces it by the machine's outer address and listens on all of them.
+    # --port, --dashboard-agent-listen-port: any free one. Nothing has to find them, and another Ray on this machine
+    # holds the usual ones.
     # RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S: 0, for `stop` means now; the default drains for up to 30 s.
     PATH="$bin:$PATH" RAY_AUTH_MODE=disabled RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 \
         RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 \
-        nohup "$bin/ray" start --head --block --disable-usage-stats --temp-dir="$RAY_FOLDER" --port=0 \
-        --dashboard-host=127.0.0.1 --dashboard-port="${URL##*:}" >"$LOG_FILE" 2>&1 </dev/null &
+        nohup "$bin/ray" start --head --block --disable-usage-stats --temp-dir="$FOLDER" \
+        --dashboard-host=127.0.0.1 --dashboard-port="${URL##*:}" --port=0 --dashboard-agent-listen-port=0 \
+        >"$LOG_FILE" 2>&1 </dev/null &
     pid=$!
     echo "$pid" >"$PID_FILE"
     for _ in $(seq 120); do
         kill -0 "$pid" 2>/dev/null || fail "Ray did not start: $(tail -n 20 "$LOG_FILE")"
         if ready; then
-            echo "Running: $URL (logs in $RAY_FOLDER/session_latest/logs)"
+            echo "Running: $URL (logs in $FOLDER/session_latest/logs)"
             return
         fi
         sleep 1
     done
     stop
-    fail "Ray was not ready for jobs at $URL within 120 s. See $LOG_FILE and $RAY_FOLDER/session_latest/logs."
+    fail "Ray was not ready for jobs at $URL within 120 s. See $LOG_FILE and $FOLDER/session_latest/logs."
 }
 
 # Ends the one process that owns this head's others; `ray stop` would end every Ray on the machine.

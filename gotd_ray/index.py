@@ -23,7 +23,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from gotd_ray import storage
-from gotd_ray.config import Storage
+from gotd_ray.config import Storage, Text
 from gotd_ray.storage import StoredFile
 
 ROW_GROUP = 256
@@ -151,6 +151,19 @@ class Snapshot:
     def _parts(self, taken: Taken) -> list[str]:
         names = [part_name(taken.entry.name, part) for part in range(taken.entry.parts)]
         return [storage.join(self.folder, "parts", name) for name in names]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The files of the corpus, or of the target, and the index that holds their vectors."""
+
+    text: Text
+    files: list[StoredFile]
+    index: Index
+
+    def key(self) -> Any:
+        """What the rows depend on: the index, and each file as it is now."""
+        return [self.index.folder, [(file.uri, file.size, file.modified) for file in self.files]]
 
 
 SCHEMA = pa.schema(

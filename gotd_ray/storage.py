@@ -10,7 +10,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +31,7 @@ FORMATS = {
 }
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-_SECRET_IN_URI = re.compile(r"^[^/]*://[^/]*@|[?&]\w*(key|secret|token|password|signature|sig)=", re.IGNORECASE)
+_SECRET_IN_URI = re.compile(r"^[^/]*://([^/]*@|.*[?&][\w-]*(key|secret|token|password|signature|sig)=)", re.IGNORECASE)
 _WILDCARD = re.compile(r"[*?]")
 _CONNECT_SECONDS = 10
 
@@ -51,7 +51,7 @@ class StoredFile:
     modified: int
 
 
-class _Handler(pafs.FSSpecHandler):  # type: ignore[misc]
+class _Handler(pafs.FSSpecHandler):
     """fsspec for Arrow, with the time of the last change under the names that s3fs and the memory filesystem use."""
 
     @staticmethod
@@ -73,9 +73,9 @@ class InputFile(io.RawIOBase):
     def __init__(self, uri: str, storage: config.Storage) -> None:
         self.failure: Exception | None = None
         self._file: Any = None
-        filesystem, self._path = resolve(uri, storage)
+        filesystem, path = resolve(uri, storage)
         with self._watched():
-            self._file = filesystem.open_input_file(self._path)
+            self._file = filesystem.open_input_file(path)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -120,7 +120,7 @@ def resolve(uri: str, storage: config.Storage) -> tuple[pafs.FileSystem, str]:
     match = _SCHEME.match(uri)
     scheme = match[1].lower() if match else "file"
     if scheme == "file":
-        return pafs.LocalFileSystem(), str(Path(uri.removeprefix("file://")).absolute().resolve(strict=False))
+        return pafs.LocalFileSystem(), os.path.abspath(uri.removeprefix("file://"))  # noqa: PTH100 - links stay links
     filesystem = _filesystem(scheme, storage.model_dump_json())
     if scheme == "s3":
         return filesystem, uri[len("s3://") :].strip("/")
@@ -279,6 +279,8 @@ def _glob(filesystem: pafs.FileSystem, pattern: str) -> list[pafs.FileInfo]:
 def _as_user_error(path: str) -> Iterator[None]:
     try:
         yield
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"'{path}' does not exist. Correct the path, or create it") from None
     except Exception as error:  # every client has exceptions of its own
@@ -288,7 +290,8 @@ def _as_user_error(path: str) -> Iterator[None]:
                 "the right to list and read it"
             ) from None
         raise UserError(
-            f"'{path}' cannot be read: {type(error).__name__}: {error}. Check the path, the network and storage.endpoint"
+            f"'{path}' cannot be read: {type(error).__name__}: {error}. Check the path, the network and "
+            "storage.endpoint"
         ) from error
 
 
@@ -364,11 +367,15 @@ def delete_tree(uri: str, storage: config.Storage) -> None:
     filesystem, path = resolve(uri, storage)
     assert "/" in path.strip("/"), f"refusing to delete '{uri}', a root or a whole bucket"
     kind = filesystem.get_file_info(path).type
-    with suppress(FileNotFoundError):
+    try:
         if kind == pafs.FileType.Directory:
             filesystem.delete_dir(path)
         elif kind == pafs.FileType.File:
             filesystem.delete_file(path)
+    except OSError:  # some S3 servers complain of folders, which are no objects; what counts is that no file is left
+        left = filesystem.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
+        if any(info.type == pafs.FileType.File for info in left):
+            raise
 
 
 def join(uri: str, *parts: str) -> str:

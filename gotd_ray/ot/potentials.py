@@ -10,10 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from safetensors import numpy as safetensors_numpy
-from safetensors import safe_open
 
 from gotd_ray.errors import UserError
 from gotd_ray.ot.kernel import Workspace, side, soft_minimum
+
+_FORMAT = "gotd-potentials-1"
 
 Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(ids (r,) S32, vectors (r, d)) -> scores (r,) float64, lower is better."""
@@ -117,21 +118,21 @@ class Potentials:
                 "landmark_ids": np.frombuffer(self.landmark_ids.tobytes(), np.uint8).reshape(-1, 32),
                 "landmark_potential": self.landmark_potential,
             }
-        header = {"format": "gotd-potentials-1", "epsilon": repr(self.epsilon), "facts": json.dumps(self.facts)}
+        header = {"format": _FORMAT, "epsilon": repr(self.epsilon), "facts": json.dumps(self.facts)}
         return safetensors_numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata=header)
 
     @classmethod
-    def from_file(cls, path: str) -> Potentials:
-        """Read what :meth:`to_bytes` wrote to a local file.
+    def from_bytes(cls, data: bytes) -> Potentials:
+        """Read what :meth:`to_bytes` wrote.
 
         Raises:
             UserError: the file is of another kind.
         """
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            if header.get("format") != "gotd-potentials-1":
-                raise UserError(f"{path} is not a potentials file of this version (format {header.get('format')!r}).")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        length = int.from_bytes(data[:8], "little")  # a safetensors file begins with its header's length, then JSON
+        header = json.loads(data[8 : 8 + length]).get("__metadata__", {}) if 0 < length < len(data) else {}
+        if header.get("format") != _FORMAT:
+            raise UserError(f"this is no potentials file of format {_FORMAT}. Solve again to write one.")
+        arrays = safetensors_numpy.load(data)
         ids = arrays.get("landmark_ids")
         return cls(
             target=arrays["target"],

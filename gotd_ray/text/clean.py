@@ -15,8 +15,7 @@ _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
     "\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_SPACES = re.compile(r"[^\S\n]+")
-_LINE_EDGES = re.compile(" ?\n ?")
+_SPACES = re.compile(r"[^\S\n ][^\S\n]*| [^\S\n]+")  # runs that are not one plain space
 _BLANK_LINES = re.compile("\n{3,}")
 
 
@@ -26,11 +25,9 @@ def clean(text: str) -> str:
     Invisible characters go, ``\\r\\n`` and its kin become ``\\n``, runs of white space become one space, lines are
     stripped, at most one blank line parts paragraphs. Cleaning twice is cleaning once.
     """
-    if text.isascii():
-        if not _ASCII_DIRT.search(text):
-            return text.strip()
-    else:
-        text = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
-    text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text)) if text.isascii() else _LINE_ENDS.sub("\n", text)
-    text = _LINE_EDGES.sub("\n", _SPACES.sub(" ", text))
+    if text.isascii() and not _ASCII_DIRT.search(text):
+        return text.strip()
+    text = _LINE_ENDS.sub("\n", _INVISIBLE.sub("", text))
+    text = _SPACES.sub(" ", unicodedata.normalize("NFC", text))
+    text = text.replace(" \n", "\n").replace("\n ", "\n")
     return _BLANK_LINES.sub("\n\n", text).strip()

@@ -1,0 +1,61 @@
+# Needs Python 3.11 or newer, make and a C++ compiler (DeepSpeed builds its CPU optimiser on first use).
+#
+# PYTHON       the Python that makes .venv                          (make PYTHON=python3.12 test)
+# TORCH_INDEX  another package index for torch. From PyPI, torch for Linux brings several GB of CUDA; without a GPU take
+#              the CPU build: make TORCH_INDEX=https://download.pytorch.org/whl/cpu demo
+PYTHON ?= python3
+TORCH_INDEX ?=
+
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+
+# Jobs and extensions that are built while running find `python` and `ninja` by name.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export RAY_USAGE_STATS_ENABLED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check clean
+# One at a time: they share .venv, and two Ray instances on one machine can end each other's training runs.
+.NOTPARALLEL:
+
+help: ## list what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 14
+
+demo: $(VENV)/.demo ## run the whole selection on a small example, on this machine
+	$(VENV)/bin/gotd run jobs/demo.yaml
+
+# Offline and alone: nothing is downloaded, no usage is reported, and Ray neither asks for a token nor writes one.
+test: export HF_HUB_OFFLINE := 1
+test: export TOKENIZERS_PARALLELISM := false
+test: export RAY_AUTH_MODE := disabled
+test: export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
+test: check ## lint, check the types and run the tests
+	$(VENV)/bin/python -m pytest
+
+check: $(VENV)/.test ## lint and check the types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean: ## remove what was installed and built here; runs stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each file below says that an installation is complete, and is made again when what it was made from changes.
+
+# torch goes first and pinned to the version that was tested: where a CPU build of it can be had, or is installed
+# already, the other packages are content with it, and none of them draws the CUDA build from PyPI.
+$(VENV)/.torch: Makefile
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is Python %d.%d, but 3.11 or newer is needed. Try: make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) -e '.[test]'
+	@touch $@

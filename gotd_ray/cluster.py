@@ -1,0 +1,76 @@
+"""Where the work runs: a private cluster on this machine, a running one, or the one of the current job."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from gotd_ray.config import RaySettings
+from gotd_ray.errors import UserError
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the connected cluster has."""
+
+    cpus: int
+    gpus: int
+    nodes: int
+    private: bool
+    """Started by this process, on this machine alone."""
+
+
+def in_job() -> bool:
+    """Whether this process was started by ``ray job submit``."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+@contextmanager
+def connected(settings: RaySettings) -> Iterator[Resources]:
+    """Connect to Ray for the length of a run; a private cluster ends with it.
+
+    Raises:
+        UserError: no cluster answers at ``ray.address``.
+    """
+    if ray.is_initialized():  # a test's or a notebook's own cluster
+        yield _resources(private=False)
+        return
+    address = settings.address or ("auto" if in_job() or os.environ.get("RAY_ADDRESS") else None)
+    try:
+        if address is None:
+            _start_private(settings.num_cpus)
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, TimeoutError) as error:
+        raise UserError(
+            f"no Ray cluster answers at '{address}': {error}. Start one (cluster/local.sh start), or leave ray.address "
+            "empty for a private one."
+        ) from None
+    try:
+        yield _resources(private=address is None)
+    finally:
+        ray.shutdown()
+
+
+def _start_private(num_cpus: int | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        # A laptop's other programs must not make Ray kill our workers.
+        _system_config={"memory_monitor_refresh_ms": 0},
+    )
+
+
+def _resources(private: bool) -> Resources:
+    total = ray.cluster_resources()
+    alive = sum(1 for node in ray.nodes() if node["Alive"])
+    return Resources(max(1, int(total.get("CPU", 1))), int(total.get("GPU", 0)), alive, private)

@@ -1,0 +1,179 @@
+"""The demo's corpus and target: documentation that stands on every installation, so the demo downloads nothing.
+
+The corpus is the documentation strings of the Python packages installed beside this one, one file per package. The
+target is POT's documentation (optimal transport), split into train and test. Files are parsed, never imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import gc
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gotd_ray.errors import UserError
+
+# What our own dependencies bring. A package that is absent is left out.
+PACKAGES = (
+    "torch", "transformers", "ray", "scipy", "sklearn", "sympy", "pandas", "numpy", "networkx", "deepspeed",
+    "sentence_transformers", "huggingface_hub", "accelerate", "pydantic", "aiohttp", "botocore", "fsspec", "mpmath",
+    "pyarrow", "rich", "joblib",
+)  # fmt: skip
+TARGET = "ot"
+MIN_CHARS = 120  # characters; shorter strings are mostly "See the base class."
+
+_DISTRIBUTION = {"sklearn": "scikit-learn", "ot": "POT"}  # where the name to install differs
+_NOT_THEIRS = {  # tests, and copies of other projects
+    "tests", "test", "testing", "_vendor", "vendor", "vendored", "thirdparty", "third_party", "thirdparty_files",
+    "extern", "externals", "_externals",
+}  # fmt: skip
+_BUILDING = ".building"
+
+_log = logging.getLogger(__name__)
+
+Row = tuple[str, str]  # text, where: package/module.py:line
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def build(folder: Path, *, max_per_package: int = 1000, packages: Sequence[str] = PACKAGES) -> Path:
+    """Write ``corpus/<package>.parquet`` and ``target/{train,test}.parquet`` (text, source, where) into ``folder``.
+
+    Equal text stands once, and no text of the target stands in the corpus. Of each package the ``max_per_package``
+    strings with the smallest content hash are taken. A folder already built from the same package versions by the
+    same code is returned at once; a build that was killed is done again.
+
+    Raises:
+        UserError: POT is not installed, or ``folder`` has a ``corpus`` or ``target`` that is not a demo.
+    """
+    versions = {name: version for name in (*packages, TARGET) if (version := _version(name))}
+    if TARGET not in versions:
+        raise UserError("The demo's target is the documentation of POT, which is not installed. Run: pip install POT")
+    code = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=16).hexdigest()
+    made_from = json.dumps({"code": code, "max_per_package": max_per_package, "packages": versions}, indent=1)
+    fingerprint, building = folder / "fingerprint.json", folder / _BUILDING
+    if fingerprint.exists() and fingerprint.read_text() == made_from:
+        return folder
+    theirs = [name for name in ("corpus", "target") if (folder / name).exists()]
+    if theirs and not fingerprint.exists() and not building.exists():
+        raise UserError(f"{folder} has a folder '{theirs[0]}' that the demo did not write. Give an empty folder.")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    _write_all(building, [name for name in versions if name != TARGET], max_per_package)
+    (building / fingerprint.name).write_text(made_from)
+    # The fingerprint goes first and comes last: without one the folder counts as unbuilt.
+    fingerprint.unlink(missing_ok=True)
+    for name in ("corpus", "target"):
+        if (folder / name).exists():
+            shutil.rmtree(folder / name)
+        (building / name).replace(folder / name)
+    (building / fingerprint.name).replace(fingerprint)
+    building.rmdir()
+    return folder
+
+
+def _write_all(folder: Path, packages: Sequence[str], max_per_package: int) -> None:
+    documentation = _documentation([TARGET, *packages])  # the target first: it keeps what others repeat
+    target = documentation.pop(TARGET)
+    _write(folder / "target" / "train.parquet", TARGET, [row for row in target if not _is_test(row)])
+    _write(folder / "target" / "test.parquet", TARGET, [row for row in target if _is_test(row)])
+    for package, rows in documentation.items():
+        taken = set(sorted(rows, key=_content_hash)[:max_per_package])
+        _write(folder / "corpus" / f"{package}.parquet", package, [row for row in rows if row in taken])
+
+
+def _documentation(packages: Sequence[str]) -> dict[str, list[Row]]:
+    """The strings of each package by path and line; a text stands with the first package that has it, once."""
+    names = [(package, name) for package in packages for name in _modules(package)]
+    rows: dict[str, list[Row]] = {package: [] for package in packages}
+    seen: set[str] = set()
+    # A spawned process carries none of the caller's threads, which a forked one may find holding a lock.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), spawn, initializer=gc.disable) as pool:  # syntax trees have no cycles
+        found = pool.map(_strings, [_root(package) / name for package, name in names], chunksize=16)
+        for (package, name), strings in zip(names, found, strict=True):
+            for line, text in strings:
+                if text not in seen:
+                    seen.add(text)
+                    rows[package].append((text, f"{package}/{name}:{line}"))
+    return rows
+
+
+def _strings(path: Path) -> list[tuple[int, str]]:
+    """(line, text) of the documentation strings of a file, cleaned of their indentation."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes in other people's strings
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError) as error:  # templates, other Python versions
+            _log.info("left out %s: %s", path, error)
+            return []
+    found = []
+    for node in _definitions(tree):
+        text = ast.get_docstring(node) or ""
+        if len(text) >= MIN_CHARS:
+            line = 1 if isinstance(node, ast.Module) else node.lineno
+            found.append((line, text.encode("utf-8", "replace").decode()))  # an escape can name half a character
+    return sorted(found)
+
+
+def _definitions(node: ast.AST) -> Iterator[Documented]:
+    """What can carry a documentation string. Expressions are not entered, which ``ast.walk`` would spend half on."""
+    if isinstance(node, Documented):
+        yield node
+    for block in ("body", "orelse", "handlers", "finalbody", "cases"):
+        for child in getattr(node, block, []):
+            yield from _definitions(child)
+
+
+def _modules(package: str) -> list[str]:
+    root = _root(package)
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.py"))
+    return [name for name in names if not _is_test_or_copy(name)]
+
+
+def _is_test_or_copy(name: str) -> bool:
+    *folders, stem = Path(name).with_suffix("").parts
+    return stem.startswith(("test_", "conftest")) or stem.endswith("_test") or not _NOT_THEIRS.isdisjoint(folders)
+
+
+def _root(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def _version(package: str) -> str | None:
+    """The version of an installed package; None when it is absent."""
+    try:
+        return importlib.metadata.version(_DISTRIBUTION.get(package, package))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _content_hash(row: Row) -> str:
+    return hashlib.blake2b(row[0].encode(), digest_size=16).hexdigest()
+
+
+def _is_test(row: Row) -> bool:
+    """One text in five, by its content."""
+    return int(_content_hash(row), 16) % 5 == 0
+
+
+def _write(path: Path, source: str, rows: Sequence[Row]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    columns = {"text": [row[0] for row in rows], "source": [source] * len(rows), "where": [row[1] for row in rows]}
+    schema = pa.schema({name: pa.string() for name in columns})
+    pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")

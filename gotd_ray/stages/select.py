@@ -1,0 +1,217 @@
+"""Stage 3, select: index, potentials and corpus -> the subset, as Parquet with its text."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from gotd_ray import config, storage
+from gotd_ray.artifacts import Artifact
+from gotd_ray.cluster import Resources
+from gotd_ray.errors import UserError
+from gotd_ray.index import Snapshot, vectors_of
+from gotd_ray.ot.potentials import Potentials
+from gotd_ray.progress import Progress
+from gotd_ray.select.choose import Candidate, Chooser
+from gotd_ray.select.decontaminate import NgramIndex
+from gotd_ray.select.topk import TopK, merge
+from gotd_ray.stages._shards import Pool, Scoring, shards, target_points
+from gotd_ray.storage import list_files
+from gotd_ray.text.addresses import texts_at
+from gotd_ray.text.documents import BadFile, Tally, read_documents
+
+VERSION = 1
+"""Raised when the result of equal settings changes."""
+
+SUBSET = "subset.parquet"
+SET_ASIDE = "set_aside.parquet"
+BATCH = 2048
+"""Documents judged at a time: their texts are read back together."""
+
+
+def select(
+    run: config.Run,
+    candidates: Snapshot,
+    target: Snapshot,
+    width: int,
+    potentials: str | None,
+    artifact: Artifact,
+    *,
+    device: str,
+    resources: Resources,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Score all candidates, choose the budget's worth, read their texts back, and commit.
+
+    Args:
+        candidates, target: rows of the index; width: numbers in a vector.
+        potentials: the file of the solve; None where ``select.method`` is not gotd.
+
+    Raises:
+        UserError: the budget exceeds the corpus.
+    """
+    started = time.perf_counter()
+    artifact.begin()
+    settings = run.select
+    solved = Potentials.from_bytes(storage.read_bytes(potentials, run.storage)) if potentials else None
+    points = solved.target if solved else target_points(target, run.storage, width)
+    scoring = Scoring(artifact.key, settings.method, run.seed, points, solved)
+    chooser = Chooser(settings, _evaluation_texts(run))
+    rows: dict[str, dict[str, Any]] = {}
+    with shards(candidates, run.storage, width, run.solve.shards, device, resources) as pool:
+        available = sum(pool.ask("rows", 1))
+        if settings.budget_unit == "documents" and settings.budget > available:
+            raise UserError(
+                f"select.budget is {settings.budget:,}, but the corpus has {available:,} distinct documents. "
+                "Lower the budget, or add to corpus.paths."
+            )
+        shared = pool.share(scoring)
+        with progress.task("select", total=settings.budget, unit=settings.budget_unit) as task:
+            depth = settings.budget + BATCH if settings.budget_unit == "documents" else 2 * BATCH
+            for batch in _ranking(pool, shared, min(depth, available), available):
+                judged = _read_back(batch, run)
+                kept = chooser.feed([candidate for candidate, _ in judged])
+                task.advance(sum(row.tokens for row in kept) if settings.budget_unit == "tokens" else len(kept))
+                taken = {row.doc_id for row in kept}
+                rows |= {c.doc_id: address | {"text": c.text} for c, address in judged if c.doc_id in taken}
+                if chooser.full:
+                    break
+        if settings.export_scores:
+            _export(pool, shared, artifact)
+        corpus_sources = _sum_counts(pool.ask("sources"))
+        facts = _facts(chooser, available, corpus_sources, settings)
+        if solved and chooser.kept:
+            facts["near_cut"] = sum(pool.ask("near", shared, facts["cut_score"], solved.facts["last_move"]))
+    subset = _subset_table(chooser, rows)
+    _write(artifact, SUBSET, subset)
+    _write(artifact, SET_ASIDE, _set_aside_table(chooser))
+    return artifact.commit(facts | {"seconds": time.perf_counter() - started})
+
+
+def _evaluation_texts(run: config.Run) -> NgramIndex | None:
+    """The evaluation sets, whole: id is the file's name and the row."""
+    sets = run.select.decontaminate
+    if sets is None:
+        return None
+    whole = config.Chunks(max_chars=None, min_chars=1)
+
+    def texts() -> Iterator[tuple[str, str]]:
+        for file in list_files(sets, run.storage):
+            for document in read_documents(file, sets, whole, run.storage, Tally()):
+                yield f"{document.path.rpartition('/')[2]}:{document.row}", document.text
+
+    return NgramIndex(run.select.ngram, texts())
+
+
+def _ranking(pool: Pool, scoring: Scoring, first: int, available: int) -> Iterator[pa.Table]:
+    """Documents in rank order with their addresses and vectors, as many as are asked for: the top is deepened."""
+    done, depth = 0, first
+    while done < available:
+        top: TopK = merge(pool.ask("top", scoring, depth), depth)
+        for start in range(done, len(top), BATCH):
+            ids, scores = top.ids[start : start + BATCH], top.scores[start : start + BATCH]
+            found = pa.concat_tables(pool.ask("lookup", ids))
+            order = np.argsort(ids)
+            place = pa.array(np.argsort(order))  # lookup gives ids in order; back to ranks
+            found = found.sort_by("doc_id").take(place)
+            yield found.append_column("score", pa.array(scores))
+        done, depth = len(top), min(depth * 2, available)
+        if done >= available:
+            return
+
+
+@ray.remote(num_cpus=0.25)
+def _texts_of_file(path: str, wanted: dict[tuple[int, int], str], run: config.Run) -> dict[str, str]:
+    try:
+        return texts_at(path, wanted, run.corpus, run.chunks, run.storage)
+    except BadFile:  # vanished since it was embedded: the chooser sets its documents aside
+        return {}
+
+
+def _read_back(batch: pa.Table, run: config.Run) -> list[tuple[Candidate, dict[str, Any]]]:
+    """Texts of a batch by address; one task per file."""
+    addresses = batch.drop_columns(["vector"]).to_pylist()
+    by_path: dict[str, dict[tuple[int, int], str]] = {}
+    for row in addresses:
+        by_path.setdefault(row["path"], {})[row["row"], row["chunk"]] = row["doc_id"]
+    texts: dict[str, str] = {}
+    for found in ray.get([_texts_of_file.remote(path, wanted, run) for path, wanted in sorted(by_path.items())]):
+        texts |= found
+    return [
+        (
+            Candidate(row["doc_id"], row["score"], row["source"], row["tokens"], texts.get(row["doc_id"]), vector),
+            row,
+        )
+        for row, vector in zip(addresses, vectors_of(batch), strict=True)
+    ]
+
+
+def _subset_table(chooser: Chooser, rows: dict[str, dict[str, Any]]) -> pa.Table:
+    columns = ["doc_id", "text", "source", "path", "row", "chunk", "chars", "tokens", "score"]
+    table = pa.Table.from_pylist([rows[kept.doc_id] for kept in chooser.kept], SUBSET_SCHEMA).select(columns)
+    return table.append_column("rank", pa.array([kept.rank for kept in chooser.kept], pa.int64()))
+
+
+SUBSET_SCHEMA = pa.schema(
+    {
+        "doc_id": pa.string(),
+        "text": pa.string(),
+        "source": pa.string(),
+        "path": pa.string(),
+        "row": pa.int64(),
+        "chunk": pa.int32(),
+        "chars": pa.int32(),
+        "tokens": pa.int32(),
+        "score": pa.float64(),
+    }
+)
+
+
+def _set_aside_table(chooser: Chooser) -> pa.Table:
+    """What was passed over above the cut, and why."""
+    names = ["doc_id", "score", "source", "reason", "other", "cosine", "span"]
+    types = [pa.string(), pa.float64(), pa.string(), pa.string(), pa.string(), pa.float64(), pa.string()]
+    rows = [{name: getattr(item, name) for name in names} for item in chooser.set_aside]
+    return pa.Table.from_pylist(rows, pa.schema(list(zip(names, types, strict=True))))
+
+
+def _write(artifact: Artifact, name: str, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    artifact.write(name, sink.getvalue().to_pybytes())
+
+
+def _export(pool: Pool, scoring: Scoring, artifact: Artifact) -> None:
+    """Every candidate's score, one file per shard, sorted by id."""
+    for number, table in enumerate(pool.ask("score_table", scoring)):
+        _write(artifact, f"scores/part-{number:05d}.parquet", table)
+
+
+def _sum_counts(tables: list[pa.Table]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for table in tables:
+        counts.update(dict(zip(table["source_min"].to_pylist(), table["doc_id_count"].to_pylist(), strict=True)))
+    return dict(sorted(counts.items()))
+
+
+def _facts(chooser: Chooser, available: int, corpus_sources: dict[str, int], settings: config.Select) -> dict[str, Any]:
+    chosen = Counter(kept.source for kept in chooser.kept)
+    return {
+        "method": settings.method,
+        "candidates": available,
+        "documents": len(chooser.kept),
+        "tokens": sum(kept.tokens for kept in chooser.kept),
+        "budget": settings.budget,
+        "budget_unit": settings.budget_unit,
+        "budget_reached": chooser.full,
+        "cut_score": chooser.kept[-1].score if chooser.kept else None,
+        "sources": {source: [count, chosen.get(source, 0)] for source, count in corpus_sources.items()},
+        "set_aside": dict(Counter(item.reason for item in chooser.set_aside)),
+    }

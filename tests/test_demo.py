@@ -1,0 +1,122 @@
+"""The demo's texts: real documentation, no target in the corpus, the same bytes every time, never half."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from gotd_ray import demo
+from gotd_ray.demo import build
+from gotd_ray.errors import UserError
+
+DOC = "A function of a package that is made up for this test.\n" * 3 + "And it ends."
+
+
+def texts(path: Path) -> list[str]:
+    return [str(text) for text in pq.read_table(path)["text"].to_pylist()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def install(site: Path, name: str, version: str, files: dict[str, str]) -> None:
+    """A package as pip would leave it."""
+    info = site / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    for path, source in {"__init__.py": "", **files}.items():
+        (site / name / path).parent.mkdir(parents=True, exist_ok=True)
+        (site / name / path).write_text(source)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("demo"), packages=["fsspec", "no_such_package"])
+
+
+def test_the_corpus_is_documentation_with_its_place(real: Path) -> None:
+    table = pq.read_table(real / "corpus" / "fsspec.parquet")
+    assert table.column_names == ["text", "source", "where"]
+    assert len(table) > 100
+    assert set(table["source"].to_pylist()) == {"fsspec"}
+    assert min(map(len, texts(real / "corpus" / "fsspec.parquet"))) >= 120
+    assert any(where.startswith("fsspec/spec.py:") for where in table["where"].to_pylist())
+    assert [p.name for p in (real / "corpus").iterdir()] == ["fsspec.parquet"]
+
+
+def test_the_target_is_split_four_to_one_without_overlap(real: Path) -> None:
+    train, test = texts(real / "target" / "train.parquet"), texts(real / "target" / "test.parquet")
+    assert len(set(train) | set(test)) == len(train) + len(test) > 300
+    assert 0.12 < len(test) / (len(train) + len(test)) < 0.28
+    assert any("Sinkhorn" in text for text in test)
+
+
+def test_no_target_text_no_copy_and_no_test_stands_in_the_corpus(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stolen = texts(real / "target" / "test.parquet")[0]
+    module = f"def a():\n    {DOC!r}\ndef b():\n    {DOC!r}\ndef c():\n    {stolen!r}\n"
+    other = f"class A:\n    async def f(self):\n        {DOC + 'x'!r}"
+    files = {"m.py": module, "other.py": other, "tests/t.py": f"{DOC + 'y'!r}", "test_m.py": f"{DOC + 'z'!r}"}
+    files |= {"broken.py": "def (", "_vendor/v.py": f"{DOC + 'v'!r}", "half.py": "'" + "h" * 130 + "\\ud800'"}
+    install(tmp_path / "site", "gotd_fake_package", "1.0", files)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    built = build(tmp_path / "demo", packages=["gotd_fake_package"])
+    table = pq.read_table(built / "corpus" / "gotd_fake_package.parquet").to_pydict()
+    assert table["where"] == ["gotd_fake_package/half.py:1", "gotd_fake_package/m.py:1", "gotd_fake_package/other.py:2"]
+    assert table["text"] == [
+        "h" * 130 + "?",
+        DOC,
+        DOC + "x",
+    ]
+
+
+def test_the_cap_takes_the_same_texts_whatever_else_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "".join(f"def f{i}():\n    {f'Number {i}. ' + DOC!r}\n" for i in range(30))
+    install(tmp_path / "site", "gotd_fake_cap", "1.0", {"m.py": source})
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    some = texts(
+        build(tmp_path / "some", packages=["gotd_fake_cap"], max_per_package=5) / "corpus/gotd_fake_cap.parquet"
+    )
+    more = texts(
+        build(tmp_path / "more", packages=["gotd_fake_cap"], max_per_package=9) / "corpus/gotd_fake_cap.parquet"
+    )
+    assert len(some) == 5 and len(more) == 9
+    assert set(some) < set(more)
+    assert some == [text for text in more if text in some], "in the order of the file"
+
+
+def test_a_second_build_gives_equal_bytes_and_a_repeated_one_touches_nothing(real: Path, tmp_path: Path) -> None:
+    again = build(tmp_path / "again", packages=["fsspec", "no_such_package"])
+    assert contents(again) == contents(real)
+    before = {p: p.stat().st_mtime_ns for p in real.rglob("*")}
+    build(real, packages=["fsspec", "no_such_package"])
+    assert {p: p.stat().st_mtime_ns for p in real.rglob("*")} == before
+
+
+def test_a_killed_build_leaves_the_old_texts_and_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "site", "gotd_fake_kill", "1.0", {"m.py": f"{DOC!r}"})
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    folder = build(tmp_path / "demo", packages=["gotd_fake_kill"])
+    (folder / "mine.txt").write_text("a file of the user")
+    before = contents(folder)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(demo, "_is_test", lambda row: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build(folder, packages=["gotd_fake_kill"], max_per_package=7)
+    assert before.items() <= contents(folder).items()
+    build(folder, packages=["gotd_fake_kill"], max_per_package=7)
+    assert contents(folder).keys() == before.keys()
+    assert (folder / "mine.txt").exists()
+
+
+def test_a_folder_with_a_corpus_of_the_users_own_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "mine.parquet").write_text("precious")
+    with pytest.raises(UserError, match="a folder 'corpus' that the demo did not write"):
+        build(tmp_path, packages=["fsspec"])
+    assert (tmp_path / "corpus" / "mine.parquet").read_text() == "precious"
