@@ -63,7 +63,7 @@ start() {
     taken && fail "Port ${URL##*:} is taken by another program. If it is a Ray head, use or stop that one."
     bin="$(find_bin)"
     [ -x "$bin/ray" ] || fail "Found no ray in '$bin'. Set PYTHON to a Python that has it."
-    mkdir -p -m 700 "$FOLDER"
+    [ -d "$FOLDER" ] || mkdir -m 700 "$FOLDER"
     [ -O "$FOLDER" ] || fail "$FOLDER belongs to someone else. Remove it first."
 
     # PATH: `python` and `ninja` (DeepSpeed compiles with it) in a job are those of the environment that Ray is from.

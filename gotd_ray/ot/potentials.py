@@ -27,7 +27,7 @@ def self_potential(points: np.ndarray, epsilon: float, *, tolerance: float = 1e-
     and MMD, eq. 3.16), which converges fast; the cost is in float64 and k is some hundreds.
     """
     z = torch.from_numpy(np.asarray(points, np.float64))
-    itself = side(z, torch.full((len(z),), 1.0 / len(z)), epsilon, dtype=torch.float64)
+    itself = side(z, torch.full((len(z),), 1.0 / len(z), dtype=torch.float64), epsilon, dtype=torch.float64)
     p = torch.zeros(len(z), dtype=torch.float64)
     for _ in range(max_steps):
         image = torch.from_numpy(soft_minimum(z, itself, p))
@@ -83,7 +83,7 @@ class Potentials:
 
         assert self.landmark_ids is not None and self.landmark_potential is not None
         count = len(self.landmarks)
-        uniform = torch.full((count,), 1.0 / count)
+        uniform = torch.full((count,), 1.0 / count, dtype=torch.float64)
         around = side(torch.from_numpy(self.landmarks), uniform, self.epsilon, dtype=dtype, device=device)
         p = torch.from_numpy(self.landmark_potential).to(device)
         order = np.argsort(self.landmark_ids)

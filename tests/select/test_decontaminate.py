@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -83,8 +84,11 @@ def test_the_longest_run_wins_and_ties_go_to_the_smallest_id() -> None:
 
 
 def test_another_process_finds_the_same() -> None:
-    index = pickle.loads(pickle.dumps(NgramIndex(5, [("eval-1", EVAL)])))  # noqa: S301 - our own bytes
-    assert index.match(f"x {EVAL} y") == Contamination("eval-1", " ".join(words(EVAL)))
+    index = NgramIndex(5, [("eval-1", EVAL)])
+    # A spawned process has another seed for the hashes of strings.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        found = pool.submit(index.match, f"x {EVAL} y").result()
+    assert found == Contamination("eval-1", " ".join(words(EVAL)))
 
 
 def test_no_evaluation_texts_and_no_words_are_clean() -> None:

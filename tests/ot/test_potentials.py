@@ -1,0 +1,89 @@
+"""What a solve leaves behind scores documents as the formulas say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from oracles import squared_distances
+
+from gotd_ray.errors import UserError
+from gotd_ray.ot.potentials import Potentials, self_potential
+
+
+def softmin(cost: np.ndarray, potential: np.ndarray, weights: np.ndarray, epsilon: float) -> np.ndarray:
+    return -epsilon * np.log((weights * np.exp((potential - cost) / epsilon)).sum(1))
+
+
+@pytest.fixture
+def potentials() -> Potentials:
+    rng = np.random.default_rng(0)
+    y, z = rng.normal(size=(9, 5)).astype(np.float32), rng.normal(size=(20, 5)).astype(np.float32)
+    b = rng.random(9)
+    ids = np.sort(np.array([rng.bytes(16).hex() for _ in range(20)], dtype="S32"))
+    return Potentials(
+        target=y,
+        b=b / b.sum(),
+        g=rng.normal(size=9),
+        epsilon=0.7,
+        landmarks=z,
+        landmark_ids=ids,
+        landmark_potential=self_potential(z, 0.7),
+        facts={"preset": "debiased"},
+    )
+
+
+def documents(count: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return np.array([rng.bytes(16).hex() for _ in range(count)], dtype="S32"), rng.normal(size=(count, 5))
+
+
+def test_self_potential_is_its_own_soft_minimum() -> None:
+    z = np.random.default_rng(2).normal(size=(50, 4))
+    p = self_potential(z, 0.3, tolerance=1e-12)
+    np.testing.assert_allclose(softmin(squared_distances(z, z), p, np.full(50, 1 / 50), 0.3), p, atol=1e-9)
+
+
+def test_debiased_score_is_f_minus_the_self_potential(potentials: Potentials) -> None:
+    ids, x = documents()
+    f = softmin(squared_distances(x, potentials.target.astype(float)), potentials.g, potentials.b, 0.7)
+    cost = squared_distances(x, potentials.landmarks.astype(float))
+    p = softmin(cost, potentials.landmark_potential, np.full(20, 1 / 20), 0.7)
+    np.testing.assert_allclose(potentials.scorer("float64")(ids, x), f - p, atol=1e-9)
+    np.testing.assert_allclose(potentials.scorer()(ids, x.astype(np.float32)), f - p, atol=1e-5)
+
+
+def test_a_landmark_is_scored_without_itself(potentials: Potentials) -> None:
+    ids, x = potentials.landmark_ids[:6], potentials.landmarks[:6].astype(float)
+    f = softmin(squared_distances(x, potentials.target.astype(float)), potentials.g, potentials.b, 0.7)
+    others = np.array([[k for k in range(20) if k != i] for i in range(6)])
+    p = [
+        softmin(
+            squared_distances(x[i : i + 1], potentials.landmarks[others[i]].astype(float)),
+            potentials.landmark_potential[others[i]],
+            np.full(19, 1 / 19),
+            0.7,
+        )[0]
+        for i in range(6)
+    ]
+    np.testing.assert_allclose(potentials.scorer("float64")(ids, x), f - p, atol=1e-8)
+
+
+def test_bytes_round_trip(potentials: Potentials) -> None:
+    ids, x = documents()
+    again = Potentials.from_bytes(potentials.to_bytes())
+    assert (again.scorer()(ids, x) == potentials.scorer()(ids, x)).all()
+    assert again.facts == potentials.facts
+    assert again.epsilon == potentials.epsilon
+
+
+def test_the_plain_score_needs_no_landmarks(potentials: Potentials) -> None:
+    plain = Potentials(potentials.target, potentials.b, potentials.g, 0.7)
+    ids, x = documents()
+    f = softmin(squared_distances(x, potentials.target.astype(float)), potentials.g, potentials.b, 0.7)
+    np.testing.assert_allclose(Potentials.from_bytes(plain.to_bytes()).scorer("float64")(ids, x), f, atol=1e-9)
+
+
+@pytest.mark.parametrize("data", [b"", b"not a file at all", b"\x02\0\0\0\0\0\0\0{}  "])
+def test_another_file_is_refused(data: bytes) -> None:
+    with pytest.raises(UserError, match="potentials"):
+        Potentials.from_bytes(data)

@@ -1,0 +1,117 @@
+"""The same bits however the candidates are cut, ordered and repeated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gotd_ray.ot.exact import from_grid, to_grid
+from gotd_ray.ot.fit import fit, levels, mean_cost
+from gotd_ray.ot.kernel import side
+from gotd_ray.ot.shard import Shard, make_segments, segment_bounds, segment_count, shard_segments
+
+
+@pytest.fixture(scope="module")
+def corpus() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """ids (n,), vectors (n, d) float16, target (m, d)."""
+    rng = np.random.default_rng(0)
+    n, m, d = 3000, 40, 16
+    centres = rng.normal(size=(6, d))
+    x = centres[rng.integers(0, 6, n)] + rng.normal(size=(n, d))
+    y = centres[rng.integers(0, 3, m)] + rng.normal(size=(m, d))
+    ids = np.array([rng.bytes(16).hex() for _ in range(n)], dtype="S32")
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    return ids, x.astype(np.float16), y / np.linalg.norm(y, axis=1, keepdims=True)
+
+
+def make_shards(ids: np.ndarray, x: np.ndarray, shards: int) -> list[Shard]:
+    count = segment_count(len(ids))
+    bounds = segment_bounds(count)
+    made = []
+    for part in shard_segments(count, shards):
+        mine = (ids >= bounds[part.start]) & (ids < bounds[part.stop])
+        made.append(Shard(make_segments(ids[mine], x[mine], count, part)))
+    return made
+
+
+def solve(shards: list[Shard], y: np.ndarray, segments: int) -> tuple[np.ndarray, float]:
+    b = np.full(len(y), 1 / len(y))
+    rows = {stride: sum(s.rows(stride) for s in shards) for stride in (1, 4, 16, 64)}
+    cost = mean_cost(np.sum([s.moments(rows[1]) for s in shards], axis=0), rows[1], y, b)
+    target = side(torch.tensor(y), torch.tensor(b), 0.05)
+    solution = fit(
+        lambda g, stride: np.sum([s.columns(target, g, rows[stride], stride) for s in shards], axis=0),
+        levels(rows.__getitem__, len(y), segments),
+        b,
+        epsilon=0.05,
+        tolerance=1e-5,
+        max_passes=200,
+    )
+    return solution.g, cost
+
+
+@pytest.mark.parametrize("shards", [2, 3, 7, 64, 100])
+def test_g_has_the_same_bits_for_any_number_of_shards(corpus, shards: int) -> None:
+    ids, x, y = corpus
+    count = segment_count(len(ids))
+    g, cost = solve(make_shards(ids, x, 1), y, count)
+    held = [shard for shard in make_shards(ids, x, shards) if shard.segments]
+    other, other_cost = solve(held, y, count)
+    assert g.tobytes() == other.tobytes()
+    assert cost == other_cost
+
+
+def test_order_and_repetition_of_rows_change_nothing(corpus) -> None:
+    ids, x, y = corpus
+    count = segment_count(len(ids))
+    order = np.random.default_rng(1).permutation(np.r_[np.arange(len(ids)), np.arange(300)])
+    shuffled = [Shard(make_segments(ids[order], x[order], count, range(count)))]
+    assert solve(shuffled, y, count)[0].tobytes() == solve(make_shards(ids, x, 1), y, count)[0].tobytes()
+
+
+def test_mean_cost_is_the_mean_of_all_costs(corpus) -> None:
+    ids, x, y = corpus
+    shards = make_shards(ids, x, 3)
+    b = np.full(len(y), 1 / len(y))
+    cost = ((x[:, None].astype(float) - y[None]) ** 2).sum(-1).mean()
+    assert mean_cost(np.sum([s.moments(len(ids)) for s in shards], axis=0), len(ids), y, b) == pytest.approx(cost, 1e-9)
+
+
+def test_levels_end_with_all_candidates_and_start_no_smaller_than_eight_targets(corpus) -> None:
+    ids, x, _ = corpus
+    (shard,) = make_shards(ids, x, 1)
+    plan = levels(shard.rows, 40, segment_count(len(ids)))
+    assert plan[-1].stride == 1
+    assert plan[-1].rows == len(ids)
+    assert [level.stride for level in plan] == sorted((level.stride for level in plan), reverse=True)
+    assert plan[0].rows >= 8 * 40
+    assert len(plan) > 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=50), st.randoms(use_true_random=False))
+def test_exact_sums_do_not_depend_on_order(values: list[float], random) -> None:
+    limit = float(len(values))
+    shuffled = random.sample(values, len(values))
+    forward = sum(int(to_grid(np.array(v), limit)) for v in values)
+    assert forward == sum(int(to_grid(np.array(v), limit)) for v in shuffled)
+    assert float(from_grid(np.array(forward), limit)) == pytest.approx(sum(values), abs=1e-12)
+
+
+def test_exact_sums_refuse_what_is_not_a_number() -> None:
+    with pytest.raises(FloatingPointError):
+        to_grid(np.array([np.inf]))
+
+
+@pytest.mark.parametrize("rows", [1, 131_072, 131_073, 10_000_000])
+def test_segments_stay_small_and_their_number_is_a_power_of_two(rows: int) -> None:
+    count = segment_count(rows)
+    assert count & (count - 1) == 0
+    assert rows / count <= 2048
+    bounds = segment_bounds(count)
+    assert bounds[0] == b"0" * 32
+    assert bounds[-1] > b"f" * 32
+    assert (np.sort(bounds) == bounds).all()
