@@ -42,7 +42,7 @@ class Artifact:
 
     def begin(self) -> None:
         """Withdraw the manifest of an earlier key before its data is overwritten."""
-        storage.delete(self.path("manifest.json"), self.storage)
+        storage.delete_tree(self.path("manifest.json"), self.storage)
 
     def write(self, name: str, data: bytes) -> str:
         storage.write_bytes(self.path(name), data, self.storage)

@@ -37,6 +37,7 @@ def connected(settings: RaySettings) -> Iterator[Resources]:
     Raises:
         UserError: no cluster answers at ``ray.address``.
     """
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it would warn that its progress bars are off
     if ray.is_initialized():  # a test's or a notebook's own cluster
         yield _resources(private=False)
         return
@@ -48,8 +49,8 @@ def connected(settings: RaySettings) -> Iterator[Resources]:
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, TimeoutError) as error:
         raise UserError(
-            f"no Ray cluster answers at '{address}': {error}. Start one (cluster/local.sh start), or leave ray.address "
-            "empty for a private one."
+            f"no Ray cluster answers at '{address}': {error}. Start one, or leave ray.address empty for a private one; "
+            "a head started by cluster/local.sh takes jobs only (ray job submit)."
         ) from None
     try:
         yield _resources(private=address is None)
@@ -58,13 +59,17 @@ def connected(settings: RaySettings) -> Iterator[Resources]:
 
 
 def _start_private(num_cpus: int | None) -> None:
+    # Ray's core warns on the terminal of things that Ray Data does on purpose; its log files keep all of it.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Listen on the loopback interface only; without this Ray takes the machine's address.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     ray.init(
         address="local",
         num_cpus=num_cpus,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level=logging.WARNING,
+        logging_level=logging.ERROR,
         # A laptop's other programs must not make Ray kill our workers.
         _system_config={"memory_monitor_refresh_ms": 0},
     )

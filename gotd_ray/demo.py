@@ -40,7 +40,7 @@ _NOT_THEIRS = {  # tests, and copies of other projects
     "tests", "test", "testing", "_vendor", "vendor", "vendored", "thirdparty", "third_party", "thirdparty_files",
     "extern", "externals", "_externals",
 }  # fmt: skip
-_BUILDING = ".building"
+_PARTS, _BUILDING = ("corpus", "target"), ".building"
 
 _log = logging.getLogger(__name__)
 
@@ -66,18 +66,18 @@ def build(folder: Path, *, max_per_package: int = 1000, packages: Sequence[str] 
     fingerprint, building = folder / "fingerprint.json", folder / _BUILDING
     if fingerprint.exists() and fingerprint.read_text() == made_from:
         return folder
-    theirs = [name for name in ("corpus", "target") if (folder / name).exists()]
+    theirs = [name for name in _PARTS if (folder / name).exists()]
     if theirs and not fingerprint.exists() and not building.exists():
         raise UserError(f"{folder} has a folder '{theirs[0]}' that the demo did not write. Give an empty folder.")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
+    building.mkdir(parents=True, exist_ok=True)  # stays until the end, and says that the folder is ours
+    for name in _PARTS:
+        _remove(building / name)
     _write_all(building, [name for name in versions if name != TARGET], max_per_package)
     (building / fingerprint.name).write_text(made_from)
     # The fingerprint goes first and comes last: without one the folder counts as unbuilt.
     fingerprint.unlink(missing_ok=True)
-    for name in ("corpus", "target"):
-        if (folder / name).exists():
-            shutil.rmtree(folder / name)
+    for name in _PARTS:
+        _remove(folder / name)
         (building / name).replace(folder / name)
     (building / fingerprint.name).replace(fingerprint)
     building.rmdir()
@@ -170,6 +170,11 @@ def _content_hash(row: Row) -> str:
 def _is_test(row: Row) -> bool:
     """One text in five, by its content."""
     return int(_content_hash(row), 16) % 5 == 0
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def _write(path: Path, source: str, rows: Sequence[Row]) -> None:

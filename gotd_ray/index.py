@@ -143,9 +143,11 @@ class Snapshot:
         whole = [taken for taken in self.taken if taken.whole]
         if paths := [path for taken in whole for path in self._parts(taken)]:
             tables.append(_scan(paths, columns, within, settings))
-        for taken in self.taken:
-            if not taken.whole and (paths := self._parts(taken)):
-                tables.append(_scan(paths, columns, within & pc.field("path").isin(list(taken.live)), settings))
+        tables += [
+            _scan(paths, columns, within & pc.field("path").isin(list(taken.live)), settings)
+            for taken in self.taken
+            if not taken.whole and (paths := self._parts(taken))
+        ]
         return pa.concat_tables(tables) if tables else SCHEMA.empty_table().select(columns)
 
     def _parts(self, taken: Taken) -> list[str]:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from gotd_ray.artifacts import Artifact, make_key
 from gotd_ray.cluster import Resources, connected, in_job
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Index, Snapshot
-from gotd_ray.models.encoder import describe, pick_device
+from gotd_ray.models.choice import describe, pick_device
 from gotd_ray.preflight import Count, count_documents
 from gotd_ray.progress import Progress
 from gotd_ray.stages import embed, select, solve
@@ -36,6 +37,9 @@ class Plan:
     device: str
     corpus: Collection
     target: Collection
+    width: int
+    """Numbers in a vector."""
+
     artifacts: dict[str, Artifact]
     manifests: dict[str, dict[str, Any] | None]
 
@@ -61,8 +65,7 @@ def resolve_paths(run: config.Run) -> config.Run:
     index = absolute(run.index) if run.index else storage.join(out.rstrip("/").rpartition("/")[0], "index")
 
     def section(text: config.Text) -> config.Text:
-        built = demo.build(Path.home() / ".cache" / "gotd_ray" / "demo") if any(path.startswith(DEMO) for path in text.paths) else None
-        paths = [str(built / path.removeprefix(DEMO)) if path.startswith(DEMO) else path for path in text.paths]
+        paths = [str(_demo() / path.removeprefix(DEMO)) if path.startswith(DEMO) else path for path in text.paths]
         return text.model_copy(update={"paths": paths})
 
     unwanted = run.select.decontaminate
@@ -75,6 +78,12 @@ def resolve_paths(run: config.Run) -> config.Run:
             "select": run.select.model_copy(update={"decontaminate": section(unwanted) if unwanted else None}),
         }
     )
+
+
+@cache
+def _demo() -> Path:
+    """The demo's folder, built on first use from the packages installed here."""
+    return demo.build(Path.home() / ".cache" / "gotd_ray" / "demo")
 
 
 def plan(run: config.Run, gpus: int | None = None) -> Plan:
@@ -98,7 +107,7 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     seen = [(file.uri, file.size, file.modified) for file in unwanted]
     keys["select"] = make_key(select.VERSION, scores, run.select.model_dump(), seen, run.seed)
     artifacts = {stage: Artifact(storage.join(run.out, stage), keys[stage], run.storage) for stage in STAGES}
-    return Plan(run, device, corpus, target, artifacts, {s: artifacts[s].manifest() for s in STAGES})
+    return Plan(run, device, corpus, target, encoder["width"], artifacts, {s: artifacts[s].manifest() for s in STAGES})
 
 
 def _collection(run: config.Run, text: config.Text, encoder: dict[str, Any]) -> Collection:
@@ -178,7 +187,7 @@ def _snapshots(plan: Plan) -> tuple[Snapshot, Snapshot, int]:
     unreached = set(embedded["unreached"])
     files = [[file for file in c.files if file.uri not in unreached] for c in (plan.corpus, plan.target)]
     candidates, target = plan.corpus.index.snapshot(files[0])[0], plan.target.index.snapshot(files[1])[0]
-    return candidates, target, embedded["width"]
+    return candidates, target, plan.width
 
 
 def _solve(plan: Plan, resources: Resources, progress: Progress) -> dict[str, Any]:
@@ -211,4 +220,3 @@ def _select(plan: Plan, resources: Resources, progress: Progress) -> dict[str, A
 
 
 _STEPS = {"embed": _embed, "solve": _solve, "select": _select}
-

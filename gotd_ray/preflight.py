@@ -54,12 +54,16 @@ def count_documents(
     total = sum(file.size for file in files)
     exact = total <= EXACT_BYTES
     step = 1 if exact else max(1, len(files) // SAMPLE_FILES)
-    tally, bad, texts = Tally(), [], []
+    tally = Tally()
+    bad: list[str] = []
+    texts: list[str] = []
     documents = characters = estimated = 0
     for file in files[::step]:
         found = 0
         try:
-            for document in islice(read_documents(file, text, chunks, storage, tally), None if exact else SAMPLE_DOCUMENTS):
+            for document in islice(
+                read_documents(file, text, chunks, storage, tally), None if exact else SAMPLE_DOCUMENTS
+            ):
                 found += 1
                 characters += len(document.text)
                 if len(texts) < 2000:

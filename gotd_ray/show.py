@@ -95,7 +95,9 @@ def _selection(plan: Plan, console: Console) -> None:
         f"select: {facts['documents']:,} of {facts['candidates']:,} candidates by {facts['method']}; set aside: {aside}"
     )
     if not facts["budget_reached"]:
-        console.print(f"  the budget of {facts['budget']:,} {facts['budget_unit']} was not reached: no candidate is left")
+        console.print(
+            f"  the budget of {facts['budget']:,} {facts['budget_unit']} was not reached: no candidate is left"
+        )
     table = Table("source", "of the corpus", "of the subset", "taken")
     total, chosen = facts["candidates"], max(facts["documents"], 1)
     ranked = sorted(facts["sources"].items(), key=lambda item: (-item[1][1], -item[1][0], item[0]))

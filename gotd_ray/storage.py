@@ -10,13 +10,14 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from gotd_ray import config
@@ -43,7 +44,7 @@ class StoredFile:
     Attributes:
         uri: absolute local path, or the path with its scheme.
         size: bytes.
-        modified: nanoseconds since the epoch; 0 where the filesystem does not say.
+        modified: nanoseconds since the epoch, whole seconds where it is not a local file; 0 where it is not known.
     """
 
     uri: str
@@ -52,12 +53,16 @@ class StoredFile:
 
 
 class _Handler(pafs.FSSpecHandler):
-    """fsspec for Arrow, with the time of the last change under the names that s3fs and the memory filesystem use."""
+    """fsspec for Arrow, with the time of the last change, and with "denied" told from "not there" on opening."""
 
     @staticmethod
     def _create_file_info(path: str, info: dict[str, Any]) -> pafs.FileInfo:
+        # as s3fs, most others, and the memory filesystem call it
         changed = info.get("mtime") or info.get("LastModified") or info.get("created")
         return pafs.FSSpecHandler._create_file_info(path, {**info, "mtime": changed})
+
+    def open_input_file(self, path: str) -> pa.NativeFile:
+        return pa.PythonFile(self.fs.open(path, mode="rb"), mode="r")
 
 
 class InputFile(io.RawIOBase):
@@ -243,12 +248,20 @@ def _expand(path: str, text_format: str, storage: config.Storage) -> list[Stored
             raise FileNotFoundError(path)
     # A file, and the ending in a glob, were written by the user: with a named format they are taken at their word.
     literal = text_format != "auto" and info.type != pafs.FileType.Directory and not path.endswith("*")
-    scheme = _SCHEME.match(path)
+    match = _SCHEME.match(path)
+    scheme = match[1].lower() if match else "file"
     return [
-        StoredFile(_uri(scheme[1].lower() if scheme else "file", one.path), one.size or 0, one.mtime_ns or 0)
+        _stored(scheme, one)
         for one in listed
         if literal or format_of(one.path) in ((text_format,) if text_format != "auto" else FORMATS)
     ]
+
+
+def _stored(scheme: str, info: pafs.FileInfo) -> StoredFile:
+    modified = info.mtime_ns or 0
+    if scheme != "file":  # object stores give milliseconds in a listing, seconds for a single object
+        modified -= modified % 1_000_000_000
+    return StoredFile(_uri(scheme, info.path), info.size or 0, modified)
 
 
 def _below(filesystem: pafs.FileSystem, folder: str, *, recursive: bool) -> list[pafs.FileInfo]:
@@ -362,20 +375,25 @@ def exists(uri: str, storage: config.Storage) -> bool:
     return filesystem.get_file_info(path).type != pafs.FileType.NotFound
 
 
+def list_names(folder: str, storage: config.Storage) -> list[str]:
+    """Names of the files in a folder, sorted; none where there is no folder."""
+    filesystem, path = resolve(folder, storage)
+    infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in infos if info.type == pafs.FileType.File)
+
+
 def delete_tree(uri: str, storage: config.Storage) -> None:
     """Delete a file, or a folder with all that is in it; no error when it is not there."""
     filesystem, path = resolve(uri, storage)
     assert "/" in path.strip("/"), f"refusing to delete '{uri}', a root or a whole bucket"
+    if isinstance(filesystem, pafs.S3FileSystem):  # Arrow's client leaves an empty object, `parent/`, behind
+        filesystem, path = resolve(uri, storage.model_copy(update={"library": "s3fs"}))
     kind = filesystem.get_file_info(path).type
-    try:
+    with suppress(FileNotFoundError):  # another process may delete it at the same time
         if kind == pafs.FileType.Directory:
             filesystem.delete_dir(path)
         elif kind == pafs.FileType.File:
             filesystem.delete_file(path)
-    except OSError:  # some S3 servers complain of folders, which are no objects; what counts is that no file is left
-        left = filesystem.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
-        if any(info.type == pafs.FileType.File for info in left):
-            raise
 
 
 def join(uri: str, *parts: str) -> str:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+import os
+
+# Before Ray is imported: the same surroundings under a plain `pytest` as under `make test`.
+for name, value in {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_memory_monitor_refresh_ms": "0",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}.items():
+    os.environ.setdefault(name, value)
+
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from corpora import documents, write_corpus, write_parquet
 from s3_server import S3Server, find_rclone, s3_server
 
-from gotd_ray import storage
+from gotd_ray import config, storage
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +45,35 @@ def s3(_s3_process: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Ser
     storage._filesystem.cache_clear()  # clients keep the credentials they were made with
     yield _s3_process
     storage._filesystem.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One Ray for the session, of two CPUs: the smallest cluster that must do."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a corpus of mixed files, ``corpus/``, and a target, ``target/train.parquet``."""
+    folder = tmp_path_factory.mktemp("library")
+    corpus, target = documents()
+    write_corpus(folder / "corpus", corpus)
+    write_parquet(folder / "target" / "train.parquet", target)
+    return folder
+
+
+def make_run(folder: Path | str, library: Path | str, **sections: dict[str, object]) -> config.Run:
+    """A run over the library, with results under ``folder``; sections are updated by keyword."""
+    settings: dict[str, dict[str, object]] = {
+        "corpus": {"paths": f"{library}/corpus", "source_column": "source"},
+        "target": {"paths": f"{library}/target", "source_column": "source"},
+        "select": {"budget": 40},
+    }
+    for name, changes in sections.items():
+        settings[name] = settings.get(name, {}) | changes
+    return config.Run.model_validate({"out": str(folder), "index": f"{library}/index", **settings})

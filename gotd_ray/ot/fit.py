@@ -41,7 +41,7 @@ def levels(rows_at: Callable[[int], int], target_rows: int, segments: int) -> li
     return [Level(stride, rows_at(stride)) for stride in reversed(strides)]
 
 
-def mean_cost(moments: np.ndarray, rows: int, target: np.ndarray, b: np.ndarray) -> float:
+def mean_cost(moments: np.ndarray, target: np.ndarray, b: np.ndarray) -> float:
     """The mean of C_ij under a x b, exactly: E|x|^2 + E|y|^2 - 2 E[x].E[y], from the shards' moments (d + 1,)."""
     means = from_grid(moments, MOMENT_LIMIT)
     y = target.astype(np.float64)

@@ -38,7 +38,7 @@ class NearDuplicates:
         self._rows = np.empty((0, 0), np.float32)  # capacity doubles; the first len(_ids) rows count
         self._batch = np.empty((0, 0), np.float32)
         self._before: list[list[int]] = []  # per row of the batch: suspects among the kept
-        self._within: list[list[int]] = []  # and among the earlier rows of the batch
+        self._within: list[list[int]] = []  # and in the batch itself
         self._place: dict[int, int] = {}  # row of the batch -> place among the kept
 
     def screen(self, vectors: np.ndarray) -> None:
@@ -52,8 +52,7 @@ class NearDuplicates:
             for i, j in self._suspects(part):
                 self._before[i].append(start + j)
         for i, j in self._suspects(self._batch):
-            if j < i:
-                self._within[i].append(j)
+            self._within[i].append(j)
 
     def twin(self, i: int) -> Twin | None:
         """The kept document nearest to row ``i`` of the batch, if it is a near-duplicate; the best-ranked of equals."""

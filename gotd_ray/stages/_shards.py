@@ -174,7 +174,7 @@ class Work:
         """All columns of these documents, one row each: the address that comes first where there are several."""
         bounds = segment_bounds(self.holding.count)
         mine = ids[(ids >= bounds[self.holding.segments.start]) & (ids < bounds[self.holding.segments.stop])]
-        table = self._read(ADDRESS + ["vector"])
+        table = self._read([*ADDRESS, "vector"])
         table = table.filter(pc.is_in(table["doc_id"], pa.array(mine.astype(str), pa.string())))
         table = table.sort_by([(name, "ascending") for name in ("doc_id", "source", "path", "row", "chunk")])
         _, first = np.unique(ids_of(table), return_index=True)
@@ -198,7 +198,7 @@ class Pool:
 
     def share(self, value: T) -> T:
         """A value to be passed to many requests: it travels to each shard once."""
-        return value if self._local else ray.put(value)  # type: ignore[return-value]
+        return value if self._local else ray.put(value)
 
     def ask(self, method: str, *args: Any) -> list[Any]:
         """The answers of all shards, in their order.

@@ -26,7 +26,8 @@ from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Entry, Index, entry_name
-from gotd_ray.models.encoder import TextEncoder, Tokenizer
+from gotd_ray.models.encoder import TextEncoder
+from gotd_ray.models.tokenizer import Tokenizer
 from gotd_ray.progress import Progress
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import BadFile, Document, Tally, read_documents
@@ -113,6 +114,8 @@ def read_unit(
         except BadFile as problem:
             bad = {"uri": file.uri, "reason": problem.reason, "detail": problem.detail, "transient": problem.transient}
             state.bad.append(bad)
+        except UserError as problem:  # one file of many without the column; a config wrong for all was refused before
+            state.bad.append({"uri": file.uri, "reason": "wrong_column", "detail": str(problem), "transient": False})
     if state.documents:
         yield part()
     summary = {"parts": state.parts, "rows": state.rows, "tally": state.tally.to_dict(), "bad": state.bad}
@@ -195,7 +198,6 @@ def embed(
             work = _embed_files(name, missing, collection, run, device, resources, progress)
         facts["unreached"] += [bad["uri"] for bad in work.transient]
         facts[name] = _summary(name, collection, work)
-    facts["width"] = TextEncoder.width_of(run.encoder)
     return artifact.commit(facts)
 
 

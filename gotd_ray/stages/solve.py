@@ -101,7 +101,7 @@ def _temperature(
 ) -> tuple[float, float, float]:
     """Absolute epsilon, the mean cost it may be relative to, and the tolerance."""
     preset = PRESETS[settings.preset]
-    cost = mean_cost(np.sum(pool.ask("moments", rows), axis=0), rows, y, b)
+    cost = mean_cost(np.sum(pool.ask("moments", rows), axis=0), y, b)
     epsilon = settings.epsilon or preset["epsilon"]
     unit = settings.epsilon_unit or preset["epsilon_unit"]
     tolerance = settings.tolerance or preset["tolerance"]
@@ -156,7 +156,9 @@ def _fit(
             epsilon=problem.epsilon,
             tolerance=tolerance,
             max_passes=run.solve.max_passes,
-            resume=State.from_bytes(storage.read_bytes(path, run.storage)) if storage.exists(path, run.storage) else None,
+            resume=State.from_bytes(storage.read_bytes(path, run.storage))
+            if storage.exists(path, run.storage)
+            else None,
             on_pass=on_pass,
         )
 

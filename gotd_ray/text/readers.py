@@ -257,14 +257,31 @@ def _plain(file: InputFile, uri: str, text: config.Text, wanted: Collection[int]
 def _warc(file: InputFile, uri: str, text: config.Text, wanted: Collection[int] | None) -> Iterator[Row]:
     """The row is the record's number, requests and the like counted, though only texts and responses are given."""
     archive = ArchiveIterator(_stream(file, uri))
-    for number, record in enumerate(archive):
-        taken = record.rec_type in ("conversion", "response") and (wanted is None or number in wanted)
-        content = _record_text(record, text.max_document_bytes) if taken else None
-        archive.read_to_end()
-        if archive.err_count or getattr(record.raw_stream, "limit", 0):
-            raise EOFError(f"record {number} is cut short, or its header names a wrong length")
+    number = -1
+    while True:
+        with _any_error_is_a_break():
+            record = next(archive, None)
+            if record is None:
+                return
+            number += 1
+            taken = record.rec_type in ("conversion", "response") and (wanted is None or number in wanted)
+            content = _record_text(record, text.max_document_bytes) if taken else None
+            archive.read_to_end()
+            if archive.err_count or getattr(record.raw_stream, "limit", 0):
+                raise EOFError(f"record {number} is cut short, or its header names a wrong length")
         if content is not None:
             yield number, content, None
+
+
+@contextmanager
+def _any_error_is_a_break() -> Iterator[None]:
+    """warcio trips over damaged headers with errors of any kind, such as AttributeError."""
+    try:
+        yield
+    except _BROKEN:
+        raise
+    except Exception as error:
+        raise ArchiveLoadFailed(f"{type(error).__name__}: {error}") from error
 
 
 def _record_text(record: Any, limit: int) -> str | Problem:

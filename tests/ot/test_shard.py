@@ -40,7 +40,7 @@ def make_shards(ids: np.ndarray, x: np.ndarray, shards: int) -> list[Shard]:
 def solve(shards: list[Shard], y: np.ndarray, segments: int) -> tuple[np.ndarray, float]:
     b = np.full(len(y), 1 / len(y))
     rows = {stride: sum(s.rows(stride) for s in shards) for stride in (1, 4, 16, 64)}
-    cost = mean_cost(np.sum([s.moments(rows[1]) for s in shards], axis=0), rows[1], y, b)
+    cost = mean_cost(np.sum([s.moments(rows[1]) for s in shards], axis=0), y, b)
     target = side(torch.tensor(y), torch.tensor(b), 0.05)
     solution = fit(
         lambda g, stride: np.sum([s.columns(target, g, rows[stride], stride) for s in shards], axis=0),
@@ -77,7 +77,7 @@ def test_mean_cost_is_the_mean_of_all_costs(corpus) -> None:
     shards = make_shards(ids, x, 3)
     b = np.full(len(y), 1 / len(y))
     cost = ((x[:, None].astype(float) - y[None]) ** 2).sum(-1).mean()
-    assert mean_cost(np.sum([s.moments(len(ids)) for s in shards], axis=0), len(ids), y, b) == pytest.approx(cost, 1e-9)
+    assert mean_cost(np.sum([s.moments(len(ids)) for s in shards], axis=0), y, b) == pytest.approx(cost, 1e-9)
 
 
 def test_levels_end_with_all_candidates_and_start_no_smaller_than_eight_targets(corpus) -> None:

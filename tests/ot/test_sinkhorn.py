@@ -143,5 +143,5 @@ def test_broken_numbers_name_the_remedy() -> None:
 
 @pytest.mark.parametrize(("epsilon", "weights"), [(0.0, [0.5, 0.5]), (0.1, [1.0, 0.0])])
 def test_a_side_refuses_what_has_no_logarithm(epsilon: float, weights: list[float]) -> None:
-    with pytest.raises(ValueError, match="positive|no weight"):
+    with pytest.raises(ValueError, match=r"positive|no weight"):
         side(torch.eye(2), torch.tensor(weights), epsilon)

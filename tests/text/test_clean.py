@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from gotd_ray.text.clean import clean
 
 # Any character, and many of those that cleaning is about.
-TEXTS = st.text(st.one_of(st.characters(), st.sampled_from("ab \t\n\r\x0b\x0c\x00\x85\u00a0\u0301\u200b\u2028\ufeff\ud800")))
+TEXTS = st.text(
+    st.one_of(st.characters(), st.sampled_from("ab \t\n\r\x0b\x0c\x00\x85\u00a0\u0301\u200b\u2028\ufeff\ud800"))
+)
 
 
 @settings(max_examples=500, deadline=None)
@@ -30,11 +32,10 @@ def test_a_clean_text_is_nfc_utf8_with_single_spaces_and_at_most_one_blank_line(
     assert cleaned == cleaned.strip()
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.text(st.characters(max_codepoint=127)))
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.one_of(st.characters(max_codepoint=127), st.sampled_from("ab \t\n"))))
 def test_the_short_way_for_ascii_gives_what_the_long_way_gives(text: str) -> None:
-    assert clean(text + "\u00e9") == clean(clean(text) + text[len(text.rstrip()) :] + "\u00e9") or "\x1c" <= text[-1:]
-    assert clean(text + " \u00e9").removesuffix("\u00e9").rstrip() == clean(text)
+    assert clean(text + "\n\u00e9").removesuffix("\u00e9").rstrip() == clean(text)
 
 
 @pytest.mark.parametrize(

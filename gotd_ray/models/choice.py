@@ -1,0 +1,40 @@
+"""What a run's encoder will be, known without loading it: device, precision, width, and the identity of its vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gotd_ray.config import Encoder
+from gotd_ray.errors import UserError
+from gotd_ray.models.encoder import choose_precision
+from gotd_ray.models.tokenizer import Tokenizer, find_model, identity, model_width
+
+
+def pick_device(settings: Encoder, gpus: int | None = None) -> str:
+    """``cuda`` or ``cpu``.
+
+    Args:
+        gpus: of the cluster; None looks at this machine.
+
+    Raises:
+        UserError: the settings ask for a GPU and there is none.
+    """
+    available = torch.cuda.is_available() if gpus is None else gpus > 0
+    if settings.device == "cuda" and not available:
+        raise UserError("encoder.device is cuda, but no GPU is there. Set it to auto or cpu, or run where a GPU is.")
+    return "cuda" if available and settings.device != "cpu" else "cpu"
+
+
+def describe(settings: Encoder, device: str) -> dict[str, Any]:
+    """What determines the vectors, and their width d.
+
+    Raises:
+        UserError: see ``find_model``.
+    """
+    folder = find_model(settings)
+    limit = Tokenizer(settings, folder).max_tokens
+    known = identity(settings, folder, limit, choose_precision(settings, device))
+    return known | {"width": model_width(Path(folder))}

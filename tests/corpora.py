@@ -1,0 +1,66 @@
+"""Small real corpora for tests: the documentation strings of Python's own library, which every machine has."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+import sysconfig
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Row = tuple[str, str]  # text, source
+
+_TARGET = ("statistics", "random", "fractions", "decimal")  # modules about numbers
+_CORPUS = (
+    "argparse", "ast", "asyncio/tasks", "calendar", "codecs", "configparser", "csv", "dataclasses", "datetime",
+    "difflib", "email/message", "ftplib", "functools", "heapq", "http/client", "imaplib", "inspect", "json/decoder",
+    "logging/__init__", "mailbox", "numbers", "optparse", "pathlib", "pickle", "plistlib", "poplib", "shutil",
+    "smtplib", "socketserver", "string", "subprocess", "tarfile", "telnetlib", "textwrap", "threading", "tokenize",
+    "typing", "unittest/case", "urllib/request", "uuid", "wave", "zipfile", "bisect", "cmd", "copy", "enum",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def documents() -> tuple[list[Row], list[Row]]:
+    """Corpus (some hundreds of texts) and target (some dozens), of at least 60 characters."""
+    return _of(_CORPUS), _of(_TARGET)
+
+
+def _of(modules: tuple[str, ...]) -> list[Row]:
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    rows: dict[str, str] = {}
+    for name in modules:
+        path = folder / f"{name}.py"
+        if not path.exists():
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                text = ast.get_docstring(node)
+                if text and len(text) >= 60:
+                    rows.setdefault(text, name.replace("/", "."))
+    return list(rows.items())
+
+
+def write_parquet(path: Path, rows: list[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"text": [t for t, _ in rows], "source": [s for _, s in rows]}), path, row_group_size=64)
+
+
+def write_jsonl_gz(path: Path, rows: list[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps({"text": text, "source": source}) + "\n" for text, source in rows)
+
+
+def write_corpus(folder: Path, rows: list[Row], files: int = 6) -> None:
+    """The rows over several files, every other one Parquet and gzipped JSON lines."""
+    for i in range(files):
+        part = rows[i::files]
+        if i % 2:
+            write_jsonl_gz(folder / f"part-{i}.jsonl.gz", part)
+        else:
+            write_parquet(folder / f"part-{i}.parquet", part)
