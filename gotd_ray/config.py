@@ -120,11 +120,11 @@ class Encoder(Section):
         "auto", description="auto: float16 on GPU; on CPU bfloat16 where the machine has it in hardware, else float32"
     )
     batch_tokens: int | None = Field(
-        None, ge=64, description="tokens in a batch, padding counted; null: 4k CPU, 64k GPU"
+        None, ge=64, description="tokens in a batch, padding counted; null: 2k CPU, 16k GPU"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where the cluster has one")
     actors: int | None = Field(
-        None, ge=1, description="encoder processes; null: one per GPU, or one per machine on CPU"
+        None, ge=1, description="encoder processes; null: one per GPU, or one per CPU without GPUs"
     )
     prefix: str = Field("", description="text put before every candidate (some encoders want 'passage: ')")
 

@@ -98,6 +98,9 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     """
     device = pick_device(run.encoder, gpus)
     encoder = describe(run.encoder, device)
+    # Decided here, once: in a cluster of unlike machines each would decide for itself.
+    known = run.encoder.model_copy(update={"precision": encoder["precision"]})
+    run = run.model_copy(update={"encoder": known})
     corpus = _collection(run, run.corpus, encoder)
     target = _collection(run, run.target, encoder)
     unwanted = list_files(run.select.decontaminate, run.storage) if run.select.decontaminate else []

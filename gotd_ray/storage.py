@@ -122,14 +122,18 @@ def resolve(uri: str, storage: config.Storage) -> tuple[pafs.FileSystem, str]:
         UserError: unknown scheme, a client that is not installed, settings that do not fit, credentials in the path.
     """
     _refuse_secrets(uri)
-    match = _SCHEME.match(uri)
-    scheme = match[1].lower() if match else "file"
+    scheme = _scheme(uri)
     if scheme == "file":
         return pafs.LocalFileSystem(), os.path.abspath(uri.removeprefix("file://"))  # noqa: PTH100 - links stay links
     filesystem = _filesystem(scheme, storage.model_dump_json())
     if scheme == "s3":
         return filesystem, uri[len("s3://") :].strip("/")
     return filesystem, filesystem.handler.fs._strip_protocol(uri)
+
+
+def _scheme(uri: str) -> str:
+    match = _SCHEME.match(uri)
+    return match[1].lower() if match else "file"
 
 
 def _refuse_secrets(uri: str) -> None:
@@ -154,14 +158,10 @@ def _filesystem(scheme: str, settings: str) -> pafs.FileSystem:
             "Set storage.library to s3fs, or drop the options"
         )
     if storage.library == "s3fs" or storage.options:
-        client = {"region_name": storage.region} if storage.region else {}
-        options = {
-            "anon": storage.anonymous,
-            "endpoint_url": storage.endpoint,
-            "use_listings_cache": False,  # other processes write the same folders
-            **storage.options,
-        }
-        return _fsspec("s3", {**options, "client_kwargs": {**client, **storage.options.get("client_kwargs", {})}})
+        client = ({"region_name": storage.region} if storage.region else {}) | storage.options.get("client_kwargs", {})
+        options = {"anon": storage.anonymous, "endpoint_url": storage.endpoint, **storage.options}
+        # Other processes write the same folders, so no listing is kept.
+        return _fsspec("s3", {"use_listings_cache": False, **options, "client_kwargs": client})
     return _arrow_s3(storage)
 
 
@@ -200,8 +200,8 @@ def list_files(text: config.Text, storage: config.Storage) -> list[StoredFile]:
     """The files that ``text.paths`` names, sorted by uri, each once.
 
     A folder gives all files in it, at any depth, whose ending fits ``text.format``. A glob knows ``*``, ``**`` and
-    ``?``. ``@list.txt`` is a file of paths, one per line; ``#`` starts a comment; relative lines start at the list's
-    folder. Names that start with a dot or an underscore are left out unless a path names the very file.
+    ``?``. ``@list.txt`` is a file of paths, one per line, relative to its own folder; lines that start with ``#``
+    are comments. Names that start with a dot or an underscore are left out unless a path names the very file.
 
     Raises:
         UserError: a path is missing, cannot be read, or gives no file.
@@ -210,8 +210,10 @@ def list_files(text: config.Text, storage: config.Storage) -> list[StoredFile]:
     for path in _expand_lists(text.paths, storage):
         files = _expand(path, text.format, storage)
         if not files:
+            formats = FORMATS if text.format == "auto" else [text.format]
+            endings = ", ".join(ending for name in formats for ending in FORMATS[name])
             raise UserError(
-                f"'{path}' holds no file that ends in {', '.join(_endings(text.format))} (also with .gz or .zst, but "
+                f"'{path}' holds no file that ends in {endings} (also with .gz or .zst, but "
                 "for .parquet). Correct the path, or name the format of other endings, as in format: jsonl, with a "
                 "glob such as data/*.json.gz"
             )
@@ -228,7 +230,7 @@ def _expand_lists(paths: list[str], storage: config.Storage) -> Iterator[str]:
         with _as_user_error(name):
             lines = read_bytes(name, storage).decode("utf-8-sig").splitlines()
         folder = name.rpartition("/")[0]
-        for line in filter(None, (line.partition("#")[0].strip() for line in lines)):
+        for line in filter(None, (line.strip() for line in lines if not line.startswith("#"))):
             anchored = _SCHEME.match(line) or line.startswith("/") or not folder
             yield line if anchored else join(folder, line)
 
@@ -248,13 +250,8 @@ def _expand(path: str, text_format: str, storage: config.Storage) -> list[Stored
             raise FileNotFoundError(path)
     # A file, and the ending in a glob, were written by the user: with a named format they are taken at their word.
     literal = text_format != "auto" and info.type != pafs.FileType.Directory and not path.endswith("*")
-    match = _SCHEME.match(path)
-    scheme = match[1].lower() if match else "file"
-    return [
-        _stored(scheme, one)
-        for one in listed
-        if literal or format_of(one.path) in ((text_format,) if text_format != "auto" else FORMATS)
-    ]
+    formats = FORMATS if text_format == "auto" else (text_format,)
+    return [_stored(_scheme(path), one) for one in listed if literal or format_of(one.path) in formats]
 
 
 def _stored(scheme: str, info: pafs.FileInfo) -> StoredFile:
@@ -318,10 +315,6 @@ def _uri(scheme: str, path: str) -> str:
     if scheme == "file" or "://" in path:
         return path
     return f"{scheme}://{path.lstrip('/')}"
-
-
-def _endings(text_format: str) -> tuple[str, ...]:
-    return FORMATS[text_format] if text_format != "auto" else tuple(e for group in FORMATS.values() for e in group)
 
 
 def split_name(path: str) -> tuple[str, str, str]:

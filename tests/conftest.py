@@ -17,14 +17,14 @@ for name, value in {
 }.items():
     os.environ.setdefault(name, value)
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
 
-import pytest
-from corpora import documents, write_corpus, write_parquet
-from s3_server import S3Server, find_rclone, s3_server
+import pytest  # noqa: E402
+from corpora import documents, write_corpus, write_parquet  # noqa: E402
+from s3_server import S3Server, find_rclone, s3_server  # noqa: E402
 
-from gotd_ray import config, storage
+from gotd_ray import config, storage  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def test_paths_that_overlap_give_each_file_once(tree: Path) -> None:
 
 
 def test_a_list_file_holds_paths_relative_to_itself(tree: Path) -> None:
-    (tree / "list.txt").write_text(f"# corpus\n\ndeep/*.txt  # the first\n{tree}/a.parquet\n")
+    (tree / "list.txt").write_text(f"# corpus\n\ndeep/*.txt\n{tree}/a.parquet\n")
     assert listed([f"@{tree}/list.txt"], tree) == ["a.parquet", "deep/c.txt"]
 
 
@@ -121,11 +122,27 @@ def test_a_path_that_gives_nothing_is_named_with_a_remedy(tree: Path, name: str,
     assert path.lstrip("@") in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_a_user_error(tree: Path) -> None:
-    (tree / "a.parquet").chmod(0)
-    with pytest.raises(UserError, match="permission"):
-        listed([f"{tree}/a.parquet"], tree)
+@pytest.fixture
+def forbidden(tree: Path) -> Path:
+    (tree / "deep").chmod(0)
+    return tree / "deep"
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """Root may read everything, so be nobody for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+def test_what_may_not_be_read_is_a_user_error(forbidden: Path, unprivileged: None) -> None:
+    for path in (forbidden, f"{forbidden}/a.txt", f"{forbidden}/*.txt"):
+        with pytest.raises(UserError, match="permission"):
+            listed([str(path)], forbidden)
 
 
 @pytest.mark.parametrize(

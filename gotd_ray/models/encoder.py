@@ -15,7 +15,7 @@ from gotd_ray.models import tokenizer as files
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LENGTH_STEP = 16  # tokens; a row is padded to the next multiple
-_BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}  # on CPU 2k to 8k tokens run alike; small batches waste less at the end
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}  # on CPU 2k to 8k tokens run alike; small batches waste less at the end
 
 
 def choose_precision(settings: Encoder, device: str) -> str:
@@ -130,7 +130,9 @@ class TextEncoder:
 
 def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
     from transformers import AutoModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # a bar for 103 small tensors
     model = AutoModel.from_pretrained(
         files.transformer_folder(folder),
         dtype=dtype,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -40,6 +41,9 @@ UNIT_BYTES = (4 << 20, 256 << 20)
 
 VERSION = 1
 """Raised when equal settings give other rows."""
+
+READER_CPUS = 0.5
+"""CPUs that a reading task asks for: it reads far faster than a core encodes."""
 
 _SUMMARY = -1
 """The part number of a unit's last row, which tells what was read and skipped."""
@@ -305,6 +309,8 @@ def _stream(
     context.print_on_execution_start = False
     context.target_max_block_size = 1 << 20  # a part is a block of its own, so that all actors get some
     context.max_consecutive_actor_init_deaths = 3
+    # Ray counts units here, but each unit gives many parts.
+    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
     settings = {"text": collection.text, "chunks": run.chunks, "encoder": run.encoder, "storage": run.storage}
     actors, threads, request = _actors(run.encoder, device, resources)
     numbered = ray.data.from_items([{"unit": i} for i in range(len(units))], override_num_blocks=len(units))
@@ -313,7 +319,7 @@ def _stream(
         fn_kwargs={"units": ray.put(units), "settings": settings},
         batch_size=1,
         batch_format="numpy",
-        num_cpus=0.5,
+        num_cpus=READER_CPUS,
     ).map_batches(
         EncodeParts,
         fn_constructor_kwargs={
@@ -335,12 +341,15 @@ def _read_numbered(batch: dict[str, np.ndarray], units: Any, settings: dict[str,
 
 
 def _actors(encoder: config.Encoder, device: str, resources: Resources) -> tuple[int, int | None, dict[str, float]]:
-    """Actors, threads of each, and what each asks of Ray. Half a CPU at least is left to the readers."""
+    """Actors, threads of each, and what each asks of Ray; something is left for the readers.
+
+    On CPU one actor per core with one thread: two such encode 2.5 times as fast as one actor with two threads.
+    """
     if device == "cuda":
         return min(encoder.actors or resources.gpus, resources.gpus), None, {"num_gpus": 1}
-    actors = encoder.actors or resources.nodes
-    threads = max(1, resources.cpus // actors)
-    return actors, threads, {"num_cpus": threads - 1 if threads > 1 else 0.5}
+    actors = encoder.actors or resources.cpus
+    share = (resources.cpus - max(READER_CPUS, resources.cpus / 16)) / actors
+    return actors, max(1, resources.cpus // actors), {"num_cpus": int(share) if share >= 1 else round(share, 3)}
 
 
 def _commit(index: Index, unit: Unit, summary: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def select(
         with progress.task("select", total=settings.budget, unit=settings.budget_unit) as task:
             depth = settings.budget + BATCH if settings.budget_unit == "documents" else 2 * BATCH
             for batch in _ranking(pool, shared, min(depth, available), available):
-                judged = _read_back(batch, run)
+                judged = _read_back(batch, run, 2 * resources.cpus)
                 kept = chooser.feed([candidate for candidate, _ in judged])
                 task.advance(sum(row.tokens for row in kept) if settings.budget_unit == "tokens" else len(kept))
                 taken = {row.doc_id for row in kept}
@@ -127,22 +128,25 @@ def _ranking(pool: Pool, scoring: Scoring, first: int, available: int) -> Iterat
             return
 
 
-@ray.remote(num_cpus=0.25)
-def _texts_of_file(path: str, wanted: dict[tuple[int, int], str], run: config.Run) -> dict[str, str]:
-    try:
-        return texts_at(path, wanted, run.corpus, run.chunks, run.storage)
-    except BadFile:  # vanished since it was embedded: the chooser sets its documents aside
-        return {}
+@ray.remote(num_cpus=0)  # it waits for storage; the shards may hold all CPUs
+def _texts_of_files(wanted: dict[str, dict[tuple[int, int], str]], run: config.Run) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for path, places in wanted.items():
+        with suppress(BadFile):  # vanished since it was embedded: the chooser sets its documents aside
+            texts |= texts_at(path, places, run.corpus, run.chunks, run.storage)
+    return texts
 
 
-def _read_back(batch: pa.Table, run: config.Run) -> list[tuple[Candidate, dict[str, Any]]]:
-    """Texts of a batch by address; one task per file."""
+def _read_back(batch: pa.Table, run: config.Run, tasks: int) -> list[tuple[Candidate, dict[str, Any]]]:
+    """Texts of a batch by address, the files dealt out to some tasks."""
     addresses = batch.drop_columns(["vector"]).to_pylist()
     by_path: dict[str, dict[tuple[int, int], str]] = {}
     for row in addresses:
         by_path.setdefault(row["path"], {})[row["row"], row["chunk"]] = row["doc_id"]
+    paths = sorted(by_path)
+    hands = [{path: by_path[path] for path in paths[i::tasks]} for i in range(min(tasks, len(paths)))]
     texts: dict[str, str] = {}
-    for found in ray.get([_texts_of_file.remote(path, wanted, run) for path, wanted in sorted(by_path.items())]):
+    for found in ray.get([_texts_of_files.remote(hand, run) for hand in hands]):
         texts |= found
     return [
         (

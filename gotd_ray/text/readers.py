@@ -25,7 +25,14 @@ from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.storage import COMPRESSIONS, InputFile, format_of, is_denied, split_name
 
-_BROKEN = (OSError, EOFError, pa.ArrowException, ArchiveLoadFailed, StatusAndHeadersParserException)
+_BROKEN = (
+    OSError,
+    EOFError,
+    UnicodeDecodeError,  # of damaged column names; texts are decoded with care
+    pa.ArrowException,
+    ArchiveLoadFailed,
+    StatusAndHeadersParserException,
+)
 _REQUEST_BYTES = 4 << 20  # one request to an object store
 _LINE_BYTES = 1 << 16  # decoded ahead of the line that is read, and lost with it when a stream breaks
 _BATCH_ROWS = 256  # few, as a document may have megabytes

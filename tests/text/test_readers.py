@@ -9,7 +9,7 @@ import os
 import pickle
 import random
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -267,12 +267,27 @@ def test_a_vanished_file_is_transient_and_the_error_travels_between_processes(tm
     assert (again.reason, again.transient, str(again)) == ("vanished", True, str(broken))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_transient(tmp_path: Path) -> None:
+@pytest.fixture
+def forbidden(tmp_path: Path) -> Path:
     path = tmp_path / "a.txt"
     path.write_text("text")
     path.chmod(0)
-    _, broken = rows_until_break(path)
+    return path
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """Root may read everything, so be nobody for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+def test_a_file_without_permission_is_transient(forbidden: Path, unprivileged: None) -> None:
+    _, broken = rows_until_break(forbidden)
     assert broken is not None
     assert (broken.reason, broken.transient) == ("no_permission", True)
 
