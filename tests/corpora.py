@@ -64,3 +64,16 @@ def write_corpus(folder: Path, rows: list[Row], files: int = 6) -> None:
             write_jsonl_gz(folder / f"part-{i}.jsonl.gz", part)
         else:
             write_parquet(folder / f"part-{i}.parquet", part)
+
+
+def whole_library() -> list[Row]:
+    """All of the library's texts: several thousands."""
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*.py"))
+    packages = ("asyncio", "concurrent", "email", "http", "importlib", "json", "logging", "unittest", "urllib", "xml")
+    names += sorted(
+        path.relative_to(folder).with_suffix("").as_posix()
+        for name in packages
+        for path in (folder / name).rglob("*.py")
+    )
+    return _of(tuple(name for name in names if name not in _TARGET))

@@ -105,7 +105,7 @@ def read_unit(
         number, documents = state.parts, state.documents
         state.parts, state.documents = state.parts + 1, []
         payload = b"" if number in unit.done else _payload(documents, encoder)
-        return _row(unit.name, number, len(documents), payload)
+        return _row(number, len(documents), payload)
 
     for file in unit.files:
         state.rows[file.uri] = 0
@@ -123,7 +123,7 @@ def read_unit(
     if state.documents:
         yield part()
     summary = {"parts": state.parts, "rows": state.rows, "tally": state.tally.to_dict(), "bad": state.bad}
-    yield _row(unit.name, _SUMMARY, 0, json.dumps(summary).encode())
+    yield _row(_SUMMARY, 0, json.dumps(summary).encode())
 
 
 def _payload(documents: list[Document], encoder: config.Encoder) -> bytes:
@@ -146,34 +146,35 @@ def _payload(documents: list[Document], encoder: config.Encoder) -> bytes:
     return sink.getvalue()
 
 
-def _row(entry: str, part: int, documents: int, payload: bytes) -> pa.Table:
-    columns = {"entry": [entry], "part": [part], "documents": [documents]}
-    return pa.table(columns).append_column("payload", pa.array([payload], pa.large_binary()))
+def _row(part: int, documents: int, payload: bytes) -> pa.Table:
+    return pa.table({"part": [part], "documents": [documents]}).append_column(
+        "payload", pa.array([payload], pa.large_binary())
+    )
 
 
 class EncodeParts:
     """An encoder that lives in one actor: token ids in, the part's file out, its counts on."""
 
-    def __init__(self, encoder: config.Encoder, device: str, threads: int | None, index: Index):
+    def __init__(self, encoder: config.Encoder, device: str, threads: int | None, jobs: Any):
         self.encoder = TextEncoder(encoder, device, threads)
-        self.index = index
+        self.jobs = _resolved(jobs)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        started = time.perf_counter()
         (row,) = batch.to_pylist()
         if row["part"] != _SUMMARY:
             if row["payload"]:
-                self._encode(row["entry"], row["part"], row["payload"])
+                job = self.jobs[row["job"]]
+                self._encode(job.collection.index, job.unit.name, row["part"], row["payload"])
             row["payload"] = b""
-        return pa.table({name: [value] for name, value in row.items()} | {"seconds": [time.perf_counter() - started]})
+        return pa.table({name: [value] for name, value in row.items()})
 
-    def _encode(self, entry: str, part: int, payload: bytes) -> None:
+    def _encode(self, index: Index, entry: str, part: int, payload: bytes) -> None:
         table = pa.ipc.open_stream(pa.py_buffer(payload)).read_all().combine_chunks()
         lists = table["input_ids"].combine_chunks()
         values, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
         vectors = self.encoder.encode_ids(np.split(values[offsets[0] : offsets[-1]], offsets[1:-1] - offsets[0]))
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-        self.index.write_part(entry, part, table.drop_columns(["input_ids"]).append_column("vector", column))
+        index.write_part(entry, part, table.drop_columns(["input_ids"]).append_column("vector", column))
 
 
 def embed(
@@ -194,36 +195,52 @@ def embed(
         UserError: more files or rows are bad than the settings allow.
     """
     artifact.begin()
-    facts: dict[str, Any] = {"unreached": []}
-    for name, collection in collections.items():
-        missing = collection.index.snapshot(collection.files)[1]
-        work = _Done()
-        if missing:
-            work = _embed_files(name, missing, collection, run, device, resources, progress)
-        facts["unreached"] += [bad["uri"] for bad in work.transient]
-        facts[name] = _summary(name, collection, work)
+    jobs = [
+        Job(name, collection, unit)
+        for name, collection in collections.items()
+        if (missing := collection.index.snapshot(collection.files)[1])
+        for unit in make_units(missing, collection.index.part_names(), max(1, resources.cpus // 2))
+    ]
+    work = {name: _Work() for name in collections}
+    started = time.perf_counter()
+    if jobs:
+        _embed_jobs(jobs, work, run, device, resources, progress)
+    facts: dict[str, Any] = {"seconds": time.perf_counter() - started}
+    facts["unreached"] = [bad["uri"] for done in work.values() for bad in done.bad if bad["transient"]]
+    facts |= {name: _summary(name, collection, work[name]) for name, collection in collections.items()}
     return artifact.commit(facts)
 
 
+@dataclass(frozen=True)
+class Job:
+    """A unit of one collection."""
+
+    name: str
+    collection: Collection
+    unit: Unit
+
+
 @dataclass
-class _Done:
-    """What embedding came to this time."""
+class _Work:
+    """What was done for one collection this time."""
 
     documents: int = 0
     seconds: float = 0.0
-    transient: list[dict[str, Any]] = field(default_factory=list)
-    """Files that could not be reached: they have no entry, and the next run tries them again."""
+    """From the start of embedding to the collection's last document."""
+
+    bad: list[dict[str, Any]] = field(default_factory=list)
+    """Files that could not be read whole; a transient one has no entry, and the next run tries it again."""
 
 
-def _summary(name: str, collection: Collection, work: _Done) -> dict[str, Any]:
+def _summary(name: str, collection: Collection, work: _Work) -> dict[str, Any]:
     """The collection's counts over all its entries, old and new.
 
     Raises:
-        UserError: the share of bad rows is above ``max_bad_rows``.
+        UserError: the share of bad files or rows is above the collection's limits.
     """
     snapshot, _ = collection.index.snapshot(collection.files)
     tally = Tally()
-    bad_files = list(work.transient)
+    bad_files = [bad for bad in work.bad if bad["transient"]]
     for taken in snapshot.taken:
         tally.merge(Tally.from_dict(taken.entry.tally))
         bad_files += [bad for bad in taken.entry.bad_files if bad["uri"] in taken.live]
@@ -253,40 +270,35 @@ class _Unfinished:
     summary: dict[str, Any] | None = None
 
 
-def _embed_files(
-    name: str,
-    files: list[StoredFile],
-    collection: Collection,
+def _embed_jobs(
+    jobs: list[Job],
+    work: dict[str, _Work],
     run: config.Run,
     device: str,
     resources: Resources,
     progress: Progress,
-) -> _Done:
-    """Embed files that the index does not cover, and commit each unit's entry when its last part is written."""
-    index = collection.index
-    units = {unit.name: unit for unit in make_units(files, index.part_names(), max(1, resources.cpus // 2))}
-    unfinished = {unit: _Unfinished() for unit in units}
-    done = _Done()
-    bad: list[dict[str, Any]] = []
+) -> None:
+    """Embed the units of all collections in one stream, and commit each unit's entry after its last part."""
+    unfinished = {number: _Unfinished() for number in range(len(jobs))}
     started = time.perf_counter()
-    with progress.task(f"embed {name}", total=None, unit="documents") as task:
-        for row in _stream(list(units.values()), collection, run, device, resources).iter_rows():
-            unit = unfinished[row["entry"]]
+    with progress.task("embed", total=None, unit="documents") as task:
+        for row in _stream(jobs, run, device, resources).iter_rows():
+            job, unit = jobs[row["job"]], unfinished[row["job"]]
+            done = work[job.name]
             if row["part"] == _SUMMARY:
                 unit.summary = json.loads(row["payload"])
-                bad += unit.summary["bad"]
-                _refuse_bad_files(name, bad, collection)
+                done.bad += unit.summary["bad"]
+                _refuse_bad_files(job.name, done.bad, job.collection)
             else:
                 unit.parts += 1
                 done.documents += row["documents"]
+                done.seconds = time.perf_counter() - started
                 task.advance(row["documents"])
             if unit.summary and unit.parts == unit.summary["parts"]:
-                done.transient += _commit(index, units[row["entry"]], unit.summary)
-                del unfinished[row["entry"]]
-                task.update(note=f"{len(units) - len(unfinished)} of {len(units)} groups of files")
+                _commit(job, unit.summary)
+                del unfinished[row["job"]]
+                task.update(note=f"{len(jobs) - len(unfinished)} of {len(jobs)} groups of files")
     assert not unfinished, "a unit of files ended without all its parts"
-    done.seconds = time.perf_counter() - started
-    return done
 
 
 def _refuse_bad_files(name: str, bad: list[dict[str, Any]], collection: Collection) -> None:
@@ -300,9 +312,7 @@ def _refuse_bad_files(name: str, bad: list[dict[str, Any]], collection: Collecti
     )
 
 
-def _stream(
-    units: list[Unit], collection: Collection, run: config.Run, device: str, resources: Resources
-) -> ray.data.Dataset:
+def _stream(jobs: list[Job], run: config.Run, device: str, resources: Resources) -> ray.data.Dataset:
     """The plan: nothing runs until it is iterated."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -311,33 +321,38 @@ def _stream(
     context.max_consecutive_actor_init_deaths = 3
     # Ray counts units here, but each unit gives many parts.
     warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
-    settings = {"text": collection.text, "chunks": run.chunks, "encoder": run.encoder, "storage": run.storage}
     actors, threads, request = _actors(run.encoder, device, resources)
-    numbered = ray.data.from_items([{"unit": i} for i in range(len(units))], override_num_blocks=len(units))
-    return numbered.map_batches(
-        _read_numbered,
-        fn_kwargs={"units": ray.put(units), "settings": settings},
-        batch_size=1,
-        batch_format="numpy",
-        num_cpus=READER_CPUS,
-    ).map_batches(
-        EncodeParts,
-        fn_constructor_kwargs={
-            "encoder": run.encoder,
-            "device": device,
-            "threads": threads,
-            "index": collection.index,
-        },
-        batch_size=1,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=actors),
-        **request,
+    shared = ray.put(jobs)
+    return (
+        ray.data.from_items([{"job": number} for number in range(len(jobs))], override_num_blocks=len(jobs))
+        .map_batches(
+            _read_job,
+            fn_kwargs={"jobs": shared, "run": run},
+            batch_size=1,
+            batch_format="numpy",
+            num_cpus=READER_CPUS,
+        )
+        .map_batches(
+            EncodeParts,
+            fn_constructor_kwargs={"encoder": run.encoder, "device": device, "threads": threads, "jobs": shared},
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=actors),
+            **request,
+        )
     )
 
 
-def _read_numbered(batch: dict[str, np.ndarray], units: Any, settings: dict[str, Any]) -> Iterator[pa.Table]:
-    units = ray.get(units) if isinstance(units, ray.ObjectRef) else units
-    yield from read_unit(units[int(batch["unit"][0])], **settings)
+def _read_job(batch: dict[str, np.ndarray], jobs: Any, run: config.Run) -> Iterator[pa.Table]:
+    number = int(batch["job"][0])
+    job = _resolved(jobs)[number]
+    for row in read_unit(job.unit, job.collection.text, run.chunks, run.encoder, run.storage):
+        yield row.append_column("job", pa.array([number]))
+
+
+def _resolved(jobs: Any) -> list[Job]:
+    """Ray resolves a reference among an actor's arguments, and leaves it one among a function's."""
+    return ray.get(jobs) if isinstance(jobs, ray.ObjectRef) else jobs
 
 
 def _actors(encoder: config.Encoder, device: str, resources: Resources) -> tuple[int, int | None, dict[str, float]]:
@@ -352,17 +367,15 @@ def _actors(encoder: config.Encoder, device: str, resources: Resources) -> tuple
     return actors, max(1, resources.cpus // actors), {"num_cpus": int(share) if share >= 1 else round(share, 3)}
 
 
-def _commit(index: Index, unit: Unit, summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Commit a unit's entry, without the files that could not be reached this time; those are returned."""
-    transient = [bad for bad in summary["bad"] if bad["transient"]]
-    unreached = {bad["uri"] for bad in transient}
+def _commit(job: Job, summary: dict[str, Any]) -> None:
+    """Commit a unit's entry, without the files that could not be reached this time."""
+    unreached = {bad["uri"] for bad in summary["bad"] if bad["transient"]}
     entry = Entry(
-        name=unit.name,
-        files=tuple(file for file in unit.files if file.uri not in unreached),
+        name=job.unit.name,
+        files=tuple(file for file in job.unit.files if file.uri not in unreached),
         parts=summary["parts"],
         rows=summary["rows"],
         tally=summary["tally"],
         bad_files=tuple(bad for bad in summary["bad"] if bad["uri"] not in unreached),
     )
-    index.commit(entry)
-    return transient
+    job.collection.index.commit(entry)

@@ -1,0 +1,159 @@
+"""Killed in the middle and started again: the same subset. Processes are killed for real, with SIGKILL."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from conftest import make_run
+from corpora import whole_library, write_parquet
+
+from gotd_ray import config, pipeline
+from gotd_ray.progress import Progress
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+CHUNKS = {"max_chars": 100, "min_chars": 40}
+"""Short candidates: many of them, so that embed has several parts, and quick ones."""
+
+LONG_SOLVE = {"tolerance": 1e-12, "max_passes": 250, "epsilon": 0.05}
+"""A solve that makes all its passes: it runs for some seconds, and ends after the same number of them."""
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Path:
+    """A folder with a corpus of several parts and the library's target."""
+    folder = tmp_path_factory.mktemp("large")
+    rows = whole_library()
+    for i in range(4):
+        write_parquet(folder / "corpus" / f"{i}.parquet", rows[i::4])
+    (folder / "target").symlink_to(library / "target")
+    return folder
+
+
+def settings(large: Path, out: Path, index: Path, **solve: object) -> config.Run:
+    run = make_run(out, large, chunks=CHUNKS, solve=solve, select={"budget": 200})
+    return run.model_copy(update={"index": str(index)})
+
+
+def ids(out: Path) -> list[str]:
+    return pq.read_table(out / "select" / "subset.parquet")["doc_id"].to_pylist()
+
+
+@pytest.fixture(scope="module")
+def reference(large: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
+    """An undisturbed run with the long solve; its index is in ``index``."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    pipeline.execute(settings(large, folder / "out", folder / "index", **LONG_SOLVE), Progress())
+    return folder
+
+
+def start(run: config.Run, folder: Path) -> subprocess.Popen[bytes]:
+    """The command line on a private cluster, in a process group of its own."""
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(run.model_dump()))
+    return subprocess.Popen(
+        [sys.executable, "-c", "from gotd_ray.cli import main; main()", "run", str(path)],
+        stdout=subprocess.DEVNULL,
+        stderr=(folder / "log").open("ab"),
+        start_new_session=True,
+    )
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to the point in time"
+        time.sleep(0.02)
+
+
+def test_driver_killed_in_embed(large: Path, tmp_path: Path, reference: Path) -> None:
+    """The second run finds the parts of the first, and ends with the same subset."""
+    run = settings(large, tmp_path / "out", tmp_path / "index", **LONG_SOLVE)
+    process = start(run, tmp_path)
+    wait_for(lambda: list((tmp_path / "index").rglob("parts/*.parquet")) or process.poll() is not None)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "index").rglob("parts/*.parquet")}
+    assert parts
+    assert not (tmp_path / "out" / "embed" / "manifest.json").exists()
+    assert start(run, tmp_path).wait(timeout=200) == 0, (tmp_path / "log").read_text()
+    assert {path: path.stat().st_mtime_ns for path in parts} == parts, "a finished part was written again"
+    assert ids(tmp_path / "out") == ids(reference / "out")
+
+
+def test_driver_killed_in_solve(large: Path, tmp_path: Path, reference: Path) -> None:
+    """The second run goes on from the checkpoint, and ends in the same bits."""
+    run = settings(large, tmp_path / "out", reference / "index", **LONG_SOLVE | {"max_passes": 2000})
+    process = start(run, tmp_path)
+    wait_for(lambda: list((tmp_path / "out" / "solve").glob("checkpoint-*")) or process.poll() is not None)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list((tmp_path / "out" / "solve").glob("checkpoint-*"))
+    assert start(run, tmp_path).wait(timeout=250) == 0, (tmp_path / "log").read_text()
+    undisturbed = settings(large, tmp_path / "other", reference / "index", **LONG_SOLVE | {"max_passes": 2000})
+    assert start(undisturbed, tmp_path).wait(timeout=250) == 0
+    potentials = [tmp_path / name / "solve" / "potentials.safetensors" for name in ("out", "other")]
+    assert potentials[0].read_bytes() == potentials[1].read_bytes()
+    assert ids(tmp_path / "out") == ids(tmp_path / "other")
+
+
+class Killer(threading.Thread):
+    """Kills the first process of this user whose title begins so, once it works."""
+
+    def __init__(self, title: str, after: float = 0.0):
+        super().__init__(daemon=True)
+        self.title, self.after, self.killed = title, after, 0
+
+    def run(self) -> None:
+        deadline = time.monotonic() + 90
+        while not self.killed and time.monotonic() < deadline:
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    title = " ".join(process.cmdline())
+                except psutil.Error:
+                    continue
+                if title.startswith(self.title):
+                    time.sleep(self.after)
+                    process.kill()
+                    self.killed = process.pid
+                    break
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def killer() -> Iterator[Callable[..., Killer]]:
+    threads: list[Killer] = []
+
+    def begin(title: str, after: float = 0.0) -> Killer:
+        threads.append(Killer(title, after))
+        threads[-1].start()
+        return threads[-1]
+
+    yield begin
+    for thread in threads:
+        thread.join(timeout=5)
+
+
+def test_encoder_actor_killed(large: Path, tmp_path: Path, reference: Path, killer: Callable[..., Killer]) -> None:
+    thread = killer("ray::MapWorker(MapBatches(EncodeParts))", after=2.0)
+    pipeline.execute(settings(large, tmp_path / "out", tmp_path / "index", **LONG_SOLVE), Progress())
+    assert thread.killed
+    assert ids(tmp_path / "out") == ids(reference / "out")
+
+
+def test_shard_actor_killed(large: Path, tmp_path: Path, reference: Path, killer: Callable[..., Killer]) -> None:
+    thread = killer("ray::Work.columns", after=0.5)
+    pipeline.execute(settings(large, tmp_path / "out", reference / "index", shards=3, **LONG_SOLVE), Progress())
+    assert thread.killed
+    assert ids(tmp_path / "out") == ids(reference / "out")
