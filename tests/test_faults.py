@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 CHUNKS = {"max_chars": 100, "min_chars": 40}
 """Short candidates: many of them, so that embed has several parts, and quick ones."""
 
-LONG_SOLVE = {"tolerance": 1e-12, "max_passes": 250, "epsilon": 0.05}
+LONG_SOLVE = {"tolerance": 1e-12, "max_passes": 400, "epsilon": 0.05}
 """A solve that makes all its passes: it runs for some seconds, and ends after the same number of them."""
 
 
@@ -34,7 +34,7 @@ LONG_SOLVE = {"tolerance": 1e-12, "max_passes": 250, "epsilon": 0.05}
 def large(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Path:
     """A folder with a corpus of several parts and the library's target."""
     folder = tmp_path_factory.mktemp("large")
-    rows = whole_library()
+    rows = whole_library()[::2]
     for i in range(4):
         write_parquet(folder / "corpus" / f"{i}.parquet", rows[i::4])
     (folder / "target").symlink_to(library / "target")
@@ -94,18 +94,16 @@ def test_driver_killed_in_embed(large: Path, tmp_path: Path, reference: Path) ->
 
 def test_driver_killed_in_solve(large: Path, tmp_path: Path, reference: Path) -> None:
     """The second run goes on from the checkpoint, and ends in the same bits."""
-    run = settings(large, tmp_path / "out", reference / "index", **LONG_SOLVE | {"max_passes": 2000})
+    run = settings(large, tmp_path / "out", reference / "index", **LONG_SOLVE)
     process = start(run, tmp_path)
     wait_for(lambda: list((tmp_path / "out" / "solve").glob("checkpoint-*")) or process.poll() is not None)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert list((tmp_path / "out" / "solve").glob("checkpoint-*"))
     assert start(run, tmp_path).wait(timeout=250) == 0, (tmp_path / "log").read_text()
-    undisturbed = settings(large, tmp_path / "other", reference / "index", **LONG_SOLVE | {"max_passes": 2000})
-    assert start(undisturbed, tmp_path).wait(timeout=250) == 0
-    potentials = [tmp_path / name / "solve" / "potentials.safetensors" for name in ("out", "other")]
+    potentials = [folder / "out" / "solve" / "potentials.safetensors" for folder in (tmp_path, reference)]
     assert potentials[0].read_bytes() == potentials[1].read_bytes()
-    assert ids(tmp_path / "out") == ids(tmp_path / "other")
+    assert ids(tmp_path / "out") == ids(reference / "out")
 
 
 class Killer(threading.Thread):

@@ -31,7 +31,7 @@ PRESETS = {
 SMALL_EPSILON = 1e-3
 """Below it the scores / epsilon are so large that float32 is not fine enough: auto takes float64."""
 
-CHECKPOINT_SECONDS = 5.0
+CHECKPOINT_SECONDS = 2.0
 POTENTIALS = "potentials.safetensors"
 
 

@@ -1,0 +1,105 @@
+"""Writes docs/configuration.md from the settings' own types: ``python docs/make_reference.py``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gotd_ray.config import Run
+
+PAGE = Path(__file__).with_name("configuration.md")
+
+INTRODUCTION = """# Configuration
+
+Written by `docs/make_reference.py` from the types in `gotd_ray/config.py`, which the program checks a run against; do
+not edit it by hand. How to choose: [guide.md](guide.md). What the words mean: [how-it-works.md](how-it-works.md).
+
+A run is one YAML file. Only `out`, `corpus.paths` and `target.paths` must be given. An unknown key is an error that
+names the nearest known one. `--set a.b=c` changes a key for one command; the value is read as YAML.
+
+- `paths` takes one string or a list of them. `~`, `$NAME` and `${NAME}` are expanded in `paths`, `out`, `index` and
+  `encoder.model`; a variable that is not set is an error.
+- A path is local, `s3://bucket/key`, or of a scheme that fsspec knows, such as `gs://`. `demo:corpus`, `demo:target`
+  and the files below them are the demo's, built on first use.
+- "required" keys have no default. A section that is left out, or a key of it, takes its defaults.
+"""
+
+LIMITS = {
+    "minimum": "at least {:,}",
+    "exclusiveMinimum": "above {:,}",
+    "maximum": "at most {:,}",
+    "exclusiveMaximum": "below {:,}",
+    "minItems": "at least {:,} item",
+    "pattern": "`{}`",
+}
+TYPES = {"integer": "whole number", "number": "number", "string": "string", "boolean": "true or false"}
+
+
+def page() -> str:
+    """The whole reference, as Markdown."""
+    schema = Run.model_json_schema()
+    sections = schema["$defs"]
+    names: dict[str, list[str]] = {}  # sections by type, in the order of Run: corpus and target share one
+    for key, field in schema["properties"].items():
+        if "$ref" in field:
+            names.setdefault(_section_of(field["$ref"]), []).append(f"`{key}`")
+    names["Text"].append("`select.decontaminate`")
+    parts = [INTRODUCTION, _table("The run", schema, sections)]
+    parts += [_table(_listed(keys), sections[name], sections) for name, keys in names.items()]
+    return "\n".join(parts)
+
+
+def _table(title: str, model: dict[str, Any], sections: dict[str, Any]) -> str:
+    rows = ["| key | type | default | limits | meaning |", "|---|---|---|---|---|"]
+    for key, field in model["properties"].items():
+        plain = _without_null(field)
+        required = key in model.get("required", ())
+        cells = [
+            f"`{key}`",
+            _type(plain) + (" or null" if plain is not field else ""),
+            "required" if required else _default(field),
+            _limits(plain),
+            field.get("description") or sections[_section_of(plain["$ref"])]["description"],
+        ]
+        rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return "\n".join([f"## {title}", "", model["description"], "", *rows, ""])
+
+
+def _without_null(field: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a value that is not null."""
+    (only,) = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
+    return only
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "$ref" in field:
+        return "section"
+    if "enum" in field:
+        return ", ".join(f"`{choice}`" for choice in field["enum"])
+    if field["type"] == "array":
+        return f"list of {TYPES[field['items']['type']]}s"
+    return TYPES.get(field["type"], "mapping")
+
+
+def _default(field: dict[str, Any]) -> str:
+    if "$ref" in field:
+        return "its keys' defaults"
+    empty: Any = {"array": [], "object": {}}.get(field.get("type", ""))
+    return f"`{json.dumps(field.get('default', empty))}`"
+
+
+def _limits(field: dict[str, Any]) -> str:
+    return ", ".join(words.format(field[name]) for name, words in LIMITS.items() if name in field)
+
+
+def _section_of(reference: str) -> str:
+    return reference.rpartition("/")[2]
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(keys[:-1]) + " and " + keys[-1] if len(keys) > 1 else keys[0]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
