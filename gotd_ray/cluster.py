@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 
@@ -64,15 +66,30 @@ def _start_private(num_cpus: int | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Listen on the loopback interface only; without this Ray takes the machine's address.
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        # A laptop's other programs must not make Ray kill our workers.
-        _system_config={"memory_monitor_refresh_ms": 0},
-    )
+    with _native_stderr_silenced():  # it would say that the level was set; errors are raised all the same
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            # A laptop's other programs must not make Ray kill our workers.
+            _system_config={"memory_monitor_refresh_ms": 0},
+        )
+
+
+@contextmanager
+def _native_stderr_silenced() -> Iterator[None]:
+    """Send to nowhere what this process's C++ code writes to standard error."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _resources(private: bool) -> Resources:

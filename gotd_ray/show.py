@@ -110,10 +110,10 @@ def _selection(plan: Plan, console: Console) -> None:
     console.print(table)
     artifact = plan.artifacts["select"]
     data = storage.read_bytes(artifact.path("subset.parquet"), plan.run.storage)
-    top = Table("rank", "score", "source")
-    top.add_column("begins", no_wrap=True, overflow="ellipsis")
+    top = Table("rank", "score", "source", "begins")
+    room = max(30, console.width - 50)
     for row in pq.read_table(io.BytesIO(data)).slice(0, TOP).to_pylist():
-        begins = " ".join(row["text"].split())[:120]
+        begins = " ".join(row["text"].split())[:room]
         top.add_row(str(row["rank"]), f"{row['score']:.4f}", escape(row["source"]), escape(begins))
     console.print(top)
     console.print(f"the subset: {artifact.path('subset.parquet')}", markup=False)

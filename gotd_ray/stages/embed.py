@@ -2,19 +2,16 @@
 
     files not yet covered -> units -> read, clean, cut, tokenise (tasks) -> parts -> encode, write (actors) -> commit
 
-A part is a fixed run of documents of one unit, so that a killed run finds its finished parts again, and Ray may retry
-any task or actor: the same part is written with the same bytes.
+Ray may retry any task or actor: the same part is written with the same bytes.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,130 +23,17 @@ from gotd_ray import config
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources
 from gotd_ray.errors import UserError
-from gotd_ray.index import Collection, Entry, Index, entry_name
+from gotd_ray.index import Collection, Entry, Index
 from gotd_ray.models.encoder import TextEncoder
-from gotd_ray.models.tokenizer import Tokenizer
 from gotd_ray.progress import Progress
-from gotd_ray.storage import StoredFile
-from gotd_ray.text.documents import BadFile, Document, Tally, read_documents
-
-PART_DOCUMENTS = 4096
-"""Documents of a part: enough that documents of like length fill batches, small enough (6 MB) to travel and to redo."""
-
-UNIT_BYTES = (4 << 20, 256 << 20)
-"""Bytes of a unit of work, from and to: small files are read together, and every reader gets several units."""
+from gotd_ray.stages._units import SUMMARY, Unit, make_units, open_part, read_unit
+from gotd_ray.text.documents import Tally
 
 VERSION = 1
 """Raised when equal settings give other rows."""
 
 READER_CPUS = 0.5
 """CPUs that a reading task asks for: it reads far faster than a core encodes."""
-
-_SUMMARY = -1
-"""The part number of a unit's last row, which tells what was read and skipped."""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Corpus files read by one task and committed as one entry."""
-
-    files: tuple[StoredFile, ...]
-    done: frozenset[int] = frozenset()
-    """Parts that an earlier, killed run has written."""
-
-    @property
-    def name(self) -> str:
-        return entry_name(self.files)
-
-
-def make_units(files: list[StoredFile], existing_parts: set[str], readers: int) -> list[Unit]:
-    """Pack files, in the order of their addresses, into units of a size that keeps all readers busy."""
-    low, high = UNIT_BYTES
-    limit = min(max(sum(file.size for file in files) // (4 * readers), low), high)
-    groups: list[list[StoredFile]] = []
-    for file in files:
-        if not groups or sum(other.size for other in groups[-1]) + file.size > limit:
-            groups.append([])
-        groups[-1].append(file)
-    found: dict[str, set[int]] = {}
-    for name in existing_parts:
-        entry, _, number = name.removesuffix(".parquet").rpartition("-")
-        found.setdefault(entry, set()).add(int(number))
-    units = [Unit(tuple(group)) for group in groups]
-    return [Unit(unit.files, frozenset(found.get(unit.name, ()))) for unit in units]
-
-
-@lru_cache(maxsize=4)
-def _tokenizer(encoder: config.Encoder) -> Tokenizer:
-    return Tokenizer(encoder)
-
-
-@dataclass
-class _Reading:
-    """What a unit's reading has come to."""
-
-    documents: list[Document] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
-    rows: dict[str, int] = field(default_factory=dict)
-    bad: list[dict[str, Any]] = field(default_factory=list)
-    parts: int = 0
-
-
-def read_unit(
-    unit: Unit, text: config.Text, chunks: config.Chunks, encoder: config.Encoder, storage: config.Storage
-) -> Iterator[pa.Table]:
-    """One row per part, ``payload`` holding its documents' addresses and token ids; then one row with the summary."""
-    state = _Reading()
-
-    def part() -> pa.Table:
-        number, documents = state.parts, state.documents
-        state.parts, state.documents = state.parts + 1, []
-        payload = b"" if number in unit.done else _payload(documents, encoder)
-        return _row(number, len(documents), payload)
-
-    for file in unit.files:
-        state.rows[file.uri] = 0
-        try:
-            for document in read_documents(file, text, chunks, storage, state.tally):
-                state.rows[file.uri] += 1
-                state.documents.append(document)
-                if len(state.documents) == PART_DOCUMENTS:
-                    yield part()
-        except BadFile as problem:
-            bad = {"uri": file.uri, "reason": problem.reason, "detail": problem.detail, "transient": problem.transient}
-            state.bad.append(bad)
-        except UserError as problem:  # one file of many without the column; a config wrong for all was refused before
-            state.bad.append({"uri": file.uri, "reason": "wrong_column", "detail": str(problem), "transient": False})
-    if state.documents:
-        yield part()
-    summary = {"parts": state.parts, "rows": state.rows, "tally": state.tally.to_dict(), "bad": state.bad}
-    yield _row(_SUMMARY, 0, json.dumps(summary).encode())
-
-
-def _payload(documents: list[Document], encoder: config.Encoder) -> bytes:
-    ids, counts = _tokenizer(encoder)([document.text for document in documents])
-    table = pa.table(
-        {
-            "doc_id": [d.doc_id for d in documents],
-            "source": [d.source for d in documents],
-            "path": [d.path for d in documents],
-            "row": pa.array([d.row for d in documents], pa.int64()),
-            "chunk": pa.array([d.chunk for d in documents], pa.int32()),
-            "chars": pa.array([len(d.text) for d in documents], pa.int32()),
-            "tokens": pa.array(counts, pa.int32()),
-            "input_ids": pa.array(ids, pa.list_(pa.int32())),
-        }
-    )
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
-
-
-def _row(part: int, documents: int, payload: bytes) -> pa.Table:
-    return pa.table({"part": [part], "documents": [documents]}).append_column(
-        "payload", pa.array([payload], pa.large_binary())
-    )
 
 
 class EncodeParts:
@@ -161,7 +45,7 @@ class EncodeParts:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         (row,) = batch.to_pylist()
-        if row["part"] != _SUMMARY:
+        if row["part"] != SUMMARY:
             if row["payload"]:
                 job = self.jobs[row["job"]]
                 self._encode(job.collection.index, job.unit.name, row["part"], row["payload"])
@@ -169,12 +53,10 @@ class EncodeParts:
         return pa.table({name: [value] for name, value in row.items()})
 
     def _encode(self, index: Index, entry: str, part: int, payload: bytes) -> None:
-        table = pa.ipc.open_stream(pa.py_buffer(payload)).read_all().combine_chunks()
-        lists = table["input_ids"].combine_chunks()
-        values, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
-        vectors = self.encoder.encode_ids(np.split(values[offsets[0] : offsets[-1]], offsets[1:-1] - offsets[0]))
+        table, ids = open_part(payload)
+        vectors = self.encoder.encode_ids(ids)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-        index.write_part(entry, part, table.drop_columns(["input_ids"]).append_column("vector", column))
+        index.write_part(entry, part, table.append_column("vector", column))
 
 
 def embed(
@@ -285,7 +167,7 @@ def _embed_jobs(
         for row in _stream(jobs, run, device, resources).iter_rows():
             job, unit = jobs[row["job"]], unfinished[row["job"]]
             done = work[job.name]
-            if row["part"] == _SUMMARY:
+            if row["part"] == SUMMARY:
                 unit.summary = json.loads(row["payload"])
                 done.bad += unit.summary["bad"]
                 _refuse_bad_files(job.name, done.bad, job.collection)
