@@ -68,14 +68,7 @@ def main() -> None:
     """Run the command line; the user's own mistakes end in one message and exit status 2."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("gotd: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        app()
     except UserError as error:
         print(f"gotd: {error}", file=sys.stderr)
         sys.exit(2)

@@ -149,7 +149,9 @@ class Solve(Section):
     precision: Literal["auto", "float64", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic of the scores; sums are always exact. auto: float32"
     )
-    shards: int | None = Field(None, ge=1, description="solver processes; null: one when they fit, else one per node")
+    shards: int | None = Field(
+        None, ge=1, description="solver processes; null: one per GPU, or one per 4 million candidates"
+    )
 
 
 class Select(Section):

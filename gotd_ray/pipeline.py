@@ -105,12 +105,17 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     target = _collection(run, run.target, encoder)
     unwanted = list_files(run.select.decontaminate, run.storage) if run.select.decontaminate else []
     keys = {"embed": make_key(embed.VERSION, corpus.key(), target.key())}
-    keys["solve"] = make_key(solve.VERSION, keys["embed"], run.solve.model_dump(exclude={"shards"}))
-    scores = keys["solve"] if run.select.method == "gotd" else keys["embed"]
+    embedded = Artifact(storage.join(run.out, "embed"), keys["embed"], run.storage).manifest()
+    unreached = sorted(embedded["unreached"]) if embedded else []
+    keys["solve"] = make_key(solve.VERSION, keys["embed"], unreached, run.solve.model_dump(exclude={"shards"}))
+    scores = keys["solve"] if run.select.method == "gotd" else [keys["embed"], unreached]
     seen = [(file.uri, file.size, file.modified) for file in unwanted]
     keys["select"] = make_key(select.VERSION, scores, run.select.model_dump(), seen, run.seed)
     artifacts = {stage: Artifact(storage.join(run.out, stage), keys[stage], run.storage) for stage in STAGES}
-    return Plan(run, device, corpus, target, encoder["width"], artifacts, {s: artifacts[s].manifest() for s in STAGES})
+    manifests = {stage: artifacts[stage].manifest() for stage in STAGES}
+    if unreached:  # files that could not be reached are tried again
+        manifests["embed"] = None
+    return Plan(run, device, corpus, target, encoder["width"], artifacts, manifests)
 
 
 def _collection(run: config.Run, text: config.Text, encoder: dict[str, Any]) -> Collection:
@@ -164,7 +169,9 @@ def execute(run: config.Run, progress: Progress) -> Plan:
             if current.done(stage) or not current.needed(stage):
                 _say_done(current, stage, progress)
             else:
-                current.manifests[stage] = _STEPS[stage](current, resources, progress)
+                done = _STEPS[stage](current, resources, progress)
+                current = plan(run, resources.gpus)  # later keys depend on which files could be reached
+                current.manifests[stage] = done
     return current
 
 

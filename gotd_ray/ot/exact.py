@@ -23,7 +23,10 @@ def to_grid(values: np.ndarray, limit: float = 1.0) -> np.ndarray:
         FloatingPointError: a value is not finite.
     """
     if not np.isfinite(values).all():
-        raise FloatingPointError("a term of an exact sum is not finite")
+        raise FloatingPointError(
+            "a sum over candidates is not finite: raise solve.epsilon or set solve.precision to float64; if that does "
+            "not help, vectors are broken: set encoder.precision to float32"
+        )
     return np.rint(np.asarray(values, np.float64) * (2.0**_BITS / limit)).astype(np.int64)
 
 

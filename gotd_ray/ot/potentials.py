@@ -12,7 +12,7 @@ import torch
 from safetensors import numpy as safetensors_numpy
 
 from gotd_ray.errors import UserError
-from gotd_ray.ot.kernel import Workspace, side, soft_minimum
+from gotd_ray.ot.kernel import side, soft_minimum
 
 _FORMAT = "gotd-potentials-1"
 
@@ -77,9 +77,8 @@ class Potentials:
         dtype = torch.float64 if precision == "float64" else torch.float32
         target = side(torch.from_numpy(self.target), torch.from_numpy(self.b), self.epsilon, dtype=dtype, device=device)
         g = torch.from_numpy(self.g).to(device)
-        work, self_work = Workspace(), Workspace()
         if self.landmarks is None:
-            return lambda _ids, vectors: soft_minimum(torch.from_numpy(vectors), target, g, work)
+            return lambda _ids, vectors: soft_minimum(torch.from_numpy(vectors), target, g)
 
         assert self.landmark_ids is not None and self.landmark_potential is not None
         count = len(self.landmarks)
@@ -91,11 +90,11 @@ class Potentials:
 
         def score(ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
             x = torch.from_numpy(vectors)
-            own = soft_minimum(x, around, p, self_work)
+            own = soft_minimum(x, around, p)
             place = np.minimum(np.searchsorted(sorted_ids, ids), count - 1)
             known = np.flatnonzero(sorted_ids[place] == ids)
             own[known] = self._without_itself(own[known], order[place[known]])
-            return soft_minimum(x, target, g, work) - own
+            return soft_minimum(x, target, g) - own
 
         return score
 

@@ -117,8 +117,8 @@ def solve(
         columns = marginal(g)
         if not np.isfinite(columns).all():
             raise FloatingPointError(
-                f"the transport lost its precision in pass {len(state.history) + 1} at epsilon {epsilon:g}: a column "
-                "sum is not finite. Raise solve.epsilon, or set solve.precision to float64."
+                f"the transport lost its precision in pass {len(state.history) + 1} at epsilon {epsilon:g}: raise "
+                "solve.epsilon, or set solve.precision to float64"
             )
         residual = float(np.abs(columns - b).sum())
         image = g + epsilon * np.log(b / np.maximum(columns, _FLOOR))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import ray
 import torch
 from ray.exceptions import GetTimeoutError, RayActorError
+from threadpoolctl import threadpool_limits
 
 from gotd_ray.cluster import Resources
 from gotd_ray.config import Storage
@@ -88,17 +89,15 @@ class Holding:
     """Segments of the whole corpus."""
 
     device: str
-    threads: int | None
+    threads: int
 
 
 class Work:
     """The shard of one process: loads its rows of the index, and answers."""
 
     def __init__(self, holding: Holding):
-        if holding.threads:
-            torch.set_num_threads(holding.threads)
         self.holding = holding
-        self.shard = Shard(self._load(), holding.device)
+        self.shard = Shard(self._load(), holding.device, holding.threads)
         self._side: tuple[str, Side] | None = None
         self._scores: tuple[str, list[np.ndarray]] | None = None
 
@@ -125,7 +124,7 @@ class Work:
             dtype = torch.float64 if problem.precision == "float64" else torch.float32
             y, b = torch.tensor(problem.target), torch.tensor(problem.b)
             self._side = problem.name, side(y, b, problem.epsilon, dtype=dtype, device=self.holding.device)
-        with self._matmul(problem.precision):
+        with one_thread_each(), self._matmul(problem.precision):
             return self.shard.columns(self._side[1], g, total_rows, stride)
 
     def _matmul(self, precision: Precision) -> Any:
@@ -147,9 +146,9 @@ class Work:
         """Scores of each segment, kept until another scoring is asked for."""
         if self._scores is None or self._scores[0] != scoring.name:
             score = scoring.scorer(self.holding.device)
-            with self._matmul("float32"):
-                found = [score(segment.ids, segment.vectors) for segment in self.shard.segments]
-            self._scores = scoring.name, [np.asarray(part, np.float64) for part in found]
+            with one_thread_each(), self._matmul("float32"):
+                found = self.shard.each(lambda s: np.asarray(score(s.ids, s.vectors), np.float64))
+            self._scores = scoring.name, found
         return self._scores[1]
 
     def top(self, scoring: Scoring, k: int) -> TopK:
@@ -179,6 +178,18 @@ class Work:
         table = table.sort_by([(name, "ascending") for name in ("doc_id", "source", "path", "row", "chunk")])
         _, first = np.unique(ids_of(table), return_index=True)
         return table.take(pa.array(first))
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Every operation of torch and of BLAS on one thread; the old numbers come back after."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 ADDRESS = ["doc_id", "source", "path", "row", "chunk", "chars", "tokens"]
@@ -236,12 +247,12 @@ class Pool:
 @contextmanager
 def shards(
     snapshot: Snapshot, storage: Storage, width: int, wanted: int | None, device: str, resources: Resources
-) -> Any:
+) -> Iterator[Pool]:
     """A pool over a snapshot, for the length of a stage."""
     count = segment_count(snapshot.rows)
     default = resources.gpus if device == "cuda" else max(1, -(-snapshot.rows // ROWS_PER_SHARD))
     number = min(wanted or default, count)
-    threads = None if device == "cuda" else max(1, resources.cpus // resources.nodes // min(number, resources.cpus))
+    threads = 1 if device == "cuda" else max(1, resources.cpus // resources.nodes // number)
     ranges = shard_segments(count, number)
     pool = Pool([Holding(snapshot, storage, width, part, count, device, threads) for part in ranges], resources)
     try:

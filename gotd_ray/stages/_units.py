@@ -23,10 +23,13 @@ from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import BadFile, Document, Tally, read_documents
 
 PART_DOCUMENTS = 2048
-"""Documents of a part: enough that documents of like length fill batches, small enough (3 MB) to travel, to redo and to show progress."""
+"""Documents of a part: enough that those of like length fill batches; small enough (3 MB) to travel and to redo."""
+
+UNITS = 256
+"""Units that a corpus is cut into at least, sizes permitting: enough for the readers of a large cluster."""
 
 UNIT_BYTES = (4 << 20, 256 << 20)
-"""Bytes of a unit of work, from and to: small files are read together, and every reader gets several units."""
+"""Bytes of a unit, from and to: small files are read together; a file is never cut."""
 
 SUMMARY = -1
 """The part number of a unit's last row, which tells what was read and skipped."""
@@ -45,21 +48,28 @@ class Unit:
         return entry_name(self.files)
 
 
-def make_units(files: list[StoredFile], existing_parts: set[str], readers: int) -> list[Unit]:
-    """Pack files, in the order of their addresses, into units of a size that keeps all readers busy."""
+def make_units(files: list[StoredFile], missing: list[StoredFile], existing_parts: set[str]) -> list[Unit]:
+    """Pack all files, in the order of their addresses, into groups; a unit is what of a group is missing.
+
+    The packing depends on the listing alone, so that a run after a kill makes the same units and finds their parts.
+    """
     low, high = UNIT_BYTES
-    limit = min(max(sum(file.size for file in files) // (4 * readers), low), high)
+    limit = min(max(sum(file.size for file in files) // UNITS, low), high)
     groups: list[list[StoredFile]] = []
+    room = 0
     for file in files:
-        if not groups or sum(other.size for other in groups[-1]) + file.size > limit:
+        if file.size > room:
             groups.append([])
+            room = limit
         groups[-1].append(file)
+        room -= file.size
     found: dict[str, set[int]] = {}
     for name in existing_parts:
         entry, _, number = name.removesuffix(".parquet").rpartition("-")
         found.setdefault(entry, set()).add(int(number))
-    units = [Unit(tuple(group)) for group in groups]
-    return [Unit(unit.files, frozenset(found.get(unit.name, ()))) for unit in units]
+    wanted = set(missing)
+    left = [tuple(file for file in group if file in wanted) for group in groups]
+    return [Unit(group, frozenset(found.get(entry_name(group), ()))) for group in left if group]
 
 
 @lru_cache(maxsize=4)

@@ -81,7 +81,7 @@ def embed(
         Job(name, collection, unit)
         for name, collection in collections.items()
         if (missing := collection.index.snapshot(collection.files)[1])
-        for unit in make_units(missing, collection.index.part_names(), max(1, resources.cpus // 2))
+        for unit in make_units(collection.files, missing, collection.index.part_names())
     ]
     work = {name: _Work() for name in collections}
     started = time.perf_counter()

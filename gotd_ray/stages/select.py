@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -60,6 +59,7 @@ def select(
     """
     started = time.perf_counter()
     artifact.begin()
+    storage.delete_tree(artifact.path("scores"), run.storage)  # another number of shards leaves other files
     settings = run.select
     solved = Potentials.from_bytes(storage.read_bytes(potentials, run.storage)) if potentials else None
     points = solved.target if solved else target_points(target, run.storage, width)
@@ -112,28 +112,27 @@ def _evaluation_texts(run: config.Run) -> NgramIndex | None:
 
 
 def _ranking(pool: Pool, scoring: Scoring, first: int, available: int) -> Iterator[pa.Table]:
-    """Documents in rank order with their addresses and vectors, as many as are asked for: the top is deepened."""
+    """Documents in rank order with their addresses and vectors, as many as are taken: the top is deepened."""
     done, depth = 0, first
     while done < available:
         top: TopK = merge(pool.ask("top", scoring, depth), depth)
-        for start in range(done, len(top), BATCH):
-            ids, scores = top.ids[start : start + BATCH], top.scores[start : start + BATCH]
-            found = pa.concat_tables(pool.ask("lookup", ids))
-            order = np.argsort(ids)
-            place = pa.array(np.argsort(order))  # lookup gives ids in order; back to ranks
-            found = found.sort_by("doc_id").take(place)
-            yield found.append_column("score", pa.array(scores))
+        ids, scores = top.ids[done:], top.scores[done:]
+        found = pa.concat_tables(pool.ask("lookup", ids)).sort_by("doc_id")
+        found = found.take(pa.array(np.argsort(np.argsort(ids)))).append_column("score", pa.array(scores))
+        for start in range(0, len(found), BATCH):
+            yield found.slice(start, BATCH)
         done, depth = len(top), min(depth * 2, available)
-        if done >= available:
-            return
 
 
 @ray.remote(num_cpus=0)  # it waits for storage; the shards may hold all CPUs
 def _texts_of_files(wanted: dict[str, dict[tuple[int, int], str]], run: config.Run) -> dict[str, str]:
     texts: dict[str, str] = {}
     for path, places in wanted.items():
-        with suppress(BadFile):  # vanished since it was embedded: the chooser sets its documents aside
+        try:
             texts |= texts_at(path, places, run.corpus, run.chunks, run.storage)
+        except BadFile as problem:
+            if problem.reason != "vanished":  # the chooser sets the documents of a vanished file aside
+                raise UserError(f"{path} cannot be read back: {problem}. Run again when the storage answers.") from None
     return texts
 
 

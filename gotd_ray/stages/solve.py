@@ -11,6 +11,7 @@ import numpy as np
 from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources
+from gotd_ray.errors import UserError
 from gotd_ray.index import Snapshot
 from gotd_ray.ot.fit import fit, levels, mean_cost
 from gotd_ray.ot.potentials import Potentials, self_potential
@@ -50,9 +51,28 @@ def solve(
 
     Args:
         candidates, target: rows of the index; width: numbers in a vector.
+
+    Raises:
+        UserError: the target is empty; the arithmetic broke down.
     """
-    started = time.perf_counter()
     artifact.begin()
+    try:
+        return _solve(run, candidates, target, width, artifact, device, resources, progress)
+    except FloatingPointError as error:
+        raise UserError(str(error)) from None
+
+
+def _solve(
+    run: config.Run,
+    candidates: Snapshot,
+    target: Snapshot,
+    width: int,
+    artifact: Artifact,
+    device: str,
+    resources: Resources,
+    progress: Progress,
+) -> dict[str, Any]:
+    started = time.perf_counter()
     y = target_points(target, run.storage, width)
     b = np.full(len(y), 1.0 / len(y))
     with shards(candidates, run.storage, width, run.solve.shards, device, resources) as pool:
