@@ -64,6 +64,18 @@ def test_g_has_the_same_bits_for_any_number_of_shards(corpus, shards: int) -> No
     assert cost == other_cost
 
 
+def test_g_has_the_same_bits_for_any_number_of_threads(corpus) -> None:
+    ids, x, y = corpus
+    count = segment_count(len(ids))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        one, four = (Shard(make_segments(ids, x, count, range(count)), threads=threads) for threads in (1, 4))
+        assert solve([one], y, count)[0].tobytes() == solve([four], y, count)[0].tobytes()
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_order_and_repetition_of_rows_change_nothing(corpus) -> None:
     ids, x, y = corpus
     count = segment_count(len(ids))

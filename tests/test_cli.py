@@ -1,0 +1,52 @@
+"""What the commands tell a user."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import make_run
+
+from gotd_ray import cli
+
+
+def gotd(*arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    monkeypatch.setattr(sys, "argv", ["gotd", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def config_file(library: Path, tmp_path: Path) -> str:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(make_run(tmp_path / "out", library).model_dump()))
+    return str(path)
+
+
+def test_check_counts_and_estimates_and_writes_nothing(
+    config_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = gotd("check", config_file, monkeypatch=monkeypatch, capsys=capsys)
+    assert "documents/s here: about" in out
+    assert "GB of vectors" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.yaml"]
+
+
+def test_plan_says_what_is_to_do(
+    config_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = gotd("plan", config_file, monkeypatch=monkeypatch, capsys=capsys)
+    assert out.count("to do") == 3
+    assert "corpus: 6 files" in out
+    out = gotd("plan", config_file, "--set", "select.method=nearest", monkeypatch=monkeypatch, capsys=capsys)
+    assert out.count("not needed") == 1
+
+
+def test_show_of_a_run_that_never_ran_says_so(
+    config_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "Nothing has run yet" in gotd("show", config_file, monkeypatch=monkeypatch, capsys=capsys)
