@@ -14,6 +14,7 @@ import ray
 
 from gotd_ray.config import RaySettings
 from gotd_ray.errors import UserError
+from gotd_ray.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,17 @@ class Resources:
     nodes: int
     private: bool
     """Started by this process, on this machine alone."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a stage works, and whom it tells."""
+
+    resources: Resources
+    device: str
+    """``cuda`` or ``cpu``."""
+
+    progress: Progress
 
 
 def in_job() -> bool:

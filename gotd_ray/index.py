@@ -168,6 +168,16 @@ class Collection:
         return [self.index.folder, [(file.uri, file.size, file.modified) for file in self.files]]
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """The vectors of one run."""
+
+    candidates: Snapshot
+    target: Snapshot
+    width: int
+    """Numbers in a vector."""
+
+
 SCHEMA = pa.schema(
     {
         "doc_id": pa.string(),

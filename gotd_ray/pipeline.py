@@ -14,9 +14,9 @@ from typing import Any
 
 from gotd_ray import config, demo, storage
 from gotd_ray.artifacts import Artifact, make_key
-from gotd_ray.cluster import Resources, connected, in_job
+from gotd_ray.cluster import Site, connected, in_job
 from gotd_ray.errors import UserError
-from gotd_ray.index import Collection, Index, Snapshot
+from gotd_ray.index import Collection, Embedded, Index
 from gotd_ray.models.choice import describe, pick_device
 from gotd_ray.preflight import Count, count_documents
 from gotd_ray.progress import Progress
@@ -44,7 +44,9 @@ class Plan:
     manifests: dict[str, dict[str, Any] | None]
 
     def done(self, stage: str) -> bool:
-        return self.manifests[stage] is not None
+        """Whether nothing is left to do; files that could not be reached are tried again."""
+        manifest = self.manifests[stage]
+        return manifest is not None and not manifest.get("unreached")
 
     def needed(self, stage: str) -> bool:
         """Scores that need no transport skip the solve."""
@@ -113,8 +115,6 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     keys["select"] = make_key(select.VERSION, scores, run.select.model_dump(), seen, run.seed)
     artifacts = {stage: Artifact(storage.join(run.out, stage), keys[stage], run.storage) for stage in STAGES}
     manifests = {stage: artifacts[stage].manifest() for stage in STAGES}
-    if unreached:  # files that could not be reached are tried again
-        manifests["embed"] = None
     return Plan(run, device, corpus, target, encoder["width"], artifacts, manifests)
 
 
@@ -169,9 +169,8 @@ def execute(run: config.Run, progress: Progress) -> Plan:
             if current.done(stage) or not current.needed(stage):
                 _say_done(current, stage, progress)
             else:
-                done = _STEPS[stage](current, resources, progress)
+                _STEPS[stage](current, Site(resources, current.device, progress))
                 current = plan(run, resources.gpus)  # later keys depend on which files could be reached
-                current.manifests[stage] = done
     return current
 
 
@@ -179,54 +178,30 @@ def _say_done(plan: Plan, stage: str, progress: Progress) -> None:
     progress.say(f"{stage}: " + ("done before, skipped" if plan.done(stage) else "not needed for this method"))
 
 
-def _embed(plan: Plan, resources: Resources, progress: Progress) -> dict[str, Any]:
+def _embed(plan: Plan, site: Site) -> dict[str, Any]:
     collections = {"corpus": plan.corpus, "target": plan.target}
-    return embed.embed(
-        plan.run,
-        collections,
-        plan.artifacts["embed"],
-        device=plan.device,
-        resources=resources,
-        progress=progress,
-    )
+    return embed.embed(plan.run, collections, plan.artifacts["embed"], site)
 
 
-def _snapshots(plan: Plan) -> tuple[Snapshot, Snapshot, int]:
-    embedded = plan.manifests["embed"]
+def _vectors(plan: Plan) -> Embedded:
+    """The rows of the files that could be reached."""
+    embedded = plan.artifacts["embed"].manifest()
     assert embedded is not None
     unreached = set(embedded["unreached"])
-    files = [[file for file in c.files if file.uri not in unreached] for c in (plan.corpus, plan.target)]
-    candidates, target = plan.corpus.index.snapshot(files[0])[0], plan.target.index.snapshot(files[1])[0]
-    return candidates, target, plan.width
-
-
-def _solve(plan: Plan, resources: Resources, progress: Progress) -> dict[str, Any]:
-    candidates, target, width = _snapshots(plan)
-    return solve.solve(
-        plan.run,
-        candidates,
-        target,
-        width,
-        plan.artifacts["solve"],
-        device=plan.device,
-        resources=resources,
-        progress=progress,
+    candidates, target = (
+        collection.index.snapshot([file for file in collection.files if file.uri not in unreached])[0]
+        for collection in (plan.corpus, plan.target)
     )
+    return Embedded(candidates, target, plan.width)
 
 
-def _select(plan: Plan, resources: Resources, progress: Progress) -> dict[str, Any]:
-    candidates, target, width = _snapshots(plan)
-    return select.select(
-        plan.run,
-        candidates,
-        target,
-        width,
-        plan.artifacts["solve"].path(solve.POTENTIALS) if plan.run.select.method == "gotd" else None,
-        plan.artifacts["select"],
-        device=plan.device,
-        resources=resources,
-        progress=progress,
-    )
+def _solve(plan: Plan, site: Site) -> dict[str, Any]:
+    return solve.solve(plan.run, _vectors(plan), plan.artifacts["solve"], site)
+
+
+def _select(plan: Plan, site: Site) -> dict[str, Any]:
+    potentials = plan.artifacts["solve"].path(solve.POTENTIALS) if plan.needed("solve") else None
+    return select.select(plan.run, _vectors(plan), potentials, plan.artifacts["select"], site)
 
 
 _STEPS = {"embed": _embed, "solve": _solve, "select": _select}

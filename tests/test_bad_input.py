@@ -19,12 +19,15 @@ from corpora import documents, write_jsonl_gz, write_parquet
 from rich.console import Console
 
 from gotd_ray import cli, pipeline, show
-from gotd_ray.cluster import Resources
+from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.progress import Progress
 from gotd_ray.stages import embed
 
 Command = Callable[..., tuple[int, str]]
+
+SITE = Site(Resources(2, 0, 1, private=False), "cpu", Progress())
+"""The session's cluster."""
 
 
 @pytest.fixture
@@ -208,14 +211,7 @@ def test_a_file_that_vanishes_after_listing_is_counted_and_tried_again(
     gone = tmp_path / "corpus" / "part-2.parquet"
     content, stat = gone.read_bytes(), gone.stat()
     gone.unlink()
-    facts = embed.embed(
-        plan.run,
-        {"corpus": plan.corpus},
-        plan.artifacts["embed"],
-        device="cpu",
-        resources=Resources(2, 0, 1, private=False),
-        progress=Progress(),
-    )
+    facts = embed.embed(plan.run, {"corpus": plan.corpus}, plan.artifacts["embed"], SITE)
     assert [(Path(bad["uri"]).name, bad["reason"]) for bad in facts["corpus"]["bad_files"]] == [(gone.name, "vanished")]
     assert facts["unreached"] == [str(gone)]
     gone.write_bytes(content)
@@ -235,7 +231,7 @@ def test_a_document_that_changed_after_embedding_gives_way(library: Path, tmp_pa
     path = Path(best["path"])
     plan = pipeline.plan(run.model_copy(update={"select": run.select.model_copy(update={"budget": 41})}))
     path.unlink()
-    pipeline._STEPS["select"](plan, Resources(2, 0, 1, private=False), Progress())
+    pipeline._STEPS["select"](plan, SITE)
     again = pq.read_table(plan.artifacts["select"].path("subset.parquet")).to_pandas()
     aside = pq.read_table(plan.artifacts["select"].path("set_aside.parquet")).to_pandas()
     assert str(path) not in set(again.path)

@@ -15,10 +15,10 @@ import torch
 from ray.exceptions import GetTimeoutError, RayActorError
 from threadpoolctl import threadpool_limits
 
-from gotd_ray.cluster import Resources
-from gotd_ray.config import Storage
+from gotd_ray import config
+from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
-from gotd_ray.index import Snapshot, ids_of, vectors_of
+from gotd_ray.index import Embedded, ids_of, vectors_of
 from gotd_ray.ot.kernel import Side, fast_matmul_is_exact, matmul_precision, side
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import Segment, Shard, make_segments, segment_bounds, segment_count, shard_segments
@@ -79,11 +79,8 @@ class Scoring:
 class Holding:
     """What one shard holds."""
 
-    snapshot: Snapshot
-    storage: Storage
-    width: int
-    """Numbers in a vector."""
-
+    embedded: Embedded
+    storage: config.Storage
     segments: range
     count: int
     """Segments of the whole corpus."""
@@ -105,11 +102,11 @@ class Work:
         holding = self.holding
         bounds = segment_bounds(holding.count)
         low, high = bounds[holding.segments.start], bounds[holding.segments.stop]
-        return holding.snapshot.read(columns, holding.storage, bytes(low), bytes(high))
+        return holding.embedded.candidates.read(columns, holding.storage, bytes(low), bytes(high))
 
     def _load(self) -> list[Segment]:
         table = self._read(["doc_id", "vector"])
-        vectors = vectors_of(table).reshape(-1, self.holding.width)
+        vectors = vectors_of(table).reshape(-1, self.holding.embedded.width)
         return make_segments(ids_of(table), vectors, self.holding.count, self.holding.segments)
 
     def rows(self, stride: int) -> int:
@@ -245,16 +242,15 @@ class Pool:
 
 
 @contextmanager
-def shards(
-    snapshot: Snapshot, storage: Storage, width: int, wanted: int | None, device: str, resources: Resources
-) -> Iterator[Pool]:
-    """A pool over a snapshot, for the length of a stage."""
-    count = segment_count(snapshot.rows)
-    default = resources.gpus if device == "cuda" else max(1, -(-snapshot.rows // ROWS_PER_SHARD))
-    number = min(wanted or default, count)
-    threads = 1 if device == "cuda" else max(1, resources.cpus // resources.nodes // number)
+def shards(embedded: Embedded, run: config.Run, site: Site) -> Iterator[Pool]:
+    """A pool over a run's candidates, for the length of a stage."""
+    resources, rows = site.resources, embedded.candidates.rows
+    count = segment_count(rows)
+    default = resources.gpus if site.device == "cuda" else max(1, -(-rows // ROWS_PER_SHARD))
+    number = min(run.solve.shards or default, count)
+    threads = 1 if site.device == "cuda" else max(1, resources.cpus // resources.nodes // number)
     ranges = shard_segments(count, number)
-    pool = Pool([Holding(snapshot, storage, width, part, count, device, threads) for part in ranges], resources)
+    pool = Pool([Holding(embedded, run.storage, part, count, site.device, threads) for part in ranges], resources)
     try:
         yield pool
     finally:
@@ -269,17 +265,17 @@ def _actor_options(holdings: list[Holding], resources: Resources) -> dict[str, A
     return {"num_cpus": int(share) if share >= 1 else round(share * 0.9, 3), "max_restarts": 0}
 
 
-def target_points(snapshot: Snapshot, settings: Storage, width: int) -> np.ndarray:
+def target_points(embedded: Embedded, storage: config.Storage) -> np.ndarray:
     """(m, d) float32 vectors of the distinct target documents, by id.
 
     Raises:
         UserError: there is none.
     """
-    table = snapshot.read(["doc_id", "vector"], settings)
+    table = embedded.target.read(["doc_id", "vector"], storage)
     ids, first = np.unique(ids_of(table), return_index=True)
     if not len(ids):
         raise UserError(
             "the target has no document: every row was empty, too short (chunks.min_chars) or left out. "
             "Check target.paths and target.text_column."
         )
-    return vectors_of(table).reshape(-1, width)[first].astype(np.float32)
+    return vectors_of(table).reshape(-1, embedded.width)[first].astype(np.float32)

@@ -21,11 +21,10 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from gotd_ray import config
 from gotd_ray.artifacts import Artifact
-from gotd_ray.cluster import Resources
+from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Entry, Index
 from gotd_ray.models.encoder import TextEncoder
-from gotd_ray.progress import Progress
 from gotd_ray.stages._units import SUMMARY, Unit, make_units, open_part, read_unit
 from gotd_ray.text.documents import Tally
 
@@ -59,15 +58,7 @@ class EncodeParts:
         index.write_part(entry, part, table.append_column("vector", column))
 
 
-def embed(
-    run: config.Run,
-    collections: dict[str, Collection],
-    artifact: Artifact,
-    *,
-    device: str,
-    resources: Resources,
-    progress: Progress,
-) -> dict[str, Any]:
+def embed(run: config.Run, collections: dict[str, Collection], artifact: Artifact, site: Site) -> dict[str, Any]:
     """Embed what the index lacks of each collection, and commit what was read, skipped and refused.
 
     Args:
@@ -86,7 +77,7 @@ def embed(
     work = {name: _Work() for name in collections}
     started = time.perf_counter()
     if jobs:
-        _embed_jobs(jobs, work, run, device, resources, progress)
+        _embed_jobs(jobs, work, run, site)
     facts: dict[str, Any] = {"seconds": time.perf_counter() - started}
     facts["unreached"] = [bad["uri"] for done in work.values() for bad in done.bad if bad["transient"]]
     facts |= {name: _summary(name, collection, work[name]) for name, collection in collections.items()}
@@ -152,19 +143,12 @@ class _Unfinished:
     summary: dict[str, Any] | None = None
 
 
-def _embed_jobs(
-    jobs: list[Job],
-    work: dict[str, _Work],
-    run: config.Run,
-    device: str,
-    resources: Resources,
-    progress: Progress,
-) -> None:
+def _embed_jobs(jobs: list[Job], work: dict[str, _Work], run: config.Run, site: Site) -> None:
     """Embed the units of all collections in one stream, and commit each unit's entry after its last part."""
     unfinished = {number: _Unfinished() for number in range(len(jobs))}
     started = time.perf_counter()
-    with progress.task("embed", total=None, unit="documents") as task:
-        for row in _stream(jobs, run, device, resources).iter_rows():
+    with site.progress.task("embed", total=None, unit="documents") as task:
+        for row in _stream(jobs, run, site).iter_rows():
             job, unit = jobs[row["job"]], unfinished[row["job"]]
             done = work[job.name]
             if row["part"] == SUMMARY:
@@ -194,7 +178,7 @@ def _refuse_bad_files(name: str, bad: list[dict[str, Any]], collection: Collecti
     )
 
 
-def _stream(jobs: list[Job], run: config.Run, device: str, resources: Resources) -> ray.data.Dataset:
+def _stream(jobs: list[Job], run: config.Run, site: Site) -> ray.data.Dataset:
     """The plan: nothing runs until it is iterated."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -203,7 +187,7 @@ def _stream(jobs: list[Job], run: config.Run, device: str, resources: Resources)
     context.max_consecutive_actor_init_deaths = 3
     # Ray counts units here, but each unit gives many parts.
     warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
-    actors, threads, request = _actors(run.encoder, device, resources)
+    actors, threads, request = _actors(run.encoder, site.device, site.resources)
     shared = ray.put(jobs)
     return (
         ray.data.from_items([{"job": number} for number in range(len(jobs))], override_num_blocks=len(jobs))
@@ -216,7 +200,7 @@ def _stream(jobs: list[Job], run: config.Run, device: str, resources: Resources)
         )
         .map_batches(
             EncodeParts,
-            fn_constructor_kwargs={"encoder": run.encoder, "device": device, "threads": threads, "jobs": shared},
+            fn_constructor_kwargs={"encoder": run.encoder, "device": site.device, "threads": threads, "jobs": shared},
             batch_size=1,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=actors),

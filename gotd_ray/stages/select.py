@@ -14,11 +14,10 @@ import ray
 
 from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
-from gotd_ray.cluster import Resources
+from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
-from gotd_ray.index import Snapshot, vectors_of
+from gotd_ray.index import Embedded, vectors_of
 from gotd_ray.ot.potentials import Potentials
-from gotd_ray.progress import Progress
 from gotd_ray.select.choose import Candidate, Chooser
 from gotd_ray.select.decontaminate import NgramIndex
 from gotd_ray.select.topk import TopK, merge
@@ -37,21 +36,11 @@ BATCH = 2048
 
 
 def select(
-    run: config.Run,
-    candidates: Snapshot,
-    target: Snapshot,
-    width: int,
-    potentials: str | None,
-    artifact: Artifact,
-    *,
-    device: str,
-    resources: Resources,
-    progress: Progress,
+    run: config.Run, embedded: Embedded, potentials: str | None, artifact: Artifact, site: Site
 ) -> dict[str, Any]:
     """Score all candidates, choose the budget's worth, read their texts back, and commit.
 
     Args:
-        candidates, target: rows of the index; width: numbers in a vector.
         potentials: the file of the solve; None where ``select.method`` is not gotd.
 
     Raises:
@@ -62,11 +51,11 @@ def select(
     storage.delete_tree(artifact.path("scores"), run.storage)  # another number of shards leaves other files
     settings = run.select
     solved = Potentials.from_bytes(storage.read_bytes(potentials, run.storage)) if potentials else None
-    points = solved.target if solved else target_points(target, run.storage, width)
+    points = solved.target if solved else target_points(embedded, run.storage)
     scoring = Scoring(artifact.key, settings.method, run.seed, points, solved)
     chooser = Chooser(settings, _evaluation_texts(run))
     rows: dict[str, dict[str, Any]] = {}
-    with shards(candidates, run.storage, width, run.solve.shards, device, resources) as pool:
+    with shards(embedded, run, site) as pool:
         available = sum(pool.ask("rows", 1))
         if settings.budget_unit == "documents" and settings.budget > available:
             raise UserError(
@@ -74,10 +63,10 @@ def select(
                 "Lower the budget, or add to corpus.paths."
             )
         shared = pool.share(scoring)
-        with progress.task("select", total=settings.budget, unit=settings.budget_unit) as task:
+        with site.progress.task("select", total=settings.budget, unit=settings.budget_unit) as task:
             depth = settings.budget + BATCH if settings.budget_unit == "documents" else 2 * BATCH
             for batch in _ranking(pool, shared, min(depth, available), available):
-                judged = _read_back(batch, run, 2 * resources.cpus)
+                judged = _read_back(batch, run, 2 * site.resources.cpus)
                 kept = chooser.feed([candidate for candidate, _ in judged])
                 task.advance(sum(row.tokens for row in kept) if settings.budget_unit == "tokens" else len(kept))
                 taken = {row.doc_id for row in kept}

@@ -10,9 +10,9 @@ import numpy as np
 
 from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
-from gotd_ray.cluster import Resources
+from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
-from gotd_ray.index import Snapshot
+from gotd_ray.index import Embedded
 from gotd_ray.ot.fit import fit, levels, mean_cost
 from gotd_ray.ot.potentials import Potentials, self_potential
 from gotd_ray.ot.shard import segment_count
@@ -36,50 +36,28 @@ CHECKPOINT_SECONDS = 2.0
 POTENTIALS = "potentials.safetensors"
 
 
-def solve(
-    run: config.Run,
-    candidates: Snapshot,
-    target: Snapshot,
-    width: int,
-    artifact: Artifact,
-    *,
-    device: str,
-    resources: Resources,
-    progress: Progress,
-) -> dict[str, Any]:
+def solve(run: config.Run, embedded: Embedded, artifact: Artifact, site: Site) -> dict[str, Any]:
     """Fit the potentials of ``run.solve`` and commit them.
-
-    Args:
-        candidates, target: rows of the index; width: numbers in a vector.
 
     Raises:
         UserError: the target is empty; the arithmetic broke down.
     """
     artifact.begin()
     try:
-        return _solve(run, candidates, target, width, artifact, device, resources, progress)
+        return _solve(run, embedded, artifact, site)
     except FloatingPointError as error:
         raise UserError(str(error)) from None
 
 
-def _solve(
-    run: config.Run,
-    candidates: Snapshot,
-    target: Snapshot,
-    width: int,
-    artifact: Artifact,
-    device: str,
-    resources: Resources,
-    progress: Progress,
-) -> dict[str, Any]:
+def _solve(run: config.Run, embedded: Embedded, artifact: Artifact, site: Site) -> dict[str, Any]:
     started = time.perf_counter()
-    y = target_points(target, run.storage, width)
+    y = target_points(embedded, run.storage)
     b = np.full(len(y), 1.0 / len(y))
-    with shards(candidates, run.storage, width, run.solve.shards, device, resources) as pool:
+    with shards(embedded, run, site) as pool:
         rows = sum(pool.ask("rows", 1))
         epsilon, unit_cost, tolerance = _temperature(run.solve, pool, rows, y, b)
         problem = Problem(artifact.key, y, b, epsilon, _precision(run.solve, epsilon))
-        solution = _fit(run, pool, problem, tolerance, segment_count(candidates.rows), artifact, progress)
+        solution = _fit(run, pool, problem, tolerance, segment_count(embedded.candidates.rows), artifact, site.progress)
         landmarks = _landmarks(pool, min(run.solve.landmarks, rows)) if run.solve.preset == "debiased" else None
     facts = {
         "preset": run.solve.preset,
@@ -108,7 +86,7 @@ def _solve(
     )
     artifact.write(POTENTIALS, potentials.to_bytes())
     if not solution.converged:
-        progress.say(
+        site.progress.say(
             f"solve stopped at residual {solution.residual:.2g} after {len(solution.history)} passes, above the "
             f"tolerance {tolerance:g}: raise solve.max_passes or solve.epsilon for scores that are final"
         )
