@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from gotd_ray.models.choice import describe, pick_device
 from gotd_ray.preflight import Count, count_documents
 from gotd_ray.progress import Progress
 from gotd_ray.stages import embed, select, solve
-from gotd_ray.storage import list_files
+from gotd_ray.storage import StoredFile, list_files
 
 STAGES = ("embed", "solve", "select")
 
@@ -35,10 +35,13 @@ class Plan:
 
     run: config.Run
     device: str
-    corpus: Collection
-    target: Collection
     width: int
     """Numbers in a vector."""
+
+    corpus: Collection
+    target: Collection
+    unwanted: list[StoredFile]
+    """Evaluation sets of ``select.decontaminate``."""
 
     artifacts: dict[str, Artifact]
     manifests: dict[str, dict[str, Any] | None]
@@ -106,16 +109,25 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     corpus = _collection(run, run.corpus, encoder)
     target = _collection(run, run.target, encoder)
     unwanted = list_files(run.select.decontaminate, run.storage) if run.select.decontaminate else []
-    keys = {"embed": make_key(embed.VERSION, corpus.key(), target.key())}
-    embedded = Artifact(storage.join(run.out, "embed"), keys["embed"], run.storage).manifest()
+    return _with_manifests(Plan(run, device, encoder["width"], corpus, target, unwanted, {}, {}))
+
+
+def _with_manifests(plan: Plan) -> Plan:
+    """The plan with the keys and the state of its stages as they are now; the files stay those that were listed."""
+    run = plan.run
+
+    def artifact(stage: str, key: str) -> Artifact:
+        return Artifact(storage.join(run.out, stage), key, run.storage)
+
+    keys = {"embed": make_key(embed.VERSION, plan.corpus.key(), plan.target.key())}
+    embedded = artifact("embed", keys["embed"]).manifest()
     unreached = sorted(embedded["unreached"]) if embedded else []
     keys["solve"] = make_key(solve.VERSION, keys["embed"], unreached, run.solve.model_dump(exclude={"shards"}))
     scores = keys["solve"] if run.select.method == "gotd" else [keys["embed"], unreached]
-    seen = [(file.uri, file.size, file.modified) for file in unwanted]
-    keys["select"] = make_key(select.VERSION, scores, run.select.model_dump(), seen, run.seed)
-    artifacts = {stage: Artifact(storage.join(run.out, stage), keys[stage], run.storage) for stage in STAGES}
-    manifests = {stage: artifacts[stage].manifest() for stage in STAGES}
-    return Plan(run, device, corpus, target, encoder["width"], artifacts, manifests)
+    unwanted = [(file.uri, file.size, file.modified) for file in plan.unwanted]
+    keys["select"] = make_key(select.VERSION, scores, run.select.model_dump(), unwanted, run.seed)
+    artifacts = {stage: artifact(stage, keys[stage]) for stage in STAGES}
+    return replace(plan, artifacts=artifacts, manifests={stage: artifacts[stage].manifest() for stage in STAGES})
 
 
 def _collection(run: config.Run, text: config.Text, encoder: dict[str, Any]) -> Collection:
@@ -170,7 +182,7 @@ def execute(run: config.Run, progress: Progress) -> Plan:
                 _say_done(current, stage, progress)
             else:
                 _STEPS[stage](current, Site(resources, current.device, progress))
-                current = plan(run, resources.gpus)  # later keys depend on which files could be reached
+                current = _with_manifests(current)  # later keys depend on which files could be reached
     return current
 
 

@@ -127,6 +127,22 @@ def test_a_new_file_is_embedded_alone_and_a_removed_one_leaves(library: Path, tm
     assert third["documents"] < first["documents"]
 
 
+def test_files_that_arrive_during_a_run_are_left_to_the_next(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(library / "corpus", tmp_path / "corpus")
+    settings = make_run(tmp_path / "out", library, corpus={"paths": f"{tmp_path}/corpus"})
+    solve = pipeline._STEPS["solve"]
+
+    def meanwhile(*arguments: Any) -> dict[str, Any]:
+        write_parquet(tmp_path / "corpus" / "late.parquet", documents()[1][:20])
+        return solve(*arguments)
+
+    monkeypatch.setitem(pipeline._STEPS, "solve", meanwhile)
+    assert all(run(settings).done(stage) for stage in pipeline.STAGES)
+    assert not any(pipeline.plan(pipeline.resolve_paths(settings)).done(stage) for stage in pipeline.STAGES)
+
+
 @pytest.mark.parametrize("method", ["nearest", "random"])
 def test_other_scorers_need_no_solve_and_choose_otherwise(
     library: Path, tmp_path: Path, reference: pipeline.Plan, method: str

@@ -25,10 +25,10 @@ def test_the_same_ids_from_s3_and_no_secret_in_any_output(
     client: str, library: Path, tmp_path: Path, s3: S3Server, ray_cluster: None
 ) -> None:
     local = pipeline.execute(make_run(tmp_path / "local", library), Progress())
-    bucket = s3.folder / "bucket" / client
+    bucket = s3.folder / "bucket" / f"run-{client}"
     shutil.copytree(library / "corpus", bucket / "corpus")
     shutil.copytree(library / "target", bucket / "target")
-    base = f"s3://bucket/{client}"
+    base = f"s3://bucket/run-{client}"
     run = make_run(f"{base}/out", base, storage={"endpoint": s3.endpoint, "library": client})
     config_file = tmp_path / "run.yaml"
     config_file.write_text(yaml.safe_dump(run.model_dump()))
