@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from gotd_ray.config import Encoder
+from gotd_ray.config import Encoder, Solve
 from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.ot.fit import fit, levels, mean_cost
 from gotd_ray.ot.kernel import side
@@ -30,7 +30,7 @@ from gotd_ray.text.documents import document_id
 PAIRS = (("arxiv_cs", "arxiv_bio", 100), ("recipes", "legal_docs", 300))
 POOL = (4000, 300)
 TARGET = 200
-LANDMARKS = 512
+LANDMARKS = Solve().landmarks
 
 
 def embed(data: Path, source: str, encoder: TextEncoder) -> tuple[np.ndarray, np.ndarray]:

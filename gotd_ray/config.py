@@ -145,7 +145,7 @@ class Solve(Section):
         None, gt=0, lt=2, description="L1 distance of the plan's target marginal from its weights; null: the preset's"
     )
     max_passes: int = Field(500, ge=1, description="passes over the candidates at the most")
-    landmarks: int = Field(512, ge=16, description="documents of the self-potential (debiased only)")
+    landmarks: int = Field(2048, ge=16, description="documents of the self-potential (debiased only)")
     precision: Literal["auto", "float64", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic of the scores; sums are always exact. auto: float32"
     )

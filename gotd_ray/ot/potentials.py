@@ -24,7 +24,7 @@ def self_potential(points: np.ndarray, epsilon: float, *, tolerance: float = 1e-
     """p (k,), the potential of a uniform point set (k, d) against itself: p = softmin of p.
 
     The averaged iteration p <- (p + softmin(p)) / 2 of Feydy et al. 2019 (Interpolating between Optimal Transport
-    and MMD, eq. 3.16), which converges fast; the cost is in float64 and k is some hundreds.
+    and MMD, eq. 3.16), which converges fast; the cost is in float64 and k is some thousands at the most.
     """
     z = torch.from_numpy(np.asarray(points, np.float64))
     itself = side(z, torch.full((len(z),), 1.0 / len(z), dtype=torch.float64), epsilon, dtype=torch.float64)
