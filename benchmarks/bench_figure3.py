@@ -30,7 +30,8 @@ from gotd_ray.text.documents import document_id
 PAIRS = (("arxiv_cs", "arxiv_bio", 100), ("recipes", "legal_docs", 300))
 POOL = (4000, 300)
 TARGET = 200
-LANDMARKS = Solve().landmarks
+LANDMARK_COUNTS = (512, 1024, Solve().landmarks, sum(POOL))
+"""The default, fewer, and all candidates."""
 
 
 def embed(data: Path, source: str, encoder: TextEncoder) -> tuple[np.ndarray, np.ndarray]:
@@ -41,34 +42,46 @@ def embed(data: Path, source: str, encoder: TextEncoder) -> tuple[np.ndarray, np
     return np.array([document_id(text) for text in texts], dtype="S32"), encoder.encode(texts)
 
 
-def scores(ids: np.ndarray, x: np.ndarray, y: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Scores of a pool (n,) by each method, lower is better; ids are sorted."""
+def gotd_scores(ids: np.ndarray, x: np.ndarray, y: np.ndarray, preset: str, landmarks: int) -> np.ndarray:
+    """Scores of a pool (n,) with sorted ids by one preset."""
     count, b = segment_count(len(ids)), np.full(len(y), 1.0 / len(y))
     shard = Shard(make_segments(ids, x, count, range(count)))
-    cost = mean_cost(shard.moments(len(ids)), y, b)
-    found = {"nearest": nearest_scores(x, y), "random": random_scores(ids, seed)}
-    for name, preset in PRESETS.items():
-        epsilon = float(preset["epsilon"]) * (cost if preset["epsilon_unit"] == "mean_cost" else 1.0)  # type: ignore[arg-type]
-        target = side(torch.from_numpy(y), torch.from_numpy(b), epsilon)
-        solution = fit(
-            lambda g, stride, target=target: shard.columns(target, g, shard.rows(stride), stride),
-            levels(shard.rows, len(y), count),
-            b,
-            epsilon=epsilon,
-            tolerance=float(preset["tolerance"]),  # type: ignore[arg-type]
-            max_passes=500,
-        )
-        marks = x[:LANDMARKS].astype(np.float32) if name == "debiased" else None
-        potentials = Potentials(
-            y,
-            b,
-            solution.g,
-            epsilon,
-            marks,
-            None if marks is None else ids[:LANDMARKS],
-            None if marks is None else self_potential(marks, epsilon),
-        )
-        found[f"gotd {name}"] = potentials.scorer()(ids, x)
+    settings = PRESETS[preset]
+    unit = mean_cost(shard.moments(len(ids)), y, b) if settings["epsilon_unit"] == "mean_cost" else 1.0
+    epsilon = float(settings["epsilon"]) * unit  # type: ignore[arg-type]
+    target = side(torch.from_numpy(y), torch.from_numpy(b), epsilon)
+    solution = fit(
+        lambda g, stride: shard.columns(target, g, shard.rows(stride), stride),
+        levels(shard.rows, len(y), count),
+        b,
+        epsilon=epsilon,
+        tolerance=float(settings["tolerance"]),  # type: ignore[arg-type]
+        max_passes=500,
+    )
+    if preset == "paper":
+        return Potentials(y, b, solution.g, epsilon).scorer()(ids, x)
+    marks = x[:landmarks].astype(np.float32)
+    own = self_potential(marks, epsilon)
+    return Potentials(y, b, solution.g, epsilon, marks, ids[:landmarks], own).scorer()(ids, x)
+
+
+def mmd_scores(x: np.ndarray, y: np.ndarray, bandwidth: float = 0.5) -> np.ndarray:
+    """The MMD witness: mean kernel to the pool minus mean kernel to the target, exp(-|x - y|^2 / (2 bandwidth))."""
+    x = x.astype(np.float32)
+
+    def mean_kernel(others: np.ndarray) -> np.ndarray:
+        cost = (x * x).sum(1)[:, None] + (others * others).sum(1) - 2 * x @ others.T
+        return np.exp(-cost / (2 * bandwidth)).mean(1)
+
+    return mean_kernel(x) - mean_kernel(y)
+
+
+def scores(ids: np.ndarray, x: np.ndarray, y: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Scores of a pool (n,) by each method, lower is better; ids are sorted."""
+    found = {"nearest": nearest_scores(x, y), "random": random_scores(ids, seed), "mmd witness": mmd_scores(x, y)}
+    for landmarks in LANDMARK_COUNTS:
+        found[f"gotd debiased, {landmarks} landmarks"] = gotd_scores(ids, x, y, "debiased", landmarks)
+    found["gotd paper"] = gotd_scores(ids, x, y, "paper", 0)
     return found
 
 

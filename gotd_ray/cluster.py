@@ -24,6 +24,11 @@ class Resources:
     cpus: int
     gpus: int
     nodes: int
+    """Nodes that have CPUs."""
+
+    node_cpus: int
+    """CPUs of the smallest of them."""
+
     private: bool
     """Started by this process, on this machine alone."""
 
@@ -105,6 +110,7 @@ def _native_stderr_silenced() -> Iterator[None]:
 
 
 def _resources(private: bool) -> Resources:
-    total = ray.cluster_resources()
-    alive = sum(1 for node in ray.nodes() if node["Alive"])
-    return Resources(max(1, int(total.get("CPU", 1))), int(total.get("GPU", 0)), alive, private)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1] or [1]
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    return Resources(sum(cpus), gpus, len(cpus), min(cpus), private)

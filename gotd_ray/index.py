@@ -131,11 +131,19 @@ class Snapshot:
         return sum(taken.entry.rows.get(uri, 0) for taken in self.taken for uri in taken.live)
 
     def read(
-        self, columns: list[str], settings: Storage, low: bytes | None = None, high: bytes | None = None
+        self,
+        columns: list[str],
+        settings: Storage,
+        low: bytes | None = None,
+        high: bytes | None = None,
+        only: list[str] | None = None,
     ) -> pa.Table:
-        """Rows with low <= doc_id < high, in no particular order; repeated documents are still in."""
+        """Rows with low <= doc_id < high, or ``only`` those ids of them, in no particular order.
+
+        Documents that stand in the corpus several times are as many rows.
+        """
         tables = []
-        within = pc.scalar(True)
+        within = pc.scalar(True) if only is None else pc.field("doc_id").isin(pa.array(only, pa.string()))
         if low is not None:
             within = within & (pc.field("doc_id") >= low.decode())
         if high is not None:

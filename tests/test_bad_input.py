@@ -26,7 +26,7 @@ from gotd_ray.stages import embed
 
 Command = Callable[..., tuple[int, str]]
 
-SITE = Site(Resources(2, 0, 1, private=False), "cpu", Progress())
+SITE = Site(Resources(2, 0, 1, 2, private=False), "cpu", Progress())
 """The session's cluster."""
 
 
@@ -179,6 +179,16 @@ def manifest_sources(plan: pipeline.Plan) -> dict[str, list[int]]:
     selected = plan.manifests["select"]
     assert selected is not None
     return selected["sources"]
+
+
+@pytest.mark.ray
+def test_an_evaluation_set_that_cannot_be_read_stops_the_run(
+    broken: Path, library: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    unwanted = {"paths": str(broken / "cut.jsonl.gz")}
+    run = make_run(tmp_path / "out", library, select={"budget": 40, "decontaminate": unwanted})
+    with pytest.raises(UserError, match=r"select.decontaminate: .*cut.jsonl.gz cannot be read: truncated"):
+        pipeline.execute(run, Progress())
 
 
 @pytest.mark.ray

@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 import torch
 from ray.exceptions import GetTimeoutError, RayActorError
@@ -98,11 +97,11 @@ class Work:
         self._side: tuple[str, Side] | None = None
         self._scores: tuple[str, list[np.ndarray]] | None = None
 
-    def _read(self, columns: list[str]) -> pa.Table:
+    def _read(self, columns: list[str], only: list[str] | None = None) -> pa.Table:
         holding = self.holding
         bounds = segment_bounds(holding.count)
         low, high = bounds[holding.segments.start], bounds[holding.segments.stop]
-        return holding.embedded.candidates.read(columns, holding.storage, bytes(low), bytes(high))
+        return holding.embedded.candidates.read(columns, holding.storage, bytes(low), bytes(high), only)
 
     def _load(self) -> list[Segment]:
         table = self._read(["doc_id", "vector"])
@@ -168,10 +167,7 @@ class Work:
 
     def lookup(self, ids: np.ndarray) -> pa.Table:
         """All columns of these documents, one row each: the address that comes first where there are several."""
-        bounds = segment_bounds(self.holding.count)
-        mine = ids[(ids >= bounds[self.holding.segments.start]) & (ids < bounds[self.holding.segments.stop])]
-        table = self._read([*ADDRESS, "vector"])
-        table = table.filter(pc.is_in(table["doc_id"], pa.array(mine.astype(str), pa.string())))
+        table = self._read([*ADDRESS, "vector"], ids.astype(str).tolist())
         table = table.sort_by([(name, "ascending") for name in ("doc_id", "source", "path", "row", "chunk")])
         _, first = np.unique(ids_of(table), return_index=True)
         return table.take(pa.array(first))
@@ -248,7 +244,7 @@ def shards(embedded: Embedded, run: config.Run, site: Site) -> Iterator[Pool]:
     count = segment_count(rows)
     default = resources.gpus if site.device == "cuda" else max(1, -(-rows // ROWS_PER_SHARD))
     number = min(run.solve.shards or default, count)
-    threads = 1 if site.device == "cuda" else max(1, resources.cpus // resources.nodes // number)
+    threads = 1 if site.device == "cuda" else max(1, int(_cpu_share(number, resources)))
     ranges = shard_segments(count, number)
     pool = Pool([Holding(embedded, run.storage, part, count, site.device, threads) for part in ranges], resources)
     try:
@@ -257,11 +253,16 @@ def shards(embedded: Embedded, run: config.Run, site: Site) -> Iterator[Pool]:
         pool.close()
 
 
+def _cpu_share(shards: int, resources: Resources) -> float:
+    """CPUs for each shard when they are dealt to the nodes evenly: an actor cannot reach over two nodes."""
+    return resources.node_cpus / -(-shards // resources.nodes)
+
+
 def _actor_options(holdings: list[Holding], resources: Resources) -> dict[str, Any]:
     """No restarts by Ray: a restarted actor would have lost its rows silently, the pool reloads them knowingly."""
     if holdings[0].device == "cuda":
         return {"num_gpus": min(1.0, resources.gpus / len(holdings)), "max_restarts": 0}
-    share = resources.cpus / len(holdings)
+    share = _cpu_share(len(holdings), resources)
     return {"num_cpus": int(share) if share >= 1 else round(share * 0.9, 3), "max_restarts": 0}
 
 

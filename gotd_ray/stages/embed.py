@@ -229,8 +229,12 @@ def _actors(encoder: config.Encoder, device: str, resources: Resources) -> tuple
     if device == "cuda":
         return min(encoder.actors or resources.gpus, resources.gpus), None, {"num_gpus": 1}
     actors = encoder.actors or resources.cpus
-    share = (resources.cpus - max(READER_CPUS, resources.cpus / 16)) / actors
-    return actors, max(1, resources.cpus // actors), {"num_cpus": int(share) if share >= 1 else round(share, 3)}
+    share = min((resources.cpus - max(READER_CPUS, resources.cpus / 16)) / actors, resources.node_cpus - READER_CPUS)
+    return (
+        actors,
+        max(1, min(resources.cpus // actors, resources.node_cpus)),
+        {"num_cpus": int(share) if share >= 1 else round(share, 3)},
+    )
 
 
 def _commit(job: Job, summary: dict[str, Any]) -> None:

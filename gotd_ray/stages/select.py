@@ -86,7 +86,11 @@ def select(
 
 
 def _evaluation_texts(run: config.Run) -> NgramIndex | None:
-    """The evaluation sets, whole: id is the file's name and the row."""
+    """The evaluation sets, whole: id is the file's name and the row.
+
+    Raises:
+        UserError: a file of theirs cannot be read; what is in it could then be taken.
+    """
     sets = run.select.decontaminate
     if sets is None:
         return None
@@ -94,8 +98,11 @@ def _evaluation_texts(run: config.Run) -> NgramIndex | None:
 
     def texts() -> Iterator[tuple[str, str]]:
         for file in list_files(sets, run.storage):
-            for document in read_documents(file, sets, whole, run.storage, Tally()):
-                yield f"{document.path.rpartition('/')[2]}:{document.row}", document.text
+            try:
+                for document in read_documents(file, sets, whole, run.storage, Tally()):
+                    yield f"{document.path.rpartition('/')[2]}:{document.row}", document.text
+            except BadFile as problem:
+                raise UserError(f"select.decontaminate: {file.uri} cannot be read: {problem}. Mend it.") from None
 
     return NgramIndex(run.select.ngram, texts())
 
