@@ -117,7 +117,8 @@ class Potentials:
                 "landmark_ids": np.frombuffer(self.landmark_ids.tobytes(), np.uint8).reshape(-1, 32),
                 "landmark_potential": self.landmark_potential,
             }
-        header = {"format": _FORMAT, "epsilon": repr(self.epsilon), "facts": json.dumps(self.facts)}
+        # One entry: several would stand in random order, and equal potentials would not be equal files.
+        header = {_FORMAT: json.dumps({"epsilon": self.epsilon, "facts": self.facts}, sort_keys=True)}
         return safetensors_numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata=header)
 
     @classmethod
@@ -129,17 +130,18 @@ class Potentials:
         """
         length = int.from_bytes(data[:8], "little")  # a safetensors file begins with its header's length, then JSON
         header = json.loads(data[8 : 8 + length]).get("__metadata__", {}) if 0 < length < len(data) else {}
-        if header.get("format") != _FORMAT:
+        if _FORMAT not in header:
             raise UserError(f"this is no potentials file of format {_FORMAT}. Solve again to write one.")
+        settings = json.loads(header[_FORMAT])
         arrays = safetensors_numpy.load(data)
         ids = arrays.get("landmark_ids")
         return cls(
             target=arrays["target"],
             b=arrays["b"],
             g=arrays["g"],
-            epsilon=float(header["epsilon"]),
+            epsilon=settings["epsilon"],
             landmarks=arrays.get("landmarks"),
             landmark_ids=None if ids is None else ids.reshape(-1).view("S32"),
             landmark_potential=arrays.get("landmark_potential"),
-            facts=json.loads(header["facts"]),
+            facts=settings["facts"],
         )

@@ -18,7 +18,7 @@ from gotd_ray.ot.potentials import Potentials, self_potential
 from gotd_ray.ot.shard import segment_count
 from gotd_ray.ot.sinkhorn import Solution, State
 from gotd_ray.progress import Progress
-from gotd_ray.stages._shards import Pool, Problem, shards, target_points
+from gotd_ray.stages._shards import Pool, Problem, one_thread_each, shards, target_points
 
 VERSION = 1
 """Raised when the result of equal settings changes."""
@@ -74,6 +74,8 @@ def _solve(run: config.Run, embedded: Embedded, artifact: Artifact, site: Site) 
         "residuals": [float(f"{r:.4g}") for r in solution.history],
     }
     ids, points = landmarks or (None, None)
+    with one_thread_each():
+        own = None if points is None else self_potential(points, epsilon)
     potentials = Potentials(
         target=y,
         b=b,
@@ -81,7 +83,7 @@ def _solve(run: config.Run, embedded: Embedded, artifact: Artifact, site: Site) 
         epsilon=epsilon,
         landmarks=points,
         landmark_ids=ids,
-        landmark_potential=None if points is None else self_potential(points, epsilon),
+        landmark_potential=own,
         facts=facts,
     )
     artifact.write(POTENTIALS, potentials.to_bytes())

@@ -74,6 +74,7 @@ def test_bytes_round_trip(potentials: Potentials) -> None:
     assert (again.scorer()(ids, x) == potentials.scorer()(ids, x)).all()
     assert again.facts == potentials.facts
     assert again.epsilon == potentials.epsilon
+    assert len({potentials.to_bytes() for _ in range(20)}) == 1
 
 
 def test_the_plain_score_needs_no_landmarks(potentials: Potentials) -> None:
