@@ -16,7 +16,7 @@ from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
-from gotd_ray.index import Embedded, vectors_of
+from gotd_ray.index import SCHEMA, Embedded, vectors_of
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.select.choose import Candidate, Chooser
 from gotd_ray.select.decontaminate import NgramIndex
@@ -158,19 +158,8 @@ def _subset_table(chooser: Chooser, rows: dict[str, dict[str, Any]]) -> pa.Table
     return table.append_column("rank", pa.array([kept.rank for kept in chooser.kept], pa.int64()))
 
 
-SUBSET_SCHEMA = pa.schema(
-    {
-        "doc_id": pa.string(),
-        "text": pa.string(),
-        "source": pa.string(),
-        "path": pa.string(),
-        "row": pa.int64(),
-        "chunk": pa.int32(),
-        "chars": pa.int32(),
-        "tokens": pa.int32(),
-        "score": pa.float64(),
-    }
-)
+ADDRESS_AND_SIZE = [field for field in SCHEMA if field.name != "vector"]
+SUBSET_SCHEMA = pa.schema([*ADDRESS_AND_SIZE, pa.field("text", pa.string()), pa.field("score", pa.float64())])
 
 
 def _set_aside_table(chooser: Chooser) -> pa.Table:
