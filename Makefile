@@ -1,4 +1,4 @@
-# Needs Python 3.11 or newer, make and a C++ compiler (DeepSpeed builds its CPU optimiser on first use).
+# Needs Python 3.11 or newer, make and a C++ compiler (installing DeepSpeed was not tried without one).
 #
 # PYTHON       the Python that makes .venv                          (make PYTHON=python3.12 test)
 # TORCH_INDEX  another package index for torch. From PyPI, torch for Linux brings several GB of CUDA; without a GPU take

@@ -17,12 +17,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from gotd_ray.config import Encoder, Solve
+from gotd_ray.config import Encoder, Select, Solve
 from gotd_ray.models.encoder import TextEncoder
+from gotd_ray.ot.divergence import self_potential
 from gotd_ray.ot.fit import fit, levels, mean_cost
 from gotd_ray.ot.kernel import side
-from gotd_ray.ot.potentials import Potentials, self_potential
+from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import Shard, make_segments, segment_count
+from gotd_ray.select.mmd import Witness, median_bandwidth
 from gotd_ray.select.scorers import nearest_scores, random_scores
 from gotd_ray.stages.solve import PRESETS
 from gotd_ray.text.documents import document_id
@@ -47,11 +49,11 @@ def gotd_scores(ids: np.ndarray, x: np.ndarray, y: np.ndarray, preset: str, land
     count, b = segment_count(len(ids)), np.full(len(y), 1.0 / len(y))
     shard = Shard(make_segments(ids, x, count, range(count)))
     settings = PRESETS[preset]
-    unit = mean_cost(shard.moments(len(ids)), y, b) if settings["epsilon_unit"] == "mean_cost" else 1.0
+    unit = mean_cost(shard.moments(float(len(ids))), y, b) if settings["epsilon_unit"] == "mean_cost" else 1.0
     epsilon = float(settings["epsilon"]) * unit  # type: ignore[arg-type]
     target = side(torch.from_numpy(y), torch.from_numpy(b), epsilon)
     solution = fit(
-        lambda g, stride: shard.columns(target, g, shard.rows(stride), stride),
+        lambda g, level: shard.columns(target, g, float(level.rows), level.stride),
         levels(shard.rows, len(y), count),
         b,
         epsilon=epsilon,
@@ -65,20 +67,16 @@ def gotd_scores(ids: np.ndarray, x: np.ndarray, y: np.ndarray, preset: str, land
     return Potentials(y, b, solution.g, epsilon, marks, ids[:landmarks], own).scorer()(ids, x)
 
 
-def mmd_scores(x: np.ndarray, y: np.ndarray, bandwidth: float = 0.5) -> np.ndarray:
-    """The MMD witness: mean kernel to the pool minus mean kernel to the target, exp(-|x - y|^2 / (2 bandwidth))."""
-    x = x.astype(np.float32)
-
-    def mean_kernel(others: np.ndarray) -> np.ndarray:
-        cost = (x * x).sum(1)[:, None] + (others * others).sum(1) - 2 * x @ others.T
-        return np.exp(-cost / (2 * bandwidth)).mean(1)
-
-    return mean_kernel(x) - mean_kernel(y)
+def mmd_scores(ids: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The MMD witness (n,) at the defaults, for sorted ids."""
+    count = Select().landmarks
+    marks = x[:count].astype(np.float32)
+    return Witness(y, marks, ids[:count], median_bandwidth(marks, y)).scorer()(ids, x)
 
 
 def scores(ids: np.ndarray, x: np.ndarray, y: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Scores of a pool (n,) by each method, lower is better; ids are sorted."""
-    found = {"nearest": nearest_scores(x, y), "random": random_scores(ids, seed), "mmd witness": mmd_scores(x, y)}
+    found = {"nearest": nearest_scores(x, y), "random": random_scores(ids, seed), "mmd witness": mmd_scores(ids, x, y)}
     for landmarks in LANDMARK_COUNTS:
         found[f"gotd debiased, {landmarks} landmarks"] = gotd_scores(ids, x, y, "debiased", landmarks)
     found["gotd paper"] = gotd_scores(ids, x, y, "paper", 0)

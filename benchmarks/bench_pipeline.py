@@ -138,7 +138,7 @@ def main() -> None:
         finished = pipeline.execute(run, Progress())
         whole = time.perf_counter() - started
         memory.running = False
-        embedded, solved, selected = (finished.manifests[stage] for stage in pipeline.STAGES)
+        embedded, solved, selected = (finished.manifests[stage] for stage in ("embed", "solve", "select"))
         texts = all_texts(run)
     assert embedded and solved and selected
     sample = random.Random(0).sample(texts, min(PEER_DOCUMENTS, len(texts)))

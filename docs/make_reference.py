@@ -18,8 +18,8 @@ not edit it by hand. How to choose: [guide.md](guide.md). What the words mean: [
 A run is one YAML file. Only `out`, `corpus.paths` and `target.paths` must be given. An unknown key is an error that
 names the nearest known one. `--set a.b=c` changes a key for one command; the value is read as YAML.
 
-- `paths` takes one string or a list of them. `~`, `$NAME` and `${NAME}` are expanded in `paths`, `out`, `index` and
-  `encoder.model`; a variable that is not set is an error.
+- `paths` takes one string or a list of them. `~`, `$NAME` and `${NAME}` are expanded in `paths`, `out`, `index`,
+  `encoder.model`, `solve.potentials` and `solve.warm_start`; a variable that is not set is an error.
 - A path is local, `s3://bucket/key`, or of a scheme that fsspec knows, such as `gs://`. `demo:corpus`, `demo:target`
   and the files below them are the demo's, built on first use.
 - "required" keys have no default. A section that is left out, or a key of it, takes its defaults.
@@ -42,8 +42,8 @@ def page() -> str:
     sections = schema["$defs"]
     names: dict[str, list[str]] = {}  # sections by type, in the order of Run: corpus and target share one
     for key, field in schema["properties"].items():
-        if "$ref" in field:
-            names.setdefault(_section_of(field["$ref"]), []).append(f"`{key}`")
+        if "$ref" in (plain := _without_null(field)):
+            names.setdefault(_section_of(plain["$ref"]), []).append(f"`{key}`")
     names["Text"].append("`select.decontaminate`")
     parts = [INTRODUCTION, _table("The run", schema, sections)]
     parts += [_table(_listed(keys), sections[name], sections) for name, keys in names.items()]

@@ -1,50 +1,23 @@
 """The run as typed data: one YAML file, every key with its unit, unknown keys refused with the nearest name.
 
-This module imports nothing else of the project, so that ``gotd --help`` is instant.
+The sections of training stand in ``config_training``. Nothing else of the project is imported, so that ``gotd --help``
+is instant.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from gotd_ray.config_base import Paths, Section, Share, StoragePath
+from gotd_ray.config_training import Finetune, Model, Training
 from gotd_ray.errors import UserError
-
-_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
-
-
-def _expand(path: str) -> str:
-    """``~`` and ``$NAME`` in a path; a variable that is not set is an error, not an empty string."""
-
-    def value(match: re.Match[str]) -> str:
-        name = match.group(1) or match.group(2)
-        if name not in os.environ:
-            raise ValueError(f"'{path}' uses ${name}, which is not set; export {name}=... first")
-        return os.environ[name]
-
-    return os.path.expanduser(_VARIABLE.sub(value, path))  # noqa: PTH111 - Path would fold the // of a URL
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-StoragePath = Annotated[str, BeforeValidator(lambda v: _expand(v) if isinstance(v, str) else v)]
-Paths = Annotated[list[StoragePath], BeforeValidator(_as_list)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    """A part of the config: strict keys, frozen after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Storage(Section):
@@ -73,7 +46,7 @@ class Storage(Section):
 
 
 class Text(Section):
-    """Where documents lie and what a document is. Used for the corpus, the target and the evaluation sets."""
+    """Where documents lie and what a document is. Used for the corpus and for every set that it is compared with."""
 
     paths: Paths = Field(min_length=1, description="folders, globs, files, or `@list.txt` with one path per line")
     format: Literal["auto", "parquet", "jsonl", "text", "warc"] = Field(
@@ -84,6 +57,16 @@ class Text(Section):
     source_from: Literal["stem", "parent"] = Field(
         "stem", description="without a source column, the source is the file's stem or its folder's name"
     )
+    weight_column: str | None = Field(
+        None,
+        description="column of a row's weight in the transport, a number of at least 0; all pieces of the row carry "
+        "it, and of equal texts the largest counts. null: all weigh the same",
+    )
+    proportions: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = Field(
+        None,
+        description="`target` only: several targets in one run, each source's share of the target's weight; every "
+        "source must be named. null: each document counts by its own weight",
+    )
     exclude_sources: list[str] = Field(default_factory=list, description="sources left out")
     sample: float = Field(
         1.0, gt=0, le=1, description="share of the documents kept, chosen by content id: the same ones on every run"
@@ -91,6 +74,12 @@ class Text(Section):
     max_bad_files: Share = Field(0.05, description="share of unreadable files at which the run stops")
     max_bad_rows: Share = Field(0.2, description="share of unusable rows at which the run stops")
     max_document_bytes: int = Field(10_000_000, ge=1_000, description="bytes; a longer document is skipped and counted")
+
+    @model_validator(mode="after")
+    def _some_share(self) -> Text:
+        if self.proportions is not None and not sum(self.proportions.values()) > 0:
+            raise ValueError(f"proportions is {self.proportions}: at least one share must be positive")
+        return self
 
 
 class Chunks(Section):
@@ -100,6 +89,23 @@ class Chunks(Section):
         1000, ge=40, description="characters in a candidate (the paper: 1000); null keeps documents whole"
     )
     min_chars: int = Field(40, ge=1, description="characters; shorter candidates are skipped and counted")
+
+
+class Survey(Section):
+    """A look at some documents of each source before all is embedded: which sources lie nearest to the target.
+
+    Weights do not count here, but documents of weight 0 are left out.
+    """
+
+    documents: int = Field(2000, ge=20, le=20_000, description="documents of each source that are compared")
+    target_documents: int = Field(2000, ge=1, le=20_000, description="documents of the target at the most")
+    keep: int | None = Field(
+        None, ge=1, description="nearest sources that are kept (the paper: 2); null keeps all, and only reports"
+    )
+    always: list[str] = Field(default_factory=list, description="sources kept besides, however far")
+    files: int = Field(
+        16, ge=1, description="files read of each source, by a hash of their path; with a source column: of the corpus"
+    )
 
 
 class Encoder(Section):
@@ -152,14 +158,52 @@ class Solve(Section):
     shards: int | None = Field(
         None, ge=1, description="solver processes; null: one per GPU, or one per 4 million candidates"
     )
+    sample: int | None = Field(
+        None,
+        ge=1,
+        description="fit on a sample of at least so many candidates, by content id; all are scored. null: on all",
+    )
+    potentials: StoragePath | None = Field(
+        None,
+        description="potentials.safetensors of an earlier run, used as they are: nothing is fitted, the other keys of "
+        "`solve` but `shards` do nothing",
+    )
+    warm_start: StoragePath | None = Field(
+        None,
+        description="potentials.safetensors of an earlier run to start the fit from: fewer passes, the same result to "
+        "the tolerance",
+    )
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Solve:
+        if self.potentials and self.warm_start:
+            raise ValueError("potentials (nothing is fitted) and warm_start (a fit begins there) exclude each other")
+        return self
 
 
 class Select(Section):
     """Which documents are taken."""
 
-    method: Literal["gotd", "nearest", "random"] = Field("gotd", description="how candidates are scored")
+    method: Literal["gotd", "mmd", "dsir", "nearest", "random"] = Field(
+        "gotd",
+        description="how candidates are scored; dsir, nearest and random ignore weights, but nearest leaves out "
+        "target documents of weight 0",
+    )
     budget: int = Field(1000, ge=1, description="documents or tokens to take, see budget_unit")
     budget_unit: Literal["documents", "tokens"] = Field("documents", description="tokens are the encoder's")
+    rounds: int = Field(
+        1,
+        ge=1,
+        description="parts in which the budget is taken; after each the potentials are fitted again, to corpus and "
+        "documents taken (gotd, debiased)",
+    )
+    mix: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="lambda: share of the whole subset in the mixture with the corpus that later rounds fit; as you "
+        "expect the pre-fine-tune to weigh against what the model knows",
+    )
     near_duplicate: float | None = Field(
         0.95, gt=0, le=1, description="cosine at which a document gives way to the next in rank; null keeps all"
     )
@@ -168,7 +212,25 @@ class Select(Section):
     )
     decontaminate: Text | None = Field(None, description="evaluation sets whose text must not be selected")
     ngram: int = Field(13, ge=3, description="words in a row shared with an evaluation text that mark contamination")
-    export_scores: bool = Field(True, description="write every candidate's score")
+    bandwidth: float | None = Field(
+        None, gt=0, description="mmd: sigma^2 of its Gaussian kernel, in squared distance; null: the median one"
+    )
+    landmarks: int = Field(2048, ge=2, description="mmd: documents that stand for the corpus in its mean kernel")
+    dsir_sample: bool = Field(
+        True, description="dsir: draw in proportion to the importance weights, by `seed`; false takes the largest"
+    )
+    dsir_min_words: int = Field(
+        100, ge=0, description="dsir: words and runs of punctuation; shorter documents are never taken"
+    )
+    export_scores: bool = Field(True, description="write every candidate's score, of the first round")
+
+    @model_validator(mode="after")
+    def _rounds_have_something_to_take(self) -> Select:
+        if self.rounds > self.budget:
+            raise ValueError(f"rounds is {self.rounds}, but the budget is {self.budget:,}: lower rounds")
+        if self.rounds > 1 and self.method != "gotd":
+            raise ValueError(f"rounds is {self.rounds}, but method {self.method} has no rounds: set rounds to 1")
+        return self
 
 
 class RaySettings(Section):
@@ -191,12 +253,58 @@ class Run(Section):
     seed: int = Field(0, ge=0, description="seed of every random choice")
     corpus: Text
     target: Text
+    contrast: Text | None = Field(
+        None,
+        description="texts to keep away from (gotd only): the score is the potential of `target` minus that of these",
+    )
+    reference: Text | None = Field(
+        None,
+        description="documents that the fit runs over (gotd only), such as a sample of the pre-training data; null: "
+        "`corpus`",
+    )
     chunks: Chunks = Chunks()
+    survey: Survey | None = Field(None, description="compare the sources first; null embeds them all")
     encoder: Encoder = Encoder()
     solve: Solve = Solve()
     select: Select = Select()
+    model: Model | None = None
+    pretune: Training | None = None
+    finetune: Finetune | None = None
     storage: Storage = Storage()
     ray: RaySettings = RaySettings()
+
+    @model_validator(mode="after")
+    def _rounds_have_a_divergence(self) -> Run:
+        if self.select.rounds > 1 and self.solve.preset != "debiased":
+            raise ValueError(
+                f"select.rounds is {self.select.rounds}: rounds lower the Sinkhorn divergence, and need solve.preset "
+                "debiased. Set it, or select.rounds to 1"
+            )
+        others = {"contrast": self.contrast, "reference": self.reference, "solve.potentials": self.solve.potentials}
+        given = ", ".join(name for name, value in others.items() if value)
+        if self.select.rounds > 1 and given:
+            raise ValueError(
+                f"select.rounds is {self.select.rounds}: rounds fit the corpus to the target anew, and cannot go with "
+                f"{given}. Leave it out, or set select.rounds to 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_where_they_count(self) -> Run:
+        for name in ("corpus", "contrast", "reference"):
+            if (text := getattr(self, name)) and text.proportions is not None:
+                raise ValueError(f"{name}.proportions does nothing: shares of sources are for the target alone")
+        unwanted = self.select.decontaminate
+        if unwanted and (unwanted.proportions is not None or unwanted.weight_column):
+            raise ValueError("select.decontaminate takes no weight_column and no proportions: its texts have no weight")
+        return self
+
+    @model_validator(mode="after")
+    def _a_model_to_train(self) -> Run:
+        for stage in ("pretune", "finetune"):
+            if getattr(self, stage) and not self.model:
+                raise ValueError(f"{stage} trains a model, but there is none. Add model.base, a hub name or a folder")
+        return self
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Run:

@@ -143,16 +143,14 @@ class Snapshot:
         Documents that stand in the corpus several times are as many rows.
         """
         tables = []
-        within = pc.scalar(True) if only is None else pc.field("doc_id").isin(pa.array(only, pa.string()))
-        if low is not None:
-            within = within & (pc.field("doc_id") >= low.decode())
-        if high is not None:
-            within = within & (pc.field("doc_id") < high.decode())
+        wanted = id_range(low, high)
+        if only is not None:
+            wanted = wanted & pc.field("doc_id").isin(pa.array(only, pa.string()))
         whole = [taken for taken in self.taken if taken.whole]
         if paths := [path for taken in whole for path in self._parts(taken)]:
-            tables.append(_scan(paths, columns, within, settings))
+            tables.append(scan(paths, columns, wanted, settings))
         tables += [
-            _scan(paths, columns, within & pc.field("path").isin(list(taken.live)), settings)
+            scan(paths, columns, wanted & pc.field("path").isin(list(taken.live)), settings)
             for taken in self.taken
             if not taken.whole and (paths := self._parts(taken))
         ]
@@ -165,7 +163,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Collection:
-    """The files of the corpus, or of the target, and the index that holds their vectors."""
+    """The files of the corpus, the target, the contrast or the reference, and the index that holds their vectors."""
 
     text: Text
     files: list[StoredFile]
@@ -185,6 +183,9 @@ class Embedded:
     width: int
     """Numbers in a vector."""
 
+    contrast: Snapshot | None = None
+    """The unwanted target."""
+
 
 SCHEMA = pa.schema(
     {
@@ -195,16 +196,28 @@ SCHEMA = pa.schema(
         "chunk": pa.int32(),
         "chars": pa.int32(),
         "tokens": pa.int32(),
+        "weight": pa.float32(),
         "vector": pa.list_(pa.float16()),
     }
 )
 """Columns of a part. On disk the vector is a list of fixed size; its size is the encoder's."""
 
 
-def _scan(paths: list[str], columns: list[str], within: pc.Expression, settings: Storage) -> pa.Table:
+def id_range(low: bytes | None, high: bytes | None) -> pc.Expression:
+    """Whether low <= doc_id < high; None is no bound."""
+    inside = pc.scalar(True)
+    if low is not None:
+        inside = inside & (pc.field("doc_id") >= low.decode())
+    if high is not None:
+        inside = inside & (pc.field("doc_id") < high.decode())
+    return inside
+
+
+def scan(paths: list[str], columns: list[str], wanted: pc.Expression, settings: Storage) -> pa.Table:
+    """The rows wanted of some Parquet files, in no particular order; row groups without any are not read."""
     filesystem, _ = storage.resolve(paths[0], settings)
     keys = [storage.resolve(path, settings)[1] for path in paths]
-    return pads.dataset(keys, format="parquet", filesystem=filesystem).to_table(columns=columns, filter=within)
+    return pads.dataset(keys, format="parquet", filesystem=filesystem).to_table(columns=columns, filter=wanted)
 
 
 def ids_of(table: pa.Table) -> np.ndarray:
@@ -215,6 +228,12 @@ def ids_of(table: pa.Table) -> np.ndarray:
         return np.empty(0, "S32")
     data = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * 32 : (column.offset + len(column)) * 32]
     return data.view("S32")
+
+
+def weights_of(table: pa.Table) -> np.ndarray | None:
+    """The weight column as (n,) float32, or None where all are 1."""
+    weights = table["weight"].to_numpy()
+    return None if (weights == 1).all() else weights
 
 
 def vectors_of(table: pa.Table) -> np.ndarray:

@@ -1,6 +1,8 @@
 """START HERE: the stages in their order, each skipped when its manifest says that it is done.
 
-    embed -> solve -> select
+    survey -> embed -> solve -> select  survey: where the run has that section. What scores the documents depends
+                    -> dsir  ->         on select.method: solve (gotd), dsir (dsir), or nothing but the vectors
+           -> pretune -> finetune       where the run has these sections
 
 ``plan`` lists files and reads manifests only. ``execute`` does what the plan says is missing.
 """
@@ -8,7 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,21 @@ from gotd_ray.artifacts import Artifact, make_key
 from gotd_ray.cluster import Site, connected, in_job
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Embedded, Index
-from gotd_ray.models.choice import describe, pick_device
+from gotd_ray.models.choice import describe, pick_device, train_precision
+from gotd_ray.ot.weights import check_shares
 from gotd_ray.preflight import Count, count_documents
 from gotd_ray.progress import Progress
-from gotd_ray.stages import embed, select, solve
+from gotd_ray.stages import dsir, embed, select, solve, survey, train
+from gotd_ray.stages._earlier import Earlier, read_earlier
 from gotd_ray.storage import StoredFile, list_files
 
-STAGES = ("embed", "solve", "select")
+STAGES = ("survey", "embed", "solve", "dsir", "select", *train.STAGES)
+
+SCORES_OF = {"gotd": "solve", "dsir": "dsir"}
+"""The stage that a method's scores come from; those of the others are made in select."""
+
+SETS = ("corpus", "target", "contrast", "reference")
+"""The sets of documents that a run embeds; the last two are optional."""
 
 DEMO = "demo:"
 """Paths that begin so are the embedded demo's, built on first use."""
@@ -35,16 +45,36 @@ class Plan:
 
     run: config.Run
     device: str
-    width: int
-    """Numbers in a vector."""
+    encoder: dict[str, Any]
+    """What determines the vectors."""
 
-    corpus: Collection
-    target: Collection
+    listed: dict[str, Collection]
+    """Corpus, target, and where the run has them contrast and reference, with all their files."""
+
+    collections: dict[str, Collection]
+    """What is embedded of them: the corpus without the sources that the survey dropped."""
+
+    earlier: Earlier | None
+    """The potentials file of ``solve.potentials`` or ``solve.warm_start``."""
+
     unwanted: list[StoredFile]
     """Evaluation sets of ``select.decontaminate``."""
 
+    trainings: dict[str, train.Task]
+    """What is trained on what, for the stages of training that the run asks for."""
+
     artifacts: dict[str, Artifact]
     manifests: dict[str, dict[str, Any] | None]
+
+    @property
+    def surveyed(self) -> bool:
+        """Whether it is known which sources are embedded."""
+        return not self.run.survey or self.run.survey.keep is None or self.manifests["survey"] is not None
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages in order, of the trainings those that the run asks for."""
+        return tuple(stage for stage in STAGES if stage not in train.STAGES or stage in self.trainings)
 
     def done(self, stage: str) -> bool:
         """Whether nothing is left to do; files that could not be reached are tried again."""
@@ -52,8 +82,10 @@ class Plan:
         return manifest is not None and not manifest.get("unreached")
 
     def needed(self, stage: str) -> bool:
-        """Scores that need no transport skip the solve."""
-        return stage != "solve" or self.run.select.method == "gotd"
+        """A survey is asked for; each method has its own way to scores."""
+        if stage == "survey":
+            return self.run.survey is not None
+        return stage not in SCORES_OF.values() or stage == SCORES_OF.get(self.run.select.method)
 
 
 def resolve_paths(run: config.Run) -> config.Run:
@@ -73,16 +105,19 @@ def resolve_paths(run: config.Run) -> config.Run:
         paths = [str(_demo() / path.removeprefix(DEMO)) if path.startswith(DEMO) else path for path in text.paths]
         return text.model_copy(update={"paths": paths})
 
+    earlier = {key: absolute(path) for key in ("potentials", "warm_start") if (path := getattr(run.solve, key))}
+    if earlier.get("warm_start") == storage.join(out, "solve", solve.POTENTIALS):
+        raise UserError(
+            f"solve.warm_start is {earlier['warm_start']}, which this run itself writes. Copy it elsewhere, or give "
+            "the run another `out`."
+        )
+    sets = {name: section(text) for name in SETS if (text := getattr(run, name))}
     unwanted = run.select.decontaminate
-    return run.model_copy(
-        update={
-            "out": out,
-            "index": index,
-            "corpus": section(run.corpus),
-            "target": section(run.target),
-            "select": run.select.model_copy(update={"decontaminate": section(unwanted) if unwanted else None}),
-        }
-    )
+    select = run.select.model_copy(update={"decontaminate": section(unwanted) if unwanted else None})
+    update = {"out": out, "index": index, "select": select, "solve": run.solve.model_copy(update=earlier)}
+    if run.model and Path(run.model.base).exists():
+        update["model"] = run.model.model_copy(update={"base": absolute(run.model.base)})
+    return run.model_copy(update=update | sets)
 
 
 @cache
@@ -105,11 +140,20 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     encoder = describe(run.encoder, device)
     # Decided here, once: in a cluster of unlike machines each would decide for itself.
     known = run.encoder.model_copy(update={"precision": encoder["precision"]})
-    run = run.model_copy(update={"encoder": known})
-    corpus = _collection(run, run.corpus, encoder)
-    target = _collection(run, run.target, encoder)
+    model = run.model and run.model.model_copy(update={"precision": train_precision(run.model, gpus)})
+    run = run.model_copy(update={"encoder": known, "model": model})
+    earlier = read_earlier(run, encoder)
+    listed = {name: _collection(run, text, encoder) for name in SETS if (text := _text(run, name))}
     unwanted = list_files(run.select.decontaminate, run.storage) if run.select.decontaminate else []
-    return _with_manifests(Plan(run, device, encoder["width"], corpus, target, unwanted, {}, {}))
+    trainings = train.tasks(run, storage.join(run.out, "select", select.SUBSET))
+    return _with_manifests(Plan(run, device, encoder, listed, listed, earlier, unwanted, trainings, {}, {}))
+
+
+def _text(run: config.Run, name: str) -> config.Text | None:
+    """A set of documents, or None where the run has none of that name or does not need it."""
+    fits = run.select.method == "gotd"
+    needed = {"contrast": fits, "reference": fits and not run.solve.potentials}
+    return getattr(run, name) if needed.get(name, True) else None
 
 
 def _with_manifests(plan: Plan) -> Plan:
@@ -119,34 +163,58 @@ def _with_manifests(plan: Plan) -> Plan:
     def artifact(stage: str, key: str) -> Artifact:
         return Artifact(storage.join(run.out, stage), key, run.storage)
 
-    keys = {"embed": make_key(embed.VERSION, plan.corpus.key(), plan.target.key())}
+    listed = plan.listed
+    survey_settings = run.survey.model_dump() if run.survey else None
+    keys = {"survey": make_key(survey.VERSION, listed["corpus"].key(), listed["target"].key(), survey_settings)}
+    surveyed = artifact("survey", keys["survey"]).manifest() if run.survey else None
+    dropped = surveyed["dropped"] if surveyed else []
+    collections = listed | {"corpus": _without(plan, dropped)}
+    keys["embed"] = make_key(embed.VERSION, [(name, collection.key()) for name, collection in collections.items()])
     embedded = artifact("embed", keys["embed"]).manifest()
     unreached = sorted(embedded["unreached"]) if embedded else []
-    keys["solve"] = make_key(solve.VERSION, keys["embed"], unreached, run.solve.model_dump(exclude={"shards"}))
-    scores = keys["solve"] if run.select.method == "gotd" else [keys["embed"], unreached]
+    settings = run.solve.model_dump(exclude={"shards", "potentials", "warm_start"})
+    if plan.earlier:
+        settings["potentials" if run.solve.potentials else "warm_start"] = plan.earlier.digest
+    keys["solve"] = make_key(solve.VERSION, keys["embed"], unreached, settings, run.target.proportions)
+    keys["dsir"] = make_key(dsir.VERSION, keys["embed"], unreached)
+    before = SCORES_OF.get(run.select.method)
+    scores = keys[before] if before else [keys["embed"], unreached, run.target.proportions]
     unwanted = [(file.uri, file.size, file.modified) for file in plan.unwanted]
     keys["select"] = make_key(select.VERSION, scores, run.select.model_dump(), unwanted, run.seed)
+    keys |= train.keys(run, plan.trainings, keys["select"])
     artifacts = {stage: artifact(stage, keys[stage]) for stage in STAGES}
-    return replace(plan, artifacts=artifacts, manifests={stage: artifacts[stage].manifest() for stage in STAGES})
+    manifests = {stage: artifacts[stage].manifest() for stage in STAGES}
+    found = replace(plan, collections=collections, artifacts=artifacts, manifests=manifests)
+    return found if found.surveyed else replace(found, manifests=dict.fromkeys(STAGES))
 
 
 def _collection(run: config.Run, text: config.Text, encoder: dict[str, Any]) -> Collection:
+    return Collection(text, list_files(text, run.storage), _index(run, text, encoder))
+
+
+def _index(run: config.Run, text: config.Text, encoder: dict[str, Any]) -> Index:
     """An index serves every run with the same encoder and the same idea of a document, whatever its paths."""
-    idea = text.model_dump(exclude={"paths", "max_bad_files", "max_bad_rows"})
+    idea = text.model_dump(exclude={"paths", "max_bad_files", "max_bad_rows", "proportions"})
     assert run.index is not None
-    folder = storage.join(run.index, make_key(embed.VERSION, idea, run.chunks.model_dump(), encoder))
-    return Collection(text, list_files(text, run.storage), Index(folder, run.storage))
+    return Index(storage.join(run.index, make_key(embed.VERSION, idea, run.chunks.model_dump(), encoder)), run.storage)
+
+
+def _without(plan: Plan, dropped: list[str]) -> Collection:
+    """The corpus without the sources that the survey dropped."""
+    text, files = survey.without(plan.listed["corpus"], dropped)
+    return Collection(text, files, _index(plan.run, text, plan.encoder))
 
 
 def check(plan: Plan) -> dict[str, Count]:
     """Read a sample of corpus and target and hold the settings against them; nothing is written.
 
     Raises:
-        UserError: a column is missing, too many rows are bad, the target is empty, the budget exceeds the corpus.
+        UserError: a column is missing, too many rows are bad, the target is empty, the budget exceeds the corpus,
+            target.proportions and the target's sources do not name the same.
     """
     counts = {
         name: count_documents(collection.files, collection.text, plan.run.chunks, plan.run.storage)
-        for name, collection in (("corpus", plan.corpus), ("target", plan.target))
+        for name, collection in plan.collections.items()
     }
     for name, count in counts.items():
         if not count.documents:
@@ -154,6 +222,8 @@ def check(plan: Plan) -> dict[str, Count]:
                 f"the {name} has no document: {count.why_empty()}. Check {name}.text_column, chunks.min_chars and "
                 f"{name}.exclude_sources."
             )
+    if plan.run.target.proportions is not None:
+        check_shares(plan.run.target.proportions, set(counts["target"].sources), counts["target"].exact)
     settings, corpus = plan.run.select, counts["corpus"]
     ceiling = corpus.documents if corpus.exact else 3 * corpus.documents
     if settings.budget_unit == "documents" and settings.budget > ceiling:
@@ -169,51 +239,75 @@ def execute(run: config.Run, progress: Progress) -> Plan:
     """Run what is missing and return the plan with all stages done."""
     run = resolve_paths(run)
     current = plan(run)
-    if all(current.done(stage) or not current.needed(stage) for stage in STAGES):
-        for stage in STAGES:
+    if all(current.done(stage) or not current.needed(stage) for stage in current.stages):
+        for stage in current.stages:
             _say_done(current, stage, progress)
         return current
     if not current.done("embed"):
         check(current)
     with connected(run.ray) as resources:
         current = plan(run, resources.gpus)
-        for stage in STAGES:
+        for stage in current.stages:
             if current.done(stage) or not current.needed(stage):
                 _say_done(current, stage, progress)
             else:
                 _STEPS[stage](current, Site(resources, current.device, progress))
-                current = _with_manifests(current)  # later keys depend on which files could be reached
+                current = _with_manifests(current)  # later keys depend on what a stage kept and reached
     return current
 
 
 def _say_done(plan: Plan, stage: str, progress: Progress) -> None:
-    progress.say(f"{stage}: " + ("done before, skipped" if plan.done(stage) else "not needed for this method"))
+    progress.say(f"{stage}: " + ("done before, skipped" if plan.done(stage) else "not needed for this run"))
+
+
+def _survey(plan: Plan, site: Site) -> dict[str, Any]:
+    return survey.survey(plan.run, plan.listed["corpus"], plan.listed["target"], plan.artifacts["survey"], site)
 
 
 def _embed(plan: Plan, site: Site) -> dict[str, Any]:
-    collections = {"corpus": plan.corpus, "target": plan.target}
-    return embed.embed(plan.run, collections, plan.artifacts["embed"], site)
+    return embed.embed(plan.run, plan.collections, plan.artifacts["embed"], site)
 
 
-def _vectors(plan: Plan) -> Embedded:
-    """The rows of the files that could be reached."""
+def _vectors(plan: Plan, candidates: str = "corpus") -> Embedded:
+    """The rows of the files that could be reached.
+
+    Args:
+        candidates: the set that is fitted over or scored.
+    """
+    rows = {name: found.index.snapshot(found.files)[0] for name, found in _reached(plan).items()}
+    return Embedded(rows[candidates], rows["target"], plan.encoder["width"], rows.get("contrast"))
+
+
+def _reached(plan: Plan) -> dict[str, Collection]:
+    """What is embedded, without the files that could not be reached."""
     embedded = plan.artifacts["embed"].manifest()
     assert embedded is not None
     unreached = set(embedded["unreached"])
-    candidates, target = (
-        collection.index.snapshot([file for file in collection.files if file.uri not in unreached])[0]
-        for collection in (plan.corpus, plan.target)
-    )
-    return Embedded(candidates, target, plan.width)
+    return {
+        name: replace(collection, files=[file for file in collection.files if file.uri not in unreached])
+        for name, collection in plan.collections.items()
+    }
 
 
 def _solve(plan: Plan, site: Site) -> dict[str, Any]:
-    return solve.solve(plan.run, _vectors(plan), plan.artifacts["solve"], site)
+    embedded = _vectors(plan, "reference" if "reference" in plan.collections else "corpus")
+    return solve.solve(plan.run, embedded, plan.artifacts["solve"], site, plan.encoder, plan.earlier)
+
+
+def _dsir(plan: Plan, site: Site) -> dict[str, Any]:
+    return dsir.dsir(plan.run, _reached(plan), plan.artifacts["dsir"], site)
 
 
 def _select(plan: Plan, site: Site) -> dict[str, Any]:
     potentials = plan.artifacts["solve"].path(solve.POTENTIALS) if plan.needed("solve") else None
-    return select.select(plan.run, _vectors(plan), potentials, plan.artifacts["select"], site)
+    log_weights = plan.artifacts["dsir"].path(dsir.WEIGHTS) if plan.needed("dsir") else None
+    return select.select(plan.run, _vectors(plan), potentials, log_weights, plan.artifacts["select"], site)
 
 
-_STEPS = {"embed": _embed, "solve": _solve, "select": _select}
+def _train(stage: str, plan: Plan, site: Site) -> dict[str, Any]:
+    return train.train(plan.run, plan.trainings[stage], plan.artifacts[stage], site)
+
+
+_STEPS = {"survey": _survey, "embed": _embed, "solve": _solve, "dsir": _dsir, "select": _select} | {
+    stage: partial(_train, stage) for stage in train.STAGES
+}

@@ -33,6 +33,9 @@ class Count:
     sample: list[str]
     """Some texts, to time the encoder on."""
 
+    sources: frozenset[str]
+    """Of the documents read."""
+
     tally: Tally
     bad_files: list[str]
 
@@ -57,6 +60,7 @@ def count_documents(
     tally = Tally()
     bad: list[str] = []
     texts: list[str] = []
+    sources: set[str] = set()
     documents = characters = estimated = 0
     for file in files[::step]:
         found = 0
@@ -66,6 +70,7 @@ def count_documents(
             ):
                 found += 1
                 characters += len(document.text)
+                sources.add(document.source)
                 if len(texts) < 2000:
                     texts.append(document.text)
         except BadFile as problem:
@@ -85,6 +90,7 @@ def count_documents(
         exact=exact,
         mean_chars=characters / documents if documents else 0.0,
         sample=texts,
+        sources=frozenset(sources),
         tally=tally,
         bad_files=bad,
     )

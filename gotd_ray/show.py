@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from typing import Any
 
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gotd_ray import storage
-from gotd_ray.pipeline import STAGES, Plan
+from gotd_ray.pipeline import Plan
 from gotd_ray.preflight import Count
 
 TOP = 8
@@ -21,11 +22,13 @@ TOP = 8
 def stages(plan: Plan, console: Console) -> None:
     """What a run would do."""
     table = Table("stage", "state", "where", title=escape(plan.run.name), title_justify="left")
-    for stage in STAGES:
+    for stage in plan.stages:
         state = "done" if plan.done(stage) else "to do" if plan.needed(stage) else "not needed"
         table.add_row(stage, state, escape(plan.artifacts[stage].folder))
     console.print(table)
-    for name, collection in (("corpus", plan.corpus), ("target", plan.target)):
+    if not plan.surveyed:
+        console.print("Which sources are embedded is for the survey to say; counted here are all.")
+    for name, collection in plan.collections.items():
         missing = collection.index.snapshot(collection.files)[1]
         console.print(f"{name}: {len(collection.files):,} files, {len(missing):,} not embedded yet")
 
@@ -50,6 +53,12 @@ def estimate(plan: Plan, counts: dict[str, Count], console: Console) -> None:
     for name, count in counts.items():
         for bad in count.bad_files:
             console.print(f"{name}: {bad}", markup=False)
+    if plan.run.survey:
+        keep = "all" if plan.run.survey.keep is None else f"the {plan.run.survey.keep:,} nearest"
+        console.print(
+            f"survey: compares {plan.run.survey.documents:,} documents of each source with the target, keeps {keep}; "
+            "the estimates are for all sources"
+        )
     encoder = TextEncoder(plan.run.encoder, plan.device)
     texts = counts["corpus"].sample[:: max(1, len(counts["corpus"].sample) // 200)]
     encoder.encode(texts[:16])
@@ -67,11 +76,15 @@ def estimate(plan: Plan, counts: dict[str, Count], console: Console) -> None:
 
 def results(plan: Plan, console: Console) -> None:
     """What came out, as far as it is done."""
-    embedded, solved, selected = (plan.manifests[stage] for stage in STAGES)
+    stages = ("survey", "embed", "solve", "dsir", "select")
+    surveyed, embedded, solved, weighed, selected = (plan.manifests[stage] for stage in stages)
+    if surveyed:
+        _survey(surveyed, console)
     if embedded is None:
-        console.print(f"Nothing has run yet under {escape(plan.run.out)}: start with gotd run.")
+        but = "but the survey " if surveyed else ""
+        console.print(f"Nothing {but}has run yet under {escape(plan.run.out)}: start with gotd run.")
         return
-    for name in ("corpus", "target"):
+    for name in plan.collections:
         facts = embedded[name]
         skipped = ", ".join(f"{n:,} {reason}" for reason, n in facts["skipped"].items()) or "nothing"
         console.print(f"{name}: {facts['documents']:,} documents from {facts['files']:,} files; left out: {skipped}")
@@ -83,8 +96,60 @@ def results(plan: Plan, console: Console) -> None:
             f"residual {solved['residual']:.2g} after {solved['passes']:g} passes, {solved['reason']}, "
             f"{solved['seconds']:.1f} s"
         )
+        _origin(solved, console)
+    if weighed:
+        corpus, target = weighed["corpus"], weighed["target"]
+        console.print(
+            f"dsir: {corpus['ngrams']:,} n-grams of {corpus['documents']:,} distinct documents against "
+            f"{target['ngrams']:,} of {target['documents']:,}, {weighed['seconds']:.1f} s"
+        )
     if selected:
         _selection(plan, console)
+    for stage in plan.trainings:
+        _training(plan, stage, console)
+
+
+def _training(plan: Plan, stage: str, console: Console) -> None:
+    facts = plan.manifests[stage]
+    if facts is None:
+        return
+    engine = facts["engine"]
+    dev = f", dev loss {min(look['loss'] for look in facts['dev']):.4f}" if facts["dev"] else ""
+    console.print(
+        f"{stage}: {facts['steps']:,} steps on {facts['texts']:,} texts, loss {facts['losses'][-1][1]:.4f}{dev}; "
+        f"{engine['engine']} on {engine['workers']} workers, {engine['device']}, {engine['precision']}, "
+        f"{facts['seconds']:.0f} s"
+    )
+    console.print(f"the model: {plan.artifacts[stage].path('model')}", markup=False)
+
+
+def _survey(facts: dict[str, Any], console: Console) -> None:
+    console.print(
+        f"survey: {facts['documents']:,} documents of each source against {facts['target_documents']:,} of the target, "
+        f"from {facts['files_read'][0]:,} of {facts['files_read'][1]:,} files, {facts['seconds']:.1f} s"
+    )
+    table = Table("source", "distance", "standard error", "documents", "")
+    for row in facts["sources"]:
+        spread = "unknown" if row["spread"] is None else f"{row['spread']:.4f}"
+        notes = ["kept" if row["kept"] else "dropped"]
+        notes += ["too small to compare"] if row["small"] else []
+        notes += ["within the error of the last one kept"] if row["source"] in facts["unclear"] else []
+        table.add_row(escape(row["source"]), f"{row['value']:.4f}", spread, f"{row['documents']:,}", ", ".join(notes))
+    console.print(table)
+
+
+def _origin(solved: dict[str, Any], console: Console) -> None:
+    """What the potentials were fitted on, where it is not all of this run's corpus."""
+    if taken := solved.get("taken_from"):
+        console.print(f"  taken as they are from {taken}", markup=False)
+    if solved["over"] == "reference" or solved["fitted_on"] < solved["candidates"]:
+        where = "of the reference" if solved["over"] == "reference" else "of the corpus"
+        console.print(f"  fitted on {solved['fitted_on']:,} documents {where}")
+    if against := solved.get("contrast"):
+        console.print(
+            f"  contrast: {against['targets']:,} documents, residual {against['residual']:.2g} after "
+            f"{against['passes']:g} passes, {against['reason']}"
+        )
 
 
 def _selection(plan: Plan, console: Console) -> None:
@@ -94,6 +159,14 @@ def _selection(plan: Plan, console: Console) -> None:
     console.print(
         f"select: {facts['documents']:,} of {facts['candidates']:,} candidates by {facts['method']}; set aside: {aside}"
     )
+    if divergence := facts.get("divergence"):
+        mix = plan.run.select.mix
+        console.print(
+            f"  {len(facts['rounds'])} rounds; divergence of {1 - mix:g} corpus + {mix:g} subset from the target, on "
+            f"landmarks: {divergence[0]:.4g} with nothing taken, {divergence[1]:.4g} with the subset"
+        )
+    if facts.get("left_out"):
+        console.print(f"  {facts['left_out']:,} are shorter than select.dsir_min_words, or could not be read again")
     if not facts["budget_reached"]:
         console.print(
             f"  the budget of {facts['budget']:,} {facts['budget_unit']} was not reached: no candidate is left"

@@ -67,6 +67,22 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny causal model."""
+    from tiny import make_llama
+
+    return make_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny masked model."""
+    from tiny import make_bert
+
+    return make_bert(tmp_path_factory.mktemp("bert"))
+
+
 def make_run(folder: Path | str, library: Path | str, **sections: dict[str, object]) -> config.Run:
     """A run over the library, with results under ``folder``; sections are updated by keyword."""
     settings: dict[str, dict[str, object]] = {

@@ -9,8 +9,13 @@ import sysconfig
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from gotd_ray.config import Storage
+from gotd_ray.index import SCHEMA, Embedded, Entry, Index
+from gotd_ray.storage import StoredFile
 
 Row = tuple[str, str]  # text, source
 
@@ -77,3 +82,20 @@ def whole_library() -> list[Row]:
         for path in (folder / name).rglob("*.py")
     )
     return _of(tuple(name for name in names if name not in _TARGET))
+
+
+def write_index(folder: Path, corpus: np.ndarray, target: np.ndarray) -> Embedded:
+    """An index of these vectors (n, d) and (m, d), as if they were documents' of one file each; ids are random."""
+    rng = np.random.default_rng(0)
+    found = []
+    for name, vectors in (("corpus", corpus), ("target", target)):
+        ids = [rng.bytes(16).hex() for _ in vectors]
+        values = pa.array(vectors.astype(np.float16).reshape(-1))
+        column = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
+        index, file = Index(str(folder / name), Storage()), StoredFile(f"{name}.parquet", 1, "0")
+        rest = [field for field in SCHEMA if field.name not in ("doc_id", "vector")]
+        plain = {f.name: pa.array(["1" if f.type == pa.string() else 1] * len(ids), f.type) for f in rest}
+        index.write_part("all", 0, pa.table({"doc_id": ids, "vector": column} | plain))
+        index.commit(Entry("all", (file,), 1, {file.uri: len(ids)}))
+        found.append(index.snapshot([file])[0])
+    return Embedded(found[0], found[1], corpus.shape[1])

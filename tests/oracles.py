@@ -24,3 +24,13 @@ def pot_potentials(
     g = epsilon * (log["log_v"] - np.log(b))
     shift = b @ g
     return f + shift, g - shift
+
+
+def residual_of(x: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray, g: np.ndarray, epsilon: float) -> float:
+    """sum_j |col_j - b_j| of the plan whose rows are exact, from g (m,) alone."""
+    cost = (x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T
+    scores = np.log(b) + (g - cost) / epsilon
+    scores -= scores.max(1, keepdims=True)
+    plan = np.exp(scores)
+    plan *= (a / plan.sum(1))[:, None]
+    return float(np.abs(plan.sum(0) - b).sum())

@@ -72,6 +72,17 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "secret in a path": ({"corpus": {"paths": "s3://KEY:SECRETSECRET@bucket/x"}}, "path holds credentials"),
     "secret in options": ({"storage": {"options": {"secret": "hidden"}}}, "credentials do not belong in a config"),
     "variable not set": ({"corpus": {"paths": "$GOTD_NOT_SET/x"}}, "export GOTD_NOT_SET="),
+    "no such weights": ({"corpus": {"weight_column": "w"}}, "has no column 'w'"),
+    "shares of the corpus": ({"corpus": {"proportions": {"a": 1}}}, "corpus.proportions does nothing"),
+    "weights of evaluation sets": (
+        {"select": {"decontaminate": {"paths": "x", "weight_column": "w"}}},
+        "select.decontaminate takes no weight_column",
+    ),
+    "shares of other sources": (
+        {"target": {"source_column": "source", "proportions": {"random": 1, "no-such": 2}}},
+        "target.proportions names 'no-such', 'random', but the target's sources are 'fractions', 'random'",
+    ),
+    "shares of nothing": ({"target": {"proportions": {"a": 0}}}, "at least one share must be positive"),
     "unknown scheme": ({"corpus": {"paths": "ftq://x/y"}}, "'ftq://' is no storage that we know"),
 }
 
@@ -221,12 +232,12 @@ def test_a_file_that_vanishes_after_listing_is_counted_and_tried_again(
     gone = tmp_path / "corpus" / "part-2.parquet"
     content, stat = gone.read_bytes(), gone.stat()
     gone.unlink()
-    facts = embed.embed(plan.run, {"corpus": plan.corpus}, plan.artifacts["embed"], SITE)
+    facts = embed.embed(plan.run, {"corpus": plan.collections["corpus"]}, plan.artifacts["embed"], SITE)
     assert [(Path(bad["uri"]).name, bad["reason"]) for bad in facts["corpus"]["bad_files"]] == [(gone.name, "vanished")]
     assert facts["unreached"] == [str(gone)]
     gone.write_bytes(content)
     os.utime(gone, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    _, missing = plan.corpus.index.snapshot(plan.corpus.files)
+    _, missing = plan.collections["corpus"].index.snapshot(plan.collections["corpus"].files)
     assert [file.uri for file in missing] == [str(gone)]
 
 

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 CHUNKS = {"max_chars": 100, "min_chars": 40}
 """Short candidates: many of them, so that embed has several parts, and quick ones."""
 
-LONG_SOLVE = {"tolerance": 1e-12, "max_passes": 400, "epsilon": 0.05}
+LONG_SOLVE = {"tolerance": 1e-12, "max_passes": 120, "epsilon": 0.05}
 """A solve that makes all its passes: it runs for some seconds, and ends after the same number of them."""
 
 
@@ -70,7 +70,7 @@ def start(run: config.Run, folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to the point in time"

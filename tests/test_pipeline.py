@@ -49,7 +49,7 @@ def test_the_subset_holds_the_budget_in_rank_order_with_its_text(reference: pipe
     joined = "\n".join(" ".join(text.split()) for text in texts)
     assert all(" ".join(text.split()) in joined for text in table["text"].to_pylist())
     assert table.column_names == [
-        *("doc_id", "text", "source", "path", "row", "chunk", "chars", "tokens", "score", "rank"),
+        *("doc_id", "text", "source", "path", "row", "chunk", "chars", "tokens", "score", "rank", "round"),
     ]
 
 
@@ -107,9 +107,9 @@ def test_a_second_run_does_nothing(library: Path, tmp_path: Path, capsys: pytest
 def test_a_changed_setting_redoes_only_what_depends_on_it(library: Path, tmp_path: Path) -> None:
     first = run(make_run(tmp_path / "out", library))
     larger = pipeline.plan(make_run(tmp_path / "out", library, select={"budget": 50}))
-    assert [larger.done(stage) for stage in pipeline.STAGES] == [True, True, False]
+    assert [larger.done(stage) for stage in ("embed", "solve", "select")] == [True, True, False]
     paper = pipeline.plan(make_run(tmp_path / "out", library, solve={"preset": "paper"}))
-    assert [paper.done(stage) for stage in pipeline.STAGES] == [True, False, False]
+    assert [paper.done(stage) for stage in ("embed", "solve", "select")] == [True, False, False]
     assert first.artifacts["solve"].key != paper.artifacts["solve"].key
 
 
@@ -139,11 +139,12 @@ def test_files_that_arrive_during_a_run_are_left_to_the_next(
         return solve(*arguments)
 
     monkeypatch.setitem(pipeline._STEPS, "solve", meanwhile)
-    assert all(run(settings).done(stage) for stage in pipeline.STAGES)
+    finished = run(settings)
+    assert all(finished.done(stage) for stage in pipeline.STAGES if finished.needed(stage))
     assert not any(pipeline.plan(pipeline.resolve_paths(settings)).done(stage) for stage in pipeline.STAGES)
 
 
-@pytest.mark.parametrize("method", ["nearest", "random"])
+@pytest.mark.parametrize("method", ["mmd", "nearest", "random"])
 def test_other_scorers_need_no_solve_and_choose_otherwise(
     library: Path, tmp_path: Path, reference: pipeline.Plan, method: str
 ) -> None:
@@ -151,6 +152,16 @@ def test_other_scorers_need_no_solve_and_choose_otherwise(
     assert not plan.done("solve")
     assert len(chosen(plan)) == 40
     assert chosen(plan) != chosen(reference)
+
+
+def test_a_share_of_zero_is_a_source_left_out_and_redoes_the_solve_alone(library: Path, tmp_path: Path) -> None:
+    one = {"statistics": 1, "random": 0, "fractions": 0}
+    run(make_run(tmp_path / "shares", library, target={"proportions": dict.fromkeys(one, 1)}))
+    shared = pipeline.plan(pipeline.resolve_paths(make_run(tmp_path / "shares", library, target={"proportions": one})))
+    assert [shared.done(stage) for stage in ("embed", "solve", "select")] == [True, False, False]
+    shared = run(make_run(tmp_path / "shares", library, target={"proportions": one}))
+    others = {"exclude_sources": ["random", "fractions"]}
+    assert chosen(shared) == chosen(run(make_run(tmp_path / "alone", library, target=others)))
 
 
 def test_a_token_budget_is_reached_and_not_overshot_by_a_document(library: Path, tmp_path: Path) -> None:
@@ -211,3 +222,26 @@ def test_duckdb_pandas_and_datasets_read_the_subset(reference: pipeline.Plan, tm
     loaded = datasets.load_dataset("parquet", data_files=path, split="train", cache_dir=str(tmp_path))
     assert count == len(pandas.read_parquet(path)) == len(loaded) == 40
     assert loaded[0]["text"] == pandas.read_parquet(path).text[0]
+
+
+def test_rounds_lower_the_divergence_and_end_alike_for_any_number_of_shards(
+    library: Path, tmp_path: Path, reference: pipeline.Plan
+) -> None:
+    one, three = (
+        run(make_run(tmp_path / str(n), library, solve={"shards": n}, select={"rounds": 4, "mix": 0.3})) for n in (1, 3)
+    )
+    found = facts(one, "select")
+    table = pq.read_table(one.artifacts["select"].path("subset.parquet"))
+    assert table["round"].to_pylist() == [1] * 10 + [2] * 10 + [3] * 10 + [4] * 10
+    assert table["rank"].to_pylist() == list(range(1, 41))
+    assert chosen(one) == chosen(three)
+    assert found["rounds"] == facts(three, "select")["rounds"]
+    assert chosen(one)[:10] == chosen(reference)[:10]
+    assert set(chosen(one)) != set(chosen(reference))
+    assert len(set(chosen(one))) == 40
+    steps = [part["divergence"] for part in found["rounds"]] + [found["divergence"][1]]
+    assert steps == sorted(steps, reverse=True)
+    assert steps[-1] < 0.95 * steps[0]
+    assert all(part["residual"] <= 1e-3 for part in found["rounds"])
+    scores = [pq.read_table(p.artifacts["select"].path("scores")).sort_by("doc_id") for p in (one, reference)]
+    assert scores[0].equals(scores[1])

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from gotd_ray.config import Encoder
+from gotd_ray.config import Encoder, Model
 from gotd_ray.errors import UserError
-from gotd_ray.models.encoder import choose_precision
+from gotd_ray.models.encoder import choose_precision, has_bfloat16
 from gotd_ray.models.tokenizer import Tokenizer, find_model, identity, model_width
 
 
@@ -38,3 +38,16 @@ def describe(settings: Encoder, device: str) -> dict[str, Any]:
     limit = Tokenizer(settings, folder).max_tokens
     known = identity(settings, folder, limit, choose_precision(settings, device))
     return known | {"width": model_width(Path(folder))}
+
+
+def train_precision(model: Model, gpus: int | None = None) -> str:
+    """``float32`` or ``bfloat16``: the setting, or under ``auto`` bfloat16 where the device has it.
+
+    Args:
+        model: the section.
+        gpus: of the cluster; None looks at this machine.
+    """
+    if model.precision != "auto":
+        return model.precision
+    on_gpu = model.device != "cpu" and (torch.cuda.is_available() if gpus is None else gpus > 0)
+    return "bfloat16" if on_gpu or has_bfloat16() else "float32"

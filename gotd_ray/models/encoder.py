@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from gotd_ray.config import Encoder
+from gotd_ray.errors import UserError
 from gotd_ray.models import tokenizer as files
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -24,10 +25,10 @@ def choose_precision(settings: Encoder, device: str) -> str:
         return settings.precision
     if device.startswith("cuda"):
         return "float16"
-    return "bfloat16" if _has_bfloat16() else "float32"
+    return "bfloat16" if has_bfloat16() else "float32"
 
 
-def _has_bfloat16() -> bool:
+def has_bfloat16() -> bool:
     """Whether this CPU multiplies in bfloat16; torch has no public question for it."""
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
@@ -79,6 +80,9 @@ class TextEncoder:
 
         Returns:
             (n, d) float16, in the order of ``ids``.
+
+        Raises:
+            UserError: a number of a vector is not finite.
         """
         assert all(len(row) <= self.tokenizer.max_tokens for row in ids), "ids are not cut to max_tokens"
         vectors = np.empty((len(ids), self.dim), dtype=np.float16)
@@ -90,6 +94,11 @@ class TextEncoder:
         # Copied at the end: a copy from a GPU waits for all that was queued before it.
         for rows, pooled in done:
             vectors[rows] = pooled.cpu().numpy()
+        if broken := int((~np.isfinite(vectors).all(1)).sum()):
+            raise UserError(
+                f"the encoder gave {broken} of {len(ids)} texts a vector that is not finite, in {self.precision}. Set "
+                "encoder.precision to float32, or encoder.normalize to true; else the model is broken."
+            )
         return vectors
 
     def _batches(self, ids: list[np.ndarray]) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
@@ -142,7 +151,7 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
     )
     model.config.use_cache = False  # decoders would keep keys and values of every layer
     model = model.eval().requires_grad_(False).to(device)
-    if device.type == "cpu" and dtype == torch.bfloat16 and _has_bfloat16():
+    if device.type == "cpu" and dtype == torch.bfloat16 and has_bfloat16():
         _pack(model)
     return model
 

@@ -30,7 +30,7 @@ def find_model(settings: Encoder) -> str:
     name = settings.model
     folder = next((f for f in (Path(name), _package_folder(name)) if f is not None and f.is_dir()), None)
     if folder is None:
-        folder = _download(name, settings.revision)
+        folder = download(name, settings.revision, "encoder.model")
     weights = transformer_folder(folder)
     if not (weights / "config.json").is_file():
         raise UserError(f"encoder.model is '{name}', but {weights} has no config.json. Give a Hugging Face model.")
@@ -49,7 +49,8 @@ def _package_folder(name: str) -> Path | None:
     return Path(next(iter(places))) / "model" if places else None
 
 
-def _download(name: str, revision: str | None) -> Path:
+def download(name: str, revision: str | None, setting: str) -> Path:
+    """The folder of a model from the hub; ``setting`` is the key that names it, for the error."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -66,7 +67,7 @@ def _download(name: str, revision: str | None) -> Path:
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"encoder.model is '{name}' (revision {revision or 'default'}): not a folder, not an installed package "
+            f"{setting} is '{name}' (revision {revision or 'default'}): not a folder, not an installed package "
             f"with a model/ folder, and the Hugging Face hub said: {reason} Check the name, install the package, or "
             "download the model where there is a network and give its folder."
         ) from None

@@ -7,6 +7,8 @@ gives the same g to the last bit, and so the same subset.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 _BITS = 61  # a sum of at most 1 stays below 2^61, and int64 holds 2^63: room for two bits of overshoot
@@ -33,3 +35,16 @@ def to_grid(values: np.ndarray, limit: float = 1.0) -> np.ndarray:
 def from_grid(total: np.ndarray, limit: float = 1.0) -> np.ndarray:
     """The float64 value of a sum of :func:`to_grid` terms."""
     return total.astype(np.float64) * (limit / 2.0**_BITS)
+
+
+_SMALLEST = 149  # the smallest positive float32 is 2^-149, so sums of float32 weights lose nothing
+
+
+def to_units(value: float) -> int:
+    """A weight or a sum of weights in units of 2^-149: an integer of any size, whose sums are exact and unbounded."""
+    return round(math.ldexp(value, _SMALLEST))
+
+
+def from_units(total: int) -> float:
+    """The float64 value of a sum of :func:`to_units` terms."""
+    return math.ldexp(float(total), -_SMALLEST)

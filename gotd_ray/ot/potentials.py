@@ -4,43 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 from gotd_ray.errors import UserError
 from gotd_ray.ot.kernel import side, soft_minimum
 
-_FORMAT = "gotd-potentials-1"
+_FORMAT = "gotd-potentials-2"
+
+_ARRAYS = ("target", "target_ids", "b", "g", "landmarks", "landmark_ids", "landmark_potential", "landmark_weights")
+_IDS = ("target_ids", "landmark_ids")
+_UNWANTED = "unwanted."
+"""Before the names of the contrast's arrays in a file."""
 
 Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(ids (r,) S32, vectors (r, d)) -> scores (r,) float64, lower is better."""
 
 
-def self_potential(points: np.ndarray, epsilon: float, *, tolerance: float = 1e-7, max_steps: int = 1000) -> np.ndarray:
-    """p (k,), the potential of a uniform point set (k, d) against itself: p = softmin of p.
-
-    The averaged iteration p <- (p + softmin(p)) / 2 of Feydy et al. 2019 (Interpolating between Optimal Transport
-    and MMD, eq. 3.16), which converges fast; the cost is in float64 and k is some thousands at the most.
-    """
-    z = torch.from_numpy(np.asarray(points, np.float64))
-    itself = side(z, torch.full((len(z),), 1.0 / len(z), dtype=torch.float64), epsilon, dtype=torch.float64)
-    p = torch.zeros(len(z), dtype=torch.float64)
-    for _ in range(max_steps):
-        image = torch.from_numpy(soft_minimum(z, itself, p))
-        moved = float((image - p).abs().max())
-        p = (p + image) / 2
-        if moved <= tolerance * epsilon:
-            break
-    return p.numpy()
-
-
 @dataclass(frozen=True)
 class Potentials:
-    """The dual potential of the targets, with the landmarks of the candidates' self-potential when debiased."""
+    """The dual potential of the targets, with what is taken off a document's score: its self-potential, or a contrast.
+
+    Example, for documents of any corpus embedded by the encoder of ``facts["encoder"]``::
+
+        score = Potentials.from_bytes(Path("potentials.safetensors").read_bytes()).scorer()
+        scores = score(ids, vectors)
+    """
 
     target: np.ndarray
     """(m, d) float32 vectors of the targets."""
@@ -61,10 +55,36 @@ class Potentials:
     """(k,) S32."""
 
     landmark_potential: np.ndarray | None = None
-    """(k,) float64, see :func:`self_potential`."""
+    """(k,) float64, see :func:`gotd_ray.ot.divergence.self_potential`."""
+
+    landmark_weights: np.ndarray | None = None
+    """(k,) float64, positive, summing to 1; None is uniform."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     """What made it: preset, encoder identity, residual, passes, reason, counts."""
+
+    target_ids: np.ndarray | None = None
+    """(m,) S32, content ids of the targets: another fit can start from their g."""
+
+    unwanted: Potentials | None = None
+    """The plain potential of an unwanted target (contrast), at the same epsilon."""
+
+    def __post_init__(self) -> None:
+        assert self.unwanted is None or (self.unwanted.epsilon == self.epsilon and self.landmarks is None)
+
+    def start(self, ids: np.ndarray) -> tuple[np.ndarray, int]:
+        """A start for the fit to other targets (m,) S32: g (m,), and how many of them are known here.
+
+        A known target begins with its g; a new one with the mean of the known, so that no new one draws more mass
+        than an ordinary target until the first pass has seen it.
+        """
+        if self.target_ids is None or not len(self.target_ids):
+            return np.zeros(len(ids)), 0
+        order = np.argsort(self.target_ids)
+        place = order[np.minimum(np.searchsorted(self.target_ids[order], ids), len(order) - 1)]
+        known = self.target_ids[place] == ids
+        g = self.g[place]
+        return np.where(known, g, g[known].mean() if known.any() else 0.0), int(known.sum())
 
     def scorer(self, precision: Literal["float32", "float64"] = "float32", device: str = "cpu") -> Scorer:
         """The score of any document.
@@ -73,7 +93,17 @@ class Potentials:
         Debiased: f - p, the gradient of the Sinkhorn divergence OT(c, t) - OT(c, c)/2 - OT(t, t)/2 (Feydy et al.
         2019, eq. 3), with the self-potential p extended from the landmarks by one c-transform. A landmark's own
         term is left out of its p: with k landmarks it would weigh n / k times too much.
+
+        Landmarks may have weights: then they stand for a mixture, such as corpus and documents taken.
+
+        Contrast (GOT-D_contrast of Kang et al. 2024): f_wanted - f_unwanted, the gradient of OT(candidates, wanted) -
+        OT(candidates, unwanted). Of the two Sinkhorn divergences the same p would be taken off, so it cancels, and
+        the debiased and the plain score are one: no landmarks are needed.
         """
+        if self.unwanted is not None:
+            toward = replace(self, unwanted=None).scorer(precision, device)
+            away = self.unwanted.scorer(precision, device)
+            return lambda ids, vectors: toward(ids, vectors) - away(ids, vectors)
         dtype = torch.float64 if precision == "float64" else torch.float32
         target = side(torch.from_numpy(self.target), torch.from_numpy(self.b), self.epsilon, dtype=dtype, device=device)
         g = torch.from_numpy(self.g).to(device)
@@ -82,8 +112,8 @@ class Potentials:
 
         assert self.landmark_ids is not None and self.landmark_potential is not None
         count = len(self.landmarks)
-        uniform = torch.full((count,), 1.0 / count, dtype=torch.float64)
-        around = side(torch.from_numpy(self.landmarks), uniform, self.epsilon, dtype=dtype, device=device)
+        weights = torch.from_numpy(self.weights_of_landmarks())
+        around = side(torch.from_numpy(self.landmarks), weights, self.epsilon, dtype=dtype, device=device)
         p = torch.from_numpy(self.landmark_potential).to(device)
         order = np.argsort(self.landmark_ids)
         sorted_ids = self.landmark_ids[order]
@@ -98,50 +128,57 @@ class Potentials:
 
         return score
 
+    def weights_of_landmarks(self) -> np.ndarray:
+        """(k,) weights of the landmarks."""
+        assert self.landmarks is not None
+        count = len(self.landmarks)
+        return np.full(count, 1.0 / count) if self.landmark_weights is None else self.landmark_weights
+
     def _without_itself(self, own: np.ndarray, landmark: np.ndarray) -> np.ndarray:
         """Self-potentials (r,) of documents that are landmarks themselves, their own term taken out."""
         assert self.landmark_potential is not None
-        count = len(self.landmark_potential)
+        weight = self.weights_of_landmarks()[landmark]
         total = np.exp(-own / self.epsilon)
-        share = np.exp(self.landmark_potential[landmark] / self.epsilon) / count
-        rest = np.maximum(total - share, 1e-9 * total) * count / max(count - 1, 1)
+        share = np.exp(self.landmark_potential[landmark] / self.epsilon) * weight
+        rest = np.maximum(total - share, 1e-9 * total) / np.maximum(1 - weight, 1e-9)
         return -self.epsilon * np.log(rest)
 
     def to_bytes(self) -> bytes:
-        """A safetensors file, the settings as JSON in its header."""
-        arrays = {"target": self.target, "b": self.b, "g": self.g}
-        if self.landmarks is not None:
-            assert self.landmark_ids is not None and self.landmark_potential is not None
-            arrays |= {
-                "landmarks": self.landmarks,
-                "landmark_ids": np.frombuffer(self.landmark_ids.tobytes(), np.uint8).reshape(-1, 32),
-                "landmark_potential": self.landmark_potential,
-            }
+        """A safetensors file, the settings as JSON in its header; equal potentials are equal bytes."""
+        arrays = self._arrays()
+        if self.unwanted is not None:
+            arrays |= {_UNWANTED + name: array for name, array in self.unwanted._arrays().items()}
         # One entry: several would stand in random order, and equal potentials would not be equal files.
         header = {_FORMAT: json.dumps({"epsilon": self.epsilon, "facts": self.facts}, sort_keys=True)}
         return safetensors_numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata=header)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """All arrays that are there, ids as bytes (k, 32): safetensors holds no strings."""
+        found = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
+        return {n: np.frombuffer(a.tobytes(), np.uint8).reshape(-1, 32) if n in _IDS else a for n, a in found.items()}
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Potentials:
         """Read what :meth:`to_bytes` wrote.
 
         Raises:
-            UserError: the file is of another kind.
+            UserError: the file is of another kind, or broken.
         """
         length = int.from_bytes(data[:8], "little")  # a safetensors file begins with its header's length, then JSON
-        header = json.loads(data[8 : 8 + length]).get("__metadata__", {}) if 0 < length < len(data) else {}
-        if _FORMAT not in header:
-            raise UserError(f"this is no potentials file of format {_FORMAT}. Solve again to write one.")
-        settings = json.loads(header[_FORMAT])
-        arrays = safetensors_numpy.load(data)
-        ids = arrays.get("landmark_ids")
-        return cls(
-            target=arrays["target"],
-            b=arrays["b"],
-            g=arrays["g"],
-            epsilon=settings["epsilon"],
-            landmarks=arrays.get("landmarks"),
-            landmark_ids=None if ids is None else ids.reshape(-1).view("S32"),
-            landmark_potential=arrays.get("landmark_potential"),
-            facts=settings["facts"],
-        )
+        try:
+            header = json.loads(data[8 : 8 + length]).get("__metadata__", {}) if 0 < length < len(data) else {}
+            settings = json.loads(header[_FORMAT])
+            arrays = safetensors_numpy.load(data)
+        except (ValueError, KeyError, AttributeError, TypeError, SafetensorError):
+            raise UserError(
+                f"this is no potentials file of format {_FORMAT}, or it is broken. Solve again to write one."
+            ) from None
+
+        def read(prefix: str, **others: Any) -> Potentials:
+            for name in _ARRAYS:
+                found = arrays.get(prefix + name)
+                others[name] = found.reshape(-1).view("S32") if found is not None and name in _IDS else found
+            return cls(epsilon=settings["epsilon"], **others)
+
+        unwanted = read(_UNWANTED) if _UNWANTED + "g" in arrays else None
+        return read("", facts=settings["facts"], unwanted=unwanted)

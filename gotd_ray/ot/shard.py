@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gotd_ray.ot.exact import to_grid
+from gotd_ray.ot.exact import to_grid, to_units
 from gotd_ray.ot.kernel import Side, Workspace, column_marginal
+from gotd_ray.ot.weights import distinct, priorities
 
 SEGMENT_ROWS = 2048
 """Rows a segment holds on average at the most: a few tiles."""
@@ -56,22 +57,32 @@ class Segment:
     vectors: np.ndarray
     """(r, d) float16 (or wider)."""
 
+    weights: np.ndarray | None = None
+    """(r,) float64, at least 0, of any scale; None is ones."""
 
-def make_segments(ids: np.ndarray, vectors: np.ndarray, count: int, wanted: range) -> list[Segment]:
+
+def make_segments(
+    ids: np.ndarray, vectors: np.ndarray, count: int, wanted: range, weights: np.ndarray | None = None
+) -> list[Segment]:
     """Sort, drop repeated ids (equal text has equal vectors) and cut into the wanted segments.
 
     Args:
         ids: (n,) S32, in any order, all within the wanted segments; vectors: (n, d).
         count: segments of the whole corpus.
+        weights: (n,), at least 0; of a repeated id the largest counts, whatever the order. None is ones.
     """
-    ids, first = np.unique(ids, return_index=True)
+    ids, first, weights = distinct(ids, weights)
     bounds = segment_bounds(count)
     cuts = np.searchsorted(ids, bounds[wanted.start : wanted.stop + 1]) if len(wanted) else np.zeros(1, int)
     assert not len(ids) or (cuts[0] == 0 and cuts[-1] == len(ids)), "an id lies outside this shard"
     return [
-        Segment(index, ids[lo:hi], vectors[first[lo:hi]])
+        Segment(index, ids[lo:hi], vectors[first[lo:hi]], _unless_ones(weights, lo, hi))
         for index, lo, hi in zip(wanted, cuts[:-1], cuts[1:], strict=True)
     ]
+
+
+def _unless_ones(weights: np.ndarray | None, low: int, high: int) -> np.ndarray | None:
+    return None if weights is None or (weights[low:high] == 1).all() else weights[low:high]
 
 
 class Shard:
@@ -87,8 +98,33 @@ class Shard:
         self._vectors: dict[int, Tensor] = {
             s.index: torch.from_numpy(np.ascontiguousarray(s.vectors)).to(device) for s in segments
         }
+        self._device = device
         self._pool = ThreadPoolExecutor(threads)
         self._own = threading.local()
+        self.reset()
+
+    def reset(self) -> None:
+        """Weights as the segments have them."""
+        self._weights = {s.index: _Weights.of(s.weights, self._device) for s in self.segments}
+
+    def reweigh(self, ids: np.ndarray, share: float, total: float) -> None:
+        """Mix the segments' own weights with a uniform measure: (1 - share) a_i / sum(a) + share [i in ids] / |ids|.
+
+        Calls do not add up: each starts from the segments' own weights. A shard that is made anew has those again.
+
+        Args:
+            ids: (k,) S32, distinct, those of other shards too; share: 0 to 1.
+            total: sum(a) over all shards, of the segments' own weights.
+        """
+        chosen = np.sort(ids)
+
+        def mixed(segment: Segment) -> np.ndarray:
+            own = np.ones(len(segment.ids)) if segment.weights is None else segment.weights
+            place = np.minimum(np.searchsorted(chosen, segment.ids), len(chosen) - 1)
+            return own * ((1 - share) / total) + (chosen[place] == segment.ids) * (share / len(chosen))
+
+        found = self.each(mixed)
+        self._weights = {s.index: _Weights.of(w, self._device) for s, w in zip(self.segments, found, strict=True)}
 
     def rows(self, stride: int = 1) -> int:
         """Candidates in every stride-th segment."""
@@ -98,30 +134,93 @@ class Shard:
         """``function`` of every stride-th segment, in their order, several at once."""
         return list(self._pool.map(function, [s for s in self.segments if s.index % stride == 0]))
 
-    def moments(self, total_rows: int) -> np.ndarray:
-        """(d + 1,) int64 grid sums of x and of |x|^2, which give the mean cost exactly."""
+    def support(self, stride: int = 1) -> int:
+        """Candidates of positive weight in every stride-th segment: those that take part in a fit."""
+        return sum(self._weights[s.index].support(len(s.ids)) for s in self.segments if s.index % stride == 0)
+
+    def mass(self, stride: int = 1) -> int:
+        """Sum of the weights in every stride-th segment, exact; read sums of it with ``ot.exact.from_units``."""
+        return sum(to_units(self._weights[s.index].sum(len(s.ids))) for s in self.segments if s.index % stride == 0)
+
+    def draw(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids, vectors and weights of the k candidates of largest priority, or few more: this shard's part of
+        :func:`gotd_ray.ot.weights.thin`."""
+        if all(a.own is None for a in self._weights.values()):  # then by id, and so stand the segments
+            before = np.cumsum([0, *(len(s.ids) for s in self.segments)])
+            taken = [np.arange(min(max(k - n, 0), len(s.ids))) for n, s in zip(before[:-1], self.segments, strict=True)]
+        else:
+            found = self.each(lambda s: priorities(s.ids, self._weights[s.index].values(len(s.ids))))
+            every = np.concatenate(found)
+            least = np.partition(every, -k)[-k] if k < len(every) else 0.0
+            taken = [np.flatnonzero(part >= least) for part in found]
+        pairs = list(zip(self.segments, taken, strict=True))
+        return (
+            np.concatenate([s.ids[rows] for s, rows in pairs]),
+            np.concatenate([s.vectors[rows] for s, rows in pairs]),
+            np.concatenate([self._weights[s.index].values(len(s.ids))[rows] for s, rows in pairs]),
+        )
+
+    def moments(self, total: float) -> np.ndarray:
+        """(d + 1,) int64 grid sums of a x and of a |x|^2, which give the mean cost exactly.
+
+        ``total`` is the mass of all shards.
+        """
 
         def sums(segment: Segment) -> np.ndarray:
-            x = segment.vectors.astype(np.float64)
-            return to_grid(np.append(x.sum(0), (x * x).sum()), MOMENT_LIMIT * total_rows)
+            x, a = segment.vectors.astype(np.float64), self._weights[segment.index].own
+            squares = x * x
+            if a is None:
+                found = np.append(x.sum(0), squares.sum())
+            else:
+                found = np.append((x * a[:, None]).sum(0), (squares.sum(1) * a).sum())
+            return to_grid(found, MOMENT_LIMIT * total)
 
         return np.sum(self.each(sums), axis=0)
 
-    def columns(self, target: Side, g: np.ndarray, total_rows: int, stride: int = 1) -> np.ndarray:
-        """(m,) int64 grid sums of the plan's columns over every stride-th segment, for unit weights.
+    def columns(self, target: Side, g: np.ndarray, total: float, stride: int = 1, rough: bool = False) -> np.ndarray:
+        """(m,) int64 grid sums of the plan's columns over every stride-th segment, for weights as they are held.
 
-        ``total_rows`` is the count of all shards at this stride: the sums of all shards, read with
-        :func:`gotd_ray.ot.exact.from_grid`, are the column marginal for weights ``1 / total_rows``.
+        ``total`` is the mass of all shards at this stride: the sums of all shards, read with
+        :func:`gotd_ray.ot.exact.from_grid`, are the column marginal for weights ``a_i / total``.
+        ``rough`` as in :func:`gotd_ray.ot.kernel.column_marginal`.
         """
         potential = torch.from_numpy(np.ascontiguousarray(g)).to(target.scaled.device)
 
         def sums(segment: Segment) -> np.ndarray:
             if not hasattr(self._own, "work"):
                 self._own.work = Workspace()
-            columns = column_marginal(self._vectors[segment.index], None, target, potential, self._own.work)
-            return to_grid(columns.cpu().numpy(), float(total_rows))
+            a = self._weights[segment.index]
+            x = self._vectors[segment.index]
+            columns = column_marginal(x, a.scaled, target, potential, self._own.work, rough=rough)
+            found = columns.cpu().numpy()
+            return to_grid(found if a.own is None else found * a.scale, total)
 
         return np.sum(self.each(sums, stride) or [np.zeros(target.size, np.int64)], axis=0)
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """The weights of one segment. A pass sees them divided by the largest, so that any scale fits float32."""
+
+    own: np.ndarray | None
+    scale: float = 1.0
+    scaled: Tensor | None = None
+
+    @classmethod
+    def of(cls, weights: np.ndarray | None, device: str) -> _Weights:
+        if weights is None:
+            return cls(None)
+        scale = float(weights.max(initial=0.0)) or 1.0
+        return cls(weights, scale, torch.from_numpy(weights / scale).to(device))
+
+    def values(self, rows: int) -> np.ndarray:
+        return np.ones(rows) if self.own is None else self.own
+
+    def support(self, rows: int) -> int:
+        return rows if self.own is None else int(np.count_nonzero(self.own))
+
+    def sum(self, rows: int) -> float:
+        return float(rows if self.own is None else self.own.sum())
 
 
 MOMENT_LIMIT = 2.0**20

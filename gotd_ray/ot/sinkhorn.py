@@ -15,6 +15,12 @@ from gotd_ray.ot.anderson import mix, push
 Marginal = Callable[[np.ndarray], np.ndarray]
 """g (m,) -> column sums (m,) of the plan of (f(g), g), summing to 1 over all candidates."""
 
+Correction = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+"""(g (m,), columns (m,), residual) -> a better g (m,), by cheaper means than a pass."""
+
+_GAIN = 0.8
+"""A correction that leaves more of the residual than this is the last one: it costs more than a plain step."""
+
 _FLOOR = 1e-30
 """Mass given to a target that no candidate reaches yet: log stays finite, and the step lifts its g."""
 
@@ -31,7 +37,10 @@ class Solution:
     """L1 distance of the plan's column sums from b (0 to 2). Its row sums are exact by construction."""
 
     passes: float
-    """Passes over the candidates; one over a sample counts as the sample's share."""
+    """Exact passes over the candidates; one over a sample counts as the sample's share."""
+
+    rough_passes: float
+    """The same of passes in 8-bit integers, each about a third of the work of an exact one."""
 
     reason: Literal["converged", "max_passes"]
 
@@ -60,26 +69,40 @@ class State:
     fallback: np.ndarray
     """(m,), the plain step from the best point so far."""
 
+    scale: np.ndarray
+    """(m,), factor of the columns that this level's passes see: what they are known to get wrong."""
+
     best: float = np.inf
-    spent: float = 0.0
-    """Passes made before this level, over samples."""
+    plain: bool = False
+    """Whether corrections have failed and plain steps are taken."""
+
+    level: int = 0
+    """Where in the plan of a fit this is."""
+
+    work: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """Exact and rough passes made so far, on all levels, in shares of all candidates."""
 
     history: list[float] = field(default_factory=list)
 
     @classmethod
-    def at(cls, g: np.ndarray, spent: float = 0.0) -> State:
-        return cls(g=g, images=np.empty((0, len(g))), errors=np.empty((0, len(g))), fallback=g, spent=spent)
+    def at(cls, g: np.ndarray, level: int = 0, work: list[float] | None = None) -> State:
+        none = np.empty((0, len(g)))
+        return cls(g, none, none, fallback=g, scale=np.ones_like(g), level=level, work=work or [0.0, 0.0])
+
+    def give_up_corrections(self) -> None:
+        """Plain steps from here on; steps of two kinds do not mix."""
+        self.plain, self.images, self.errors = True, self.images[:0], self.errors[:0]
 
     def to_bytes(self) -> bytes:
-        arrays = {name: getattr(self, name) for name in ("g", "images", "errors", "fallback")}
-        arrays["scalars"] = np.array([self.best, self.spent, *self.history])
+        arrays = {name: getattr(self, name) for name in ("g", "images", "errors", "fallback", "scale")}
+        arrays["scalars"] = np.array([self.best, self.plain, self.level, *self.work, *self.history])
         return save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> State:
         arrays = load_tensors(data)
-        best, spent, *history = arrays.pop("scalars").tolist()
-        return cls(**arrays, best=best, spent=spent, history=history)
+        best, plain, level, exact, rough, *history = arrays.pop("scalars").tolist()
+        return cls(**arrays, best=best, plain=bool(plain), level=int(level), work=[exact, rough], history=history)
 
 
 def solve(
@@ -90,14 +113,16 @@ def solve(
     tolerance: float,
     max_passes: int,
     state: State | None = None,
+    correct: Correction | None = None,
+    leap: bool = False,
     on_pass: Callable[[State], None] = lambda _: None,
 ) -> Solution:
     """Sinkhorn in the log domain, accelerated and safeguarded.
 
     The plain step is g_j <- g_j + epsilon log(b_j / col_j) (Peyre & Cuturi 2019, eq. 4.44, with f eliminated).
-    Anderson acceleration mixes plain steps. Where a mixed step makes the residual worse than twice the best so far,
-    the history is dropped and the plain step of the best point is taken, so that it is never worse than Sinkhorn for
-    long.
+    Anderson acceleration mixes steps. Corrections are given up for plain steps when one gains too little. Where a step
+    makes the residual worse than twice the best so far, the history is dropped and the plain step of the best point
+    is taken, so that it is never worse than Sinkhorn for long.
 
     Args:
         marginal: the pass.
@@ -106,6 +131,9 @@ def solve(
         tolerance: residual at which to stop.
         max_passes: passes at the most, those in ``state`` included.
         state: where to start; g = 0 if None. It is changed in place.
+        correct: a better step than the plain one.
+        leap: stop after the step that should reach the tolerance, if it gains what the last one did; the pass that
+            would prove it is the caller's.
         on_pass: called with the state after each pass; checkpoints and progress hang here.
 
     Raises:
@@ -121,30 +149,38 @@ def solve(
                 "solve.epsilon, or set solve.precision to float64"
             )
         residual = float(np.abs(columns - b).sum())
-        image = g + epsilon * np.log(b / np.maximum(columns, _FLOOR))
+        plain = g + epsilon * np.log(b / np.maximum(columns, _FLOOR))
         state.history.append(residual)
-        if residual <= tolerance or len(state.history) >= max_passes:
+        enough = residual <= tolerance
+        if not enough and len(state.history) < max_passes:
+            if correct is not None and not state.plain and residual > _GAIN * state.best:
+                state.give_up_corrections()
+            corrected = correct is not None and not state.plain
+            _advance(state, residual, plain, correct(g, columns, residual) if corrected and correct else plain)
+            enough = leap and len(state.history) > 1 and residual * residual <= tolerance * state.history[-2]
+            g = state.g if enough else g
+            on_pass(state)
+        if enough or len(state.history) >= max_passes:
             return Solution(
                 g=g - b @ g,
                 epsilon=epsilon,
                 residual=residual,
-                passes=state.spent + len(state.history),
-                reason="converged" if residual <= tolerance else "max_passes",
-                last_move=float(np.abs((image - g) - b @ (image - g)).max()),
+                passes=state.work[0],
+                rough_passes=state.work[1],
+                reason="converged" if enough else "max_passes",
+                last_move=float(np.abs((plain - g) - b @ (plain - g)).max()),
                 history=state.history,
             )
-        _advance(state, residual, image)
-        on_pass(state)
 
 
-def _advance(state: State, residual: float, image: np.ndarray) -> None:
+def _advance(state: State, residual: float, plain: np.ndarray, image: np.ndarray) -> None:
     """Choose the next g."""
     if residual > 2 * state.best:
         state.images, state.errors = state.images[:0], state.errors[:0]
         state.g, state.best = state.fallback, np.inf
         return
     if residual < state.best:
-        state.best, state.fallback = residual, image
+        state.best, state.fallback = residual, plain
     state.images = push(state.images, image)
     state.errors = push(state.errors, image - state.g)
     state.g = mix(state.images, state.errors)

@@ -26,28 +26,27 @@ def nearest_scores(vectors: np.ndarray, target: np.ndarray, block: int = 1024) -
         (n,) float32 in [-1, 1] up to rounding.
     """
     assert len(target) > 0
-    columns = unit(target).T
+    # BLAS picks its kernel by the matrix's shape and the row's place, and kernels differ in the last bit. What double
+    # precision loses there is gone after rounding, so a document has the same score in whatever shard it comes.
+    columns = unit(target).T.astype(np.float64)
     scores = np.empty(len(vectors), np.float32)
-    # BLAS picks its kernel by the matrix's shape, and kernels differ in the last bit. Products of one shape give a
-    # document the same score in whatever shard it comes.
-    rows = np.zeros((block, columns.shape[0]), np.float32)
     for start in range(0, len(vectors), block):
-        part = vectors[start : start + block]
-        rows[: len(part)] = unit(part)
-        scores[start : start + block] = -(rows @ columns).max(axis=1)[: len(part)]
+        part = unit(vectors[start : start + block]).astype(np.float64)
+        scores[start : start + block] = -(part @ columns).max(axis=1)
     return scores
 
 
-def random_scores(ids: np.ndarray, seed: int) -> np.ndarray:
+def random_scores(ids: np.ndarray, seed: int, purpose: str = "") -> np.ndarray:
     """A uniform draw per document: BLAKE2b of its id, keyed by the seed.
 
     Args:
         ids: (n,) S32.
         seed: at least 0, up to 64 digits.
+        purpose: up to 16 letters; draws for different purposes are independent.
 
     Returns:
         (n,) float64 in [0, 1), the same for an id wherever and whenever it is seen.
     """
-    key = str(seed).encode()
-    digests = b"".join(blake2b(doc_id, digest_size=8, key=key).digest() for doc_id in ids.tolist())
+    key, person = str(seed).encode(), purpose.encode()
+    digests = b"".join(blake2b(doc_id, digest_size=8, key=key, person=person).digest() for doc_id in ids.tolist())
     return (np.frombuffer(digests, "<u8") >> np.uint64(11)) * 2.0**-53

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -11,18 +12,17 @@ import numpy as np
 import pyarrow as pa
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, RayActorError
-from threadpoolctl import threadpool_limits
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
 
 from gotd_ray import config
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
-from gotd_ray.index import Embedded, ids_of, vectors_of
-from gotd_ray.ot.kernel import Side, fast_matmul_is_exact, matmul_precision, side
-from gotd_ray.ot.potentials import Potentials
+from gotd_ray.index import Embedded, Snapshot, ids_of, vectors_of, weights_of
+from gotd_ray.ot.kernel import Side, fast_matmul_is_exact, matmul_precision, one_thread_each, rough_is_fast, side
 from gotd_ray.ot.shard import Segment, Shard, make_segments, segment_bounds, segment_count, shard_segments
-from gotd_ray.select.scorers import nearest_scores, random_scores
+from gotd_ray.ot.weights import by_source, distinct, thin
 from gotd_ray.select.topk import TopK, top_k
+from gotd_ray.stages._scoring import Scoring
 
 T = TypeVar("T")
 
@@ -32,10 +32,23 @@ ROWS_PER_SHARD = 4_000_000
 START_SECONDS = 900
 """How long an actor may wait for its CPUs or GPU before the run gives up."""
 
+LOOK_SECONDS = 5
+"""How often a waiting pool looks whether nodes are gone."""
+
 DEATHS = 5
 """Deaths of one shard in one request before the run gives up: then it dies of its work."""
 
 Precision = Literal["auto", "float64", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The candidates mixed with some of them: (1 - share) candidates + share documents, see ``Shard.reweigh``."""
+
+    ids: np.ndarray
+    share: float
+    total: float
+    """Mass of the candidates' own weights."""
 
 
 @dataclass(frozen=True)
@@ -49,29 +62,11 @@ class Problem:
     b: np.ndarray
     epsilon: float
     precision: Precision
+    mixture: Mixture | None = None
+    """None: the candidates with their own weights."""
 
-
-@dataclass(frozen=True)
-class Scoring:
-    """How candidates are scored: by potentials, by the nearest target, or at random."""
-
-    name: str
-    """Tells scorings apart: shards keep the scores of the last one."""
-
-    method: Literal["gotd", "nearest", "random"]
-    seed: int
-    target: np.ndarray
-    potentials: Potentials | None
-
-    def scorer(self, device: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        """(ids, vectors) -> scores, lower is better."""
-        if self.method == "gotd":
-            assert self.potentials is not None
-            double = self.potentials.facts.get("precision") == "float64"
-            return self.potentials.scorer("float64" if double else "float32", device)
-        if self.method == "nearest":
-            return lambda _ids, vectors: nearest_scores(vectors, self.target)
-        return lambda ids, _vectors: random_scores(ids, self.seed)
+    centre: np.ndarray | None = None
+    """(d,), about the mean of the candidates, if passes in 8-bit integers are wanted too."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +82,11 @@ class Holding:
     device: str
     threads: int
 
+    def bounds(self) -> tuple[bytes, bytes]:
+        """The first id of the shard, and one past the last."""
+        bounds = segment_bounds(self.count)
+        return bytes(bounds[self.segments.start]), bytes(bounds[self.segments.stop])
+
 
 class Work:
     """The shard of one process: loads its rows of the index, and answers."""
@@ -96,52 +96,67 @@ class Work:
         self.shard = Shard(self._load(), holding.device, holding.threads)
         self._side: tuple[str, Side] | None = None
         self._scores: tuple[str, list[np.ndarray]] | None = None
+        self._mixed: str | None = None
 
     def _read(self, columns: list[str], only: list[str] | None = None) -> pa.Table:
         holding = self.holding
-        bounds = segment_bounds(holding.count)
-        low, high = bounds[holding.segments.start], bounds[holding.segments.stop]
-        return holding.embedded.candidates.read(columns, holding.storage, bytes(low), bytes(high), only)
+        return holding.embedded.candidates.read(columns, holding.storage, *holding.bounds(), only)
 
     def _load(self) -> list[Segment]:
-        table = self._read(["doc_id", "vector"])
+        table = self._read(["doc_id", "vector", "weight"])
         vectors = vectors_of(table).reshape(-1, self.holding.embedded.width)
-        return make_segments(ids_of(table), vectors, self.holding.count, self.holding.segments)
+        return make_segments(ids_of(table), vectors, self.holding.count, self.holding.segments, weights_of(table))
 
     def rows(self, stride: int) -> int:
         return self.shard.rows(stride)
 
-    def moments(self, total_rows: int) -> np.ndarray:
-        return self.shard.moments(total_rows)
+    def support(self, stride: int, problem: Problem | None = None) -> int:
+        self._weigh(problem)
+        return self.shard.support(stride)
 
-    def columns(self, problem: Problem, g: np.ndarray, total_rows: int, stride: int) -> np.ndarray:
+    def mass(self, stride: int, problem: Problem | None = None) -> int:
+        self._weigh(problem)
+        return self.shard.mass(stride)
+
+    def _weigh(self, problem: Problem | None) -> None:
+        """Take up the problem's weights. They come with each request: a shard made anew does not know the last ones."""
+        mixture = problem.mixture if problem else None
+        name = problem.name if problem and mixture else None
+        if name != self._mixed:
+            if mixture:
+                self.shard.reweigh(mixture.ids, mixture.share, mixture.total)
+            else:
+                self.shard.reset()
+            self._mixed = name
+
+    def moments(self, total: float) -> np.ndarray:
+        self._weigh(None)
+        return self.shard.moments(total)
+
+    def columns(self, problem: Problem, g: np.ndarray, total: float, stride: int, rough: bool = False) -> np.ndarray:
         """See :meth:`gotd_ray.ot.shard.Shard.columns`."""
+        self._weigh(problem)
         if self._side is None or self._side[0] != problem.name:
             dtype = torch.float64 if problem.precision == "float64" else torch.float32
-            y, b = torch.tensor(problem.target), torch.tensor(problem.b)
-            self._side = problem.name, side(y, b, problem.epsilon, dtype=dtype, device=self.holding.device)
+            y, b, device = torch.tensor(problem.target), torch.tensor(problem.b), self.holding.device
+            layout = side(y, b, problem.epsilon, dtype=dtype, device=device, centre=problem.centre)
+            self._side = problem.name, layout
         with one_thread_each(), self._matmul(problem.precision):
-            return self.shard.columns(self._side[1], g, total_rows, stride)
+            return self.shard.columns(self._side[1], g, total, stride, rough)
 
     def _matmul(self, precision: Precision) -> Any:
         fast = precision == "bfloat16" or (self.holding.device == "cpu" and fast_matmul_is_exact())
         return matmul_precision("medium" if fast else "highest")
 
-    def smallest(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The ids (<=k,) and vectors of the k smallest ids: a uniform sample, since ids are hashes."""
-        ids, vectors, found = [], [], 0
-        for segment in self.shard.segments:
-            ids.append(segment.ids[: k - found])
-            vectors.append(segment.vectors[: k - found])
-            found += len(ids[-1])
-            if found == k:
-                break
-        return np.concatenate(ids), np.concatenate(vectors)
+    def draw(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See :meth:`gotd_ray.ot.shard.Shard.draw`."""
+        self._weigh(None)
+        return self.shard.draw(k)
 
     def scores(self, scoring: Scoring) -> list[np.ndarray]:
         """Scores of each segment, kept until another scoring is asked for."""
         if self._scores is None or self._scores[0] != scoring.name:
-            score = scoring.scorer(self.holding.device)
+            score = scoring.scorer(self.holding.device, *self.holding.bounds(), self.holding.storage)
             with one_thread_each(), self._matmul("float32"):
                 found = self.shard.each(lambda s: np.asarray(score(s.ids, s.vectors), np.float64))
             self._scores = scoring.name, found
@@ -154,6 +169,10 @@ class Work:
     def near(self, scoring: Scoring, cut: float, width: float) -> int:
         """Documents whose score is so close to the cut that an error of ``width`` could take them across."""
         return sum(int((np.abs(part - cut) <= width).sum()) for part in self.scores(scoring))
+
+    def left_out(self, scoring: Scoring) -> int:
+        """Documents of infinite score."""
+        return sum(int(np.isinf(part).sum()) for part in self.scores(scoring))
 
     def score_table(self, scoring: Scoring) -> pa.Table:
         """doc_id, score; sorted by id."""
@@ -173,18 +192,6 @@ class Work:
         return table.take(pa.array(first))
 
 
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Every operation of torch and of BLAS on one thread; the old numbers come back after."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
 ADDRESS = ["doc_id", "source", "path", "row", "chunk", "chars", "tokens"]
 
 
@@ -195,10 +202,35 @@ class Pool:
         self._holdings = holdings
         self._options = _actor_options(holdings, resources)
         self._local = Work(holdings[0]) if len(holdings) == 1 and resources.private else None
-        self._actors = [] if self._local else [self._actor(i) for i in range(len(holdings))]
+        self._actors: list[Any] = [None] * len(holdings)
+        self._asked: list[dict[str, Any]] = [{}] * len(holdings)
+        self._unheard = set(range(len(holdings)))
+        """Shards whose actor has not answered yet, and may still wait for a place."""
 
-    def _actor(self, shard: int) -> Any:
-        return ray.remote(Work).options(**self._options).remote(self._holdings[shard])
+        for shard in () if self._local else range(len(holdings)):
+            self._make(shard)
+
+    def _make(self, shard: int) -> None:
+        if self._actors[shard]:
+            ray.kill(self._actors[shard])  # one that is only out of reach, or waits for a place, would keep its request
+        self._asked[shard] = self._request()
+        self._actors[shard] = ray.remote(Work).options(**self._asked[shard]).remote(self._holdings[shard])
+        self._unheard.add(shard)
+
+    def _request(self) -> dict[str, Any]:
+        """What a shard asks of Ray now: no CPUs where nodes are gone and the rest cannot hold all shards otherwise.
+
+        The shards that are left then share their CPUs with it: the run is slower, but goes on. A GPU is waited for.
+        """
+        wanted = self._options.get("num_cpus", 0) * len(self._holdings)
+        if wanted <= ray.cluster_resources().get("CPU", 0):
+            return self._options
+        return self._options | {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
+
+    @property
+    def rough(self) -> bool:
+        """Whether passes in 8-bit integers pay. Asked of this machine: the shards' answers do not depend on theirs."""
+        return self._holdings[0].device == "cpu" and rough_is_fast()
 
     def share(self, value: T) -> T:
         """A value to be passed to many requests: it travels to each shard once."""
@@ -208,7 +240,8 @@ class Pool:
         """The answers of all shards, in their order.
 
         Raises:
-            UserError: the cluster has no room for a shard, or a shard dies again and again.
+            UserError: the cluster has no room for a shard, a shard dies again and again, or what it raised itself.
+            FloatingPointError: what a shard raised.
         """
         if self._local:
             return [getattr(self._local, method)(*args)]
@@ -216,24 +249,38 @@ class Pool:
         return [self._answer(i, pending[i], method, args) for i in range(len(pending))]
 
     def _answer(self, shard: int, pending: Any, method: str, args: tuple[Any, ...]) -> Any:
-        for _ in range(DEATHS):
+        deaths, asked = 0, time.monotonic()
+        while deaths < DEATHS:
             try:
-                return ray.get(pending, timeout=START_SECONDS)
-            except RayActorError:
-                self._actors[shard] = self._actor(shard)
-                pending = getattr(self._actors[shard], method).remote(*args)
+                answer = ray.get(pending, timeout=LOOK_SECONDS)
             except GetTimeoutError:
-                raise UserError(
-                    f"shard {shard} gave no answer in {START_SECONDS} s. Its request is {self._options}, the cluster "
-                    f"has {ray.cluster_resources()}. Lower solve.shards, or add nodes."
-                ) from None
+                if shard not in self._unheard or self._asked[shard] == self._request():
+                    self._refuse_to_wait(shard, time.monotonic() - asked)
+                    continue
+            except (RayActorError, ObjectLostError):  # a node takes with it the answers that were not fetched
+                deaths += 1
+            except RayTaskError as error:  # its own text is a trace
+                raise error.cause if isinstance(error.cause, UserError | FloatingPointError) else error from None
+            else:
+                self._unheard.discard(shard)
+                return answer
+            self._make(shard)
+            pending = getattr(self._actors[shard], method).remote(*args)
         raise UserError(
             f"shard {shard} died {DEATHS} times in '{method}', most likely for want of memory. Raise solve.shards so "
             "that each holds less, or use larger nodes."
         )
 
+    def _refuse_to_wait(self, shard: int, seconds: float) -> None:
+        """A shard that has answered before has its place, and takes the time that its work takes."""
+        if shard in self._unheard and seconds > START_SECONDS:
+            raise UserError(
+                f"shard {shard} gave no answer in {START_SECONDS} s. Its request is {self._asked[shard]}, the cluster "
+                f"has {ray.cluster_resources()}. Lower solve.shards, or add nodes."
+            )
+
     def close(self) -> None:
-        for actor in self._actors:
+        for actor in () if self._local else self._actors:
             ray.kill(actor)
 
 
@@ -266,17 +313,62 @@ def _actor_options(holdings: list[Holding], resources: Resources) -> dict[str, A
     return {"num_cpus": int(share) if share >= 1 else round(share * 0.9, 3), "max_restarts": 0}
 
 
-def target_points(embedded: Embedded, storage: config.Storage) -> np.ndarray:
-    """(m, d) float32 vectors of the distinct target documents, by id.
+def landmarks_of(pool: Pool, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Ids (k,), float32 vectors (k, d) and weights (k,) of a sample that stands for all candidates, sorted by id.
+
+    Weights sum to 1; None is equal ones. Without weights it is the documents with the smallest ids.
+    """
+    ids, vectors, weights = (np.concatenate(part) for part in zip(*pool.ask("draw", count + 1), strict=True))
+    kept, masses = thin(ids, weights, count)
+    return ids[kept], vectors[kept].astype(np.float32), masses
+
+
+@dataclass(frozen=True)
+class Points:
+    """One side of a transport: the distinct documents of a target, by id."""
+
+    ids: np.ndarray
+    """(m,) S32."""
+
+    vectors: np.ndarray
+    """(m, d) float32."""
+
+    b: np.ndarray
+    """(m,) float64 weights, summing to 1."""
+
+
+def points_of(
+    snapshot: Snapshot,
+    width: int,
+    storage: config.Storage,
+    name: str = "target",
+    shares: Mapping[str, float] | None = None,
+) -> Points:
+    """The documents of a target that have weight.
+
+    Args:
+        name: target or contrast, for errors.
+        shares: of each source in the weight, see ``target.proportions``.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none; shares and sources do not name the same.
     """
-    table = embedded.target.read(["doc_id", "vector"], storage)
-    ids, first = np.unique(ids_of(table), return_index=True)
+    table = snapshot.read(["doc_id", "vector", "weight", *(["source"] if shares else [])], storage)
+    ids, weights = ids_of(table), weights_of(table)
     if not len(ids):
         raise UserError(
-            "the target has no document: every row was empty, too short (chunks.min_chars) or left out. "
-            "Check target.paths and target.text_column."
+            f"the {name} has no document: every row was empty, too short (chunks.min_chars) or left out. "
+            f"Check {name}.paths and {name}.text_column."
         )
-    return vectors_of(table).reshape(-1, embedded.width)[first].astype(np.float32)
+    if shares is None:
+        ids, first, found = distinct(ids, weights)
+        b = np.ones(len(ids)) if found is None else found
+    else:
+        ids, first, b = by_source(ids, weights, np.array(table["source"].to_pylist()), shares)
+    if not b.sum() > 0:
+        raise UserError(
+            f"every document of the {name} has weight 0. Check {name}.weight_column: some weight must be positive."
+        )
+    some = b > 0
+    vectors = vectors_of(table).reshape(-1, width)[first[some]].astype(np.float32)
+    return Points(ids[some], vectors, b[some] / b.sum())

@@ -130,6 +130,7 @@ def _payload(documents: list[Document], encoder: config.Encoder) -> bytes:
             "chunk": pa.array([d.chunk for d in documents], pa.int32()),
             "chars": pa.array([len(d.text) for d in documents], pa.int32()),
             "tokens": pa.array(counts, pa.int32()),
+            "weight": pa.array([d.weight for d in documents], pa.float32()),
             "input_ids": pa.array(ids, pa.list_(pa.int32())),
         }
     )

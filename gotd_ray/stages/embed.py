@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,22 +16,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy
 
 from gotd_ray import config
 from gotd_ray.artifacts import Artifact
-from gotd_ray.cluster import Resources, Site
+from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Entry, Index
 from gotd_ray.models.encoder import TextEncoder
+from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, errors_without_a_trace, set_up_data
 from gotd_ray.stages._units import SUMMARY, Unit, make_units, open_part, read_unit
 from gotd_ray.text.documents import Tally
 
-VERSION = 1
+VERSION = 2
 """Raised when equal settings give other rows."""
-
-READER_CPUS = 0.5
-"""CPUs that a reading task asks for: it reads far faster than a core encodes."""
 
 
 class EncodeParts:
@@ -147,7 +144,7 @@ def _embed_jobs(jobs: list[Job], work: dict[str, _Work], run: config.Run, site: 
     """Embed the units of all collections in one stream, and commit each unit's entry after its last part."""
     unfinished = {number: _Unfinished() for number in range(len(jobs))}
     started = time.perf_counter()
-    with site.progress.task("embed", total=None, unit="documents") as task:
+    with site.progress.task("embed", total=None, unit="documents") as task, errors_without_a_trace():
         for row in _stream(jobs, run, site).iter_rows():
             job, unit = jobs[row["job"]], unfinished[row["job"]]
             done = work[job.name]
@@ -180,14 +177,8 @@ def _refuse_bad_files(name: str, bad: list[dict[str, Any]], collection: Collecti
 
 def _stream(jobs: list[Job], run: config.Run, site: Site) -> ray.data.Dataset:
     """The plan: nothing runs until it is iterated."""
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.target_max_block_size = 1 << 20  # a part is a block of its own, so that all actors get some
-    context.max_consecutive_actor_init_deaths = 3
-    # Ray counts units here, but each unit gives many parts.
-    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
-    actors, threads, request = _actors(run.encoder, site.device, site.resources)
+    set_up_data()
+    actors, threads, request = encoder_actors(run.encoder, site.device, site.resources)
     shared = ray.put(jobs)
     return (
         ray.data.from_items([{"job": number} for number in range(len(jobs))], override_num_blocks=len(jobs))
@@ -219,22 +210,6 @@ def _read_job(batch: dict[str, np.ndarray], jobs: Any, run: config.Run) -> Itera
 def _resolved(jobs: Any) -> list[Job]:
     """Ray resolves a reference among an actor's arguments, and leaves it one among a function's."""
     return ray.get(jobs) if isinstance(jobs, ray.ObjectRef) else jobs
-
-
-def _actors(encoder: config.Encoder, device: str, resources: Resources) -> tuple[int, int | None, dict[str, float]]:
-    """Actors, threads of each, and what each asks of Ray; something is left for the readers.
-
-    On CPU one actor per core with one thread: two such encode 2.5 times as fast as one actor with two threads.
-    """
-    if device == "cuda":
-        return min(encoder.actors or resources.gpus, resources.gpus), None, {"num_gpus": 1}
-    actors = encoder.actors or resources.cpus
-    share = min((resources.cpus - max(READER_CPUS, resources.cpus / 16)) / actors, resources.node_cpus - READER_CPUS)
-    return (
-        actors,
-        max(1, min(resources.cpus // actors, resources.node_cpus)),
-        {"num_cpus": int(share) if share >= 1 else round(share, 3)},
-    )
 
 
 def _commit(job: Job, summary: dict[str, Any]) -> None:

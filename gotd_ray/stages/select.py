@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,20 @@ from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import SCHEMA, Embedded, vectors_of
 from gotd_ray.ot.potentials import Potentials
+from gotd_ray.ot.shard import segment_count
+from gotd_ray.progress import Task
 from gotd_ray.select.choose import Candidate, Chooser
 from gotd_ray.select.decontaminate import NgramIndex
+from gotd_ray.select.mmd import Witness, median_bandwidth
 from gotd_ray.select.topk import TopK, merge
-from gotd_ray.stages._shards import Pool, Scoring, shards, target_points
+from gotd_ray.stages._rounds import Rounds, Taken
+from gotd_ray.stages._scoring import LogWeights, Scoring
+from gotd_ray.stages._shards import Pool, landmarks_of, one_thread_each, points_of, shards
 from gotd_ray.storage import list_files
 from gotd_ray.text.addresses import texts_at
 from gotd_ray.text.documents import BadFile, Tally, read_documents
 
-VERSION = 1
+VERSION = 2
 """Raised when the result of equal settings changes."""
 
 SUBSET = "subset.parquet"
@@ -36,12 +42,18 @@ BATCH = 2048
 
 
 def select(
-    run: config.Run, embedded: Embedded, potentials: str | None, artifact: Artifact, site: Site
+    run: config.Run,
+    embedded: Embedded,
+    potentials: str | None,
+    log_weights: str | None,
+    artifact: Artifact,
+    site: Site,
 ) -> dict[str, Any]:
-    """Score all candidates, choose the budget's worth, read their texts back, and commit.
+    """Score all candidates, choose the budget's worth in one round or several, read their texts back, and commit.
 
     Args:
         potentials: the file of the solve; None where ``select.method`` is not gotd.
+        log_weights: the folder that dsir left; None where it is not dsir.
 
     Raises:
         UserError: the budget exceeds the corpus.
@@ -51,8 +63,6 @@ def select(
     storage.delete_tree(artifact.path("scores"), run.storage)  # another number of shards leaves other files
     settings = run.select
     solved = Potentials.from_bytes(storage.read_bytes(potentials, run.storage)) if potentials else None
-    points = solved.target if solved else target_points(embedded, run.storage)
-    scoring = Scoring(artifact.key, settings.method, run.seed, points, solved)
     chooser = Chooser(settings, _evaluation_texts(run))
     rows: dict[str, dict[str, Any]] = {}
     with shards(embedded, run, site) as pool:
@@ -62,27 +72,56 @@ def select(
                 f"select.budget is {settings.budget:,}, but the corpus has {available:,} distinct documents. "
                 "Lower the budget, or add to corpus.paths."
             )
-        shared = pool.share(scoring)
+        scoring = _scoring(run, embedded, solved, log_weights, pool, artifact.key)
+        shared = first = pool.share(scoring)
+        segments = segment_count(embedded.candidates.rows)
+        rounds = Rounds(run, pool, solved, segments, artifact.key) if solved and settings.rounds > 1 else None
         with site.progress.task("select", total=settings.budget, unit=settings.budget_unit) as task:
-            depth = settings.budget + BATCH if settings.budget_unit == "documents" else 2 * BATCH
-            for batch in _ranking(pool, shared, min(depth, available), available):
-                judged = _read_back(batch, run, 2 * site.resources.cpus)
-                kept = chooser.feed([candidate for candidate, _ in judged])
-                task.advance(sum(row.tokens for row in kept) if settings.budget_unit == "tokens" else len(kept))
-                taken = {row.doc_id for row in kept}
-                rows |= {c.doc_id: address | {"text": c.text} for c, address in judged if c.doc_id in taken}
-                if chooser.full:
-                    break
-        if settings.export_scores:
-            _export(pool, shared, artifact)
+            _take_round(chooser, _ranking(pool, shared, chooser, available, settings), rows, run, site, task)
+            while rounds and chooser.next_round() and len(chooser.judged) < available:
+                rounds.refit(_taken(chooser, rows, settings), task)
+                name = f"{artifact.key}-{chooser.round}"
+                shared = pool.share(replace(scoring, name=name, potentials=rounds.potentials))
+                _take_round(chooser, _ranking(pool, shared, chooser, available, settings), rows, run, site, task)
         corpus_sources = _sum_counts(pool.ask("sources"))
         facts = _facts(chooser, available, corpus_sources, settings)
+        if scoring.log_weights:
+            facts["left_out"] = sum(pool.ask("left_out", shared))
+        if scoring.witness:
+            facts |= {"bandwidth": scoring.witness.bandwidth, "landmarks": len(scoring.witness.landmarks)}
         if solved and chooser.kept:
-            facts["near_cut"] = sum(pool.ask("near", shared, facts["cut_score"], solved.facts["last_move"]))
+            last_move = (rounds.potentials if rounds else solved).facts["last_move"]
+            facts["near_cut"] = sum(pool.ask("near", shared, facts["cut_score"], last_move))
+        if rounds and chooser.kept:
+            facts |= rounds.close(_taken(chooser, rows, settings), site.progress)
+        if settings.export_scores:
+            _export(pool, first, artifact)
     subset = _subset_table(chooser, rows)
     _write(artifact, SUBSET, subset)
     _write(artifact, SET_ASIDE, _set_aside_table(chooser))
     return artifact.commit(facts | {"seconds": time.perf_counter() - started})
+
+
+def _scoring(
+    run: config.Run, embedded: Embedded, solved: Potentials | None, log_weights: str | None, pool: Pool, name: str
+) -> Scoring:
+    """What ``select.method`` needs to score any document."""
+    method = run.select.method
+    if solved:
+        return Scoring(name, method, run.seed, solved.target, solved)
+    points = points_of(embedded.target, embedded.width, run.storage, shares=run.target.proportions)
+    if log_weights:
+        names = sorted(storage.list_names(log_weights, run.storage))
+        paths = [storage.join(log_weights, name) for name in names if name.endswith(".parquet")]
+        weights = LogWeights(paths, run.select.dsir_min_words, run.select.dsir_sample)
+        return Scoring(name, method, run.seed, points.vectors, None, log_weights=weights)
+    if method != "mmd":
+        return Scoring(name, method, run.seed, points.vectors, None)
+    ids, landmarks, masses = landmarks_of(pool, run.select.landmarks)
+    with one_thread_each():
+        bandwidth = run.select.bandwidth or median_bandwidth(landmarks, points.vectors)
+    witness = Witness(points.vectors, landmarks, ids, bandwidth, points.b, masses)
+    return Scoring(name, method, run.seed, points.vectors, None, witness)
 
 
 def _evaluation_texts(run: config.Run) -> NgramIndex | None:
@@ -107,16 +146,58 @@ def _evaluation_texts(run: config.Run) -> NgramIndex | None:
     return NgramIndex(run.select.ngram, texts())
 
 
-def _ranking(pool: Pool, scoring: Scoring, first: int, available: int) -> Iterator[pa.Table]:
-    """Documents in rank order with their addresses and vectors, as many as are taken: the top is deepened."""
-    done, depth = 0, first
+def _take_round(
+    chooser: Chooser,
+    ranking: Iterator[pa.Table],
+    rows: dict[str, dict[str, Any]],
+    run: config.Run,
+    site: Site,
+    task: Task,
+) -> None:
+    """Feed the ranking to the chooser until this round's part is taken; ``rows`` gets what is kept."""
+    for batch in ranking:
+        judged = _read_back(batch, run, 2 * site.resources.cpus)
+        kept = chooser.feed([candidate for candidate, _ in judged])
+        task.advance(sum(row.tokens for row in kept) if run.select.budget_unit == "tokens" else len(kept))
+        taken = {row.doc_id: row for row in kept}
+        for c, address in judged:
+            if c.doc_id in taken:
+                place = {"rank": taken[c.doc_id].rank, "round": taken[c.doc_id].round}
+                rows[c.doc_id] = address | place | {"text": c.text, "vector": c.vector.copy()}
+        if chooser.round_full:
+            break
+
+
+def _taken(chooser: Chooser, rows: dict[str, dict[str, Any]], settings: config.Select) -> Taken:
+    """The documents taken so far; their share of the mixture grows with the part of the budget that is spent."""
+    ids = [kept.doc_id for kept in chooser.kept]
+    vectors = np.stack([rows[doc_id]["vector"] for doc_id in ids])
+    return Taken(np.array(ids, dtype="S32"), vectors, settings.mix * min(chooser.spent, 1.0))
+
+
+def _ranking(
+    pool: Pool, scoring: Scoring, chooser: Chooser, available: int, settings: config.Select
+) -> Iterator[pa.Table]:
+    """Documents in rank order with their addresses and vectors, as many as are taken: the top is deepened.
+
+    Those that the chooser has judged in earlier rounds are left out, and those of infinite score.
+    """
+    judged = np.array(sorted(chooser.judged), dtype="S32")
+    by_documents = settings.budget_unit == "documents"
+    likely = chooser.wanted + min(BATCH, chooser.wanted + 64) if by_documents else 2 * BATCH // settings.rounds + 64
+    done, depth = 0, min(likely + len(judged), available)
     while done < available:
         top: TopK = merge(pool.ask("top", scoring, depth), depth)
         ids, scores = top.ids[done:], top.scores[done:]
-        found = pa.concat_tables(pool.ask("lookup", ids)).sort_by("doc_id")
-        found = found.take(pa.array(np.argsort(np.argsort(ids)))).append_column("score", pa.array(scores))
-        for start in range(0, len(found), BATCH):
-            yield found.slice(start, BATCH)
+        new = ~np.isin(ids, judged) & np.isfinite(scores)
+        ids, scores = ids[new], scores[new]
+        if len(ids):
+            found = pa.concat_tables(pool.ask("lookup", ids)).sort_by("doc_id")
+            found = found.take(pa.array(np.argsort(np.argsort(ids)))).append_column("score", pa.array(scores))
+            for start in range(0, len(found), BATCH):
+                yield found.slice(start, BATCH)
+        if np.isinf(top.scores[-1:]).any():
+            return
         done, depth = len(top), min(depth * 2, available)
 
 
@@ -153,13 +234,13 @@ def _read_back(batch: pa.Table, run: config.Run, tasks: int) -> list[tuple[Candi
 
 
 def _subset_table(chooser: Chooser, rows: dict[str, dict[str, Any]]) -> pa.Table:
-    columns = ["doc_id", "text", "source", "path", "row", "chunk", "chars", "tokens", "score"]
-    table = pa.Table.from_pylist([rows[kept.doc_id] for kept in chooser.kept], SUBSET_SCHEMA).select(columns)
-    return table.append_column("rank", pa.array([kept.rank for kept in chooser.kept], pa.int64()))
+    columns = ["doc_id", "text", "source", "path", "row", "chunk", "chars", "tokens", "score", "rank", "round"]
+    return pa.Table.from_pylist([rows[kept.doc_id] for kept in chooser.kept], SUBSET_SCHEMA).select(columns)
 
 
-ADDRESS_AND_SIZE = [field for field in SCHEMA if field.name != "vector"]
-SUBSET_SCHEMA = pa.schema([*ADDRESS_AND_SIZE, pa.field("text", pa.string()), pa.field("score", pa.float64())])
+ADDRESS_AND_SIZE = [field for field in SCHEMA if field.name not in ("vector", "weight")]
+CHOICE = {"text": pa.string(), "score": pa.float64(), "rank": pa.int64(), "round": pa.int32()}
+SUBSET_SCHEMA = pa.schema([*ADDRESS_AND_SIZE, *CHOICE.items()])
 
 
 def _set_aside_table(chooser: Chooser) -> pa.Table:

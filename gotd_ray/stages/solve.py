@@ -1,10 +1,13 @@
-"""Stage 2, solve: index and target -> potentials. One Sinkhorn over all shards; the state is g, m numbers."""
+"""Stage 2, solve: index and target -> potentials. One Sinkhorn over all shards; the state is g, m numbers.
+
+With a contrast there is a second one; with ``solve.potentials`` none.
+"""
 
 from __future__ import annotations
 
 import time
-from functools import cache
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,14 +16,17 @@ from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded
-from gotd_ray.ot.fit import fit, levels, mean_cost
-from gotd_ray.ot.potentials import Potentials, self_potential
+from gotd_ray.ot.divergence import self_potential
+from gotd_ray.ot.fit import centre, mean_cost
+from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count
 from gotd_ray.ot.sinkhorn import Solution, State
 from gotd_ray.progress import Progress
-from gotd_ray.stages._shards import Pool, Problem, one_thread_each, shards, target_points
+from gotd_ray.stages._earlier import Earlier
+from gotd_ray.stages._fit import fit_shards, sample_stride, total_mass
+from gotd_ray.stages._shards import Points, Pool, Precision, Problem, landmarks_of, one_thread_each, points_of, shards
 
-VERSION = 1
+VERSION = 3
 """Raised when the result of equal settings changes."""
 
 PRESETS = {
@@ -36,137 +42,217 @@ CHECKPOINT_SECONDS = 2.0
 POTENTIALS = "potentials.safetensors"
 
 
-def solve(run: config.Run, embedded: Embedded, artifact: Artifact, site: Site) -> dict[str, Any]:
-    """Fit the potentials of ``run.solve`` and commit them.
+def solve(
+    run: config.Run,
+    embedded: Embedded,
+    artifact: Artifact,
+    site: Site,
+    encoder: dict[str, Any],
+    earlier: Earlier | None = None,
+) -> dict[str, Any]:
+    """Fit the potentials of ``run.solve`` and commit them, or take those of an earlier run as they are.
+
+    Args:
+        embedded: its candidates are those that the fit runs over: the corpus, or the reference.
+        encoder: identity of the encoder, which the file carries on.
+        earlier: the file of ``run.solve.potentials`` or ``run.solve.warm_start``.
 
     Raises:
-        UserError: the target is empty; the arithmetic broke down.
+        UserError: the target or the contrast is empty; the arithmetic broke down.
     """
     artifact.begin()
+    if earlier and run.solve.potentials:
+        return _take(run, embedded, artifact, site, earlier)
     try:
-        return _solve(run, embedded, artifact, site)
+        return _solve(run, embedded, artifact, site, encoder, earlier.potentials if earlier else None)
     except FloatingPointError as error:
         raise UserError(str(error)) from None
 
 
-def _solve(run: config.Run, embedded: Embedded, artifact: Artifact, site: Site) -> dict[str, Any]:
+def _take(run: config.Run, embedded: Embedded, artifact: Artifact, site: Site, earlier: Earlier) -> dict[str, Any]:
+    """Commit an earlier run's potentials; no candidate is read."""
     started = time.perf_counter()
-    y = target_points(embedded, run.storage)
-    b = np.full(len(y), 1.0 / len(y))
+    potentials = earlier.potentials
+    points = points_of(embedded.target, embedded.width, run.storage, shares=run.target.proportions)
+    common = potentials.start(points.ids)[1]
+    if not common == len(points.ids) == len(potentials.g):
+        site.progress.say(
+            f"solve: the potentials of {earlier.path} are for a target of {len(potentials.g):,} documents; {common:,} "
+            f"of this run's {len(points.ids):,} are among them. The scores are for the target of the file"
+        )
+    artifact.write(POTENTIALS, potentials.to_bytes())
+    facts = potentials.facts | {"taken_from": earlier.path, "targets_in_common": common}
+    return artifact.commit(facts | {"seconds": time.perf_counter() - started})
+
+
+def _solve(
+    run: config.Run,
+    embedded: Embedded,
+    artifact: Artifact,
+    site: Site,
+    encoder: dict[str, Any],
+    start: Potentials | None,
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    wanted = points_of(embedded.target, embedded.width, run.storage, shares=run.target.proportions)
+    unwanted = embedded.contrast and points_of(embedded.contrast, embedded.width, run.storage, "contrast")
+    segments = segment_count(embedded.candidates.rows)
     with shards(embedded, run, site) as pool:
         rows = sum(pool.ask("rows", 1))
-        epsilon, unit_cost, tolerance = _temperature(run.solve, pool, rows, y, b)
-        problem = Problem(artifact.key, y, b, epsilon, _precision(run.solve, epsilon))
-        solution = _fit(run, pool, problem, tolerance, segment_count(embedded.candidates.rows), artifact, site.progress)
-        landmarks = _landmarks(pool, min(run.solve.landmarks, rows)) if run.solve.preset == "debiased" else None
+        sample = sample_stride(lambda stride: sum(pool.ask("support", stride)), segments, run.solve.sample)
+        moments = np.sum(pool.ask("moments", total_mass(pool, 1)), axis=0)
+        epsilon, unit_cost, tolerance = _temperature(run.solve, moments, wanted.vectors, wanted.b)
+        precision, middle = _precision(run.solve, epsilon), centre(moments) if pool.rough else None
+        fits = _Fits(run, pool, segments, sample, epsilon, tolerance, precision, middle, artifact, site.progress)
+        toward = fits.fit("target", wanted, start)
+        away = fits.fit("contrast", unwanted, start and start.unwanted) if unwanted else None
+        debiased = run.solve.preset == "debiased" and not unwanted
+        landmarks = landmarks_of(pool, min(run.solve.landmarks, rows)) if debiased else None
+        fitted_on = sum(pool.ask("support", sample))
     facts = {
         "preset": run.solve.preset,
-        "precision": problem.precision,
+        "precision": precision,
+        "encoder": encoder,
+        "chunks": run.chunks.model_dump(),
+        "text": run.target.model_dump(include={"format", "text_column", "sample"}),
+        "over": "reference" if run.reference else "corpus",
         "candidates": rows,
-        "targets": len(y),
+        "fitted_on": fitted_on,
+        "targets": len(wanted.b),
         "epsilon": epsilon,
         "mean_cost": unit_cost,
         "tolerance": tolerance,
-        "residual": solution.residual,
-        "passes": round(solution.passes, 2),
-        "reason": solution.reason,
-        "last_move": solution.last_move,
-        "residuals": [float(f"{r:.4g}") for r in solution.history],
+        **_facts(toward),
     }
-    ids, points = landmarks or (None, None)
+    if unwanted and away:
+        facts["contrast"] = {"targets": len(unwanted.b), **_facts(away)}
+        facts["last_move"] = toward.last_move + away.last_move  # of the difference
+    ids, points, masses = landmarks or (None, None, None)
     with one_thread_each():
-        own = None if points is None else self_potential(points, epsilon)
+        own = None if points is None else self_potential(points, epsilon, weights=masses)
     potentials = Potentials(
-        target=y,
-        b=b,
-        g=solution.g,
+        target=wanted.vectors,
+        b=wanted.b,
+        g=toward.g,
         epsilon=epsilon,
         landmarks=points,
         landmark_ids=ids,
         landmark_potential=own,
+        landmark_weights=masses,
         facts=facts,
+        target_ids=wanted.ids,
+        unwanted=Potentials(unwanted.vectors, unwanted.b, away.g, epsilon, target_ids=unwanted.ids)
+        if unwanted and away
+        else None,
     )
     artifact.write(POTENTIALS, potentials.to_bytes())
-    if not solution.converged:
-        site.progress.say(
-            f"solve stopped at residual {solution.residual:.2g} after {len(solution.history)} passes, above the "
-            f"tolerance {tolerance:g}: raise solve.max_passes or solve.epsilon for scores that are final"
-        )
-    storage.delete_tree(_checkpoint(artifact), run.storage)
+    fits.end()
     return artifact.commit(facts | {"seconds": time.perf_counter() - started})
 
 
+def _facts(solution: Solution) -> dict[str, Any]:
+    return {
+        "residual": solution.residual,
+        "passes": round(solution.passes, 2),
+        "rough_passes": round(solution.rough_passes, 2),
+        "reason": solution.reason,
+        "last_move": solution.last_move,
+        "residuals": [float(f"{r:.4g}") for r in solution.history],
+    }
+
+
 def _temperature(
-    settings: config.Solve, pool: Pool, rows: int, y: np.ndarray, b: np.ndarray
+    settings: config.Solve, moments: np.ndarray, y: np.ndarray, b: np.ndarray
 ) -> tuple[float, float, float]:
     """Absolute epsilon, the mean cost it may be relative to, and the tolerance."""
     preset = PRESETS[settings.preset]
-    cost = mean_cost(np.sum(pool.ask("moments", rows), axis=0), y, b)
+    cost = mean_cost(moments, y, b)
     epsilon = settings.epsilon or preset["epsilon"]
     unit = settings.epsilon_unit or preset["epsilon_unit"]
     tolerance = settings.tolerance or preset["tolerance"]
     return float(epsilon) * (cost if unit == "mean_cost" else 1.0), cost, float(tolerance)  # type: ignore[arg-type]
 
 
-def _precision(settings: config.Solve, epsilon: float) -> Any:
+def _precision(settings: config.Solve, epsilon: float) -> Precision:
     if settings.precision != "auto":
         return settings.precision
     return "float64" if epsilon < SMALL_EPSILON else "float32"
 
 
-def _checkpoint(artifact: Artifact) -> str:
-    """Where an unfinished solve of this key leaves its state."""
-    return artifact.path(f"checkpoint-{artifact.key}.safetensors")
+@dataclass(frozen=True)
+class _Fits:
+    """What the fits of one solve share: to the target, and to the contrast at the same epsilon."""
 
+    run: config.Run
+    pool: Pool
+    segments: int
+    sample: int
+    epsilon: float
+    tolerance: float
+    precision: Precision
+    centre: np.ndarray | None
+    """See ``Problem``."""
 
-def _fit(
-    run: config.Run,
-    pool: Pool,
-    problem: Problem,
-    tolerance: float,
-    segments: int,
-    artifact: Artifact,
-    progress: Progress,
-) -> Solution:
-    shared = pool.share(problem)
-    path = _checkpoint(artifact)
+    artifact: Artifact
+    progress: Progress
 
-    @cache
-    def rows(stride: int) -> int:
-        return sum(pool.ask("rows", stride))
-
-    def column_sums(g: np.ndarray, stride: int) -> np.ndarray:
-        return np.sum(pool.ask("columns", shared, g, rows(stride), stride), axis=0)
-
-    saved = time.monotonic()
-    with progress.task("solve", total=None, unit="passes") as task:
-
-        def on_pass(state: State) -> None:
-            nonlocal saved
-            task.advance(1)
-            task.update(note=f"residual {state.history[-1]:.2g}, wanted {tolerance:g}")
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                storage.write_bytes(path, state.to_bytes(), run.storage)
-                saved = time.monotonic()
-
-        return fit(
-            column_sums,
-            levels(rows, len(problem.b), segments),
-            problem.b,
-            epsilon=problem.epsilon,
-            tolerance=tolerance,
-            max_passes=run.solve.max_passes,
-            resume=State.from_bytes(storage.read_bytes(path, run.storage))
-            if storage.exists(path, run.storage)
-            else None,
-            on_pass=on_pass,
+    def fit(self, role: Literal["target", "contrast"], points: Points, start: Potentials | None) -> Solution:
+        """Fit to these points: from its own checkpoint where there is one, else from ``start``, else from nothing."""
+        run, saved = self.run, time.monotonic()
+        problem = Problem(
+            f"{self.artifact.key}-{role}",
+            points.vectors,
+            points.b,
+            self.epsilon,
+            self.precision,
+            centre=self.centre,
         )
+        path = self._checkpoint(role)
+        with self.progress.task("solve" if role == "target" else f"solve, {role}", unit="passes") as task:
 
+            def on_pass(state: State) -> None:
+                nonlocal saved
+                task.advance(1)
+                task.update(note=f"residual {state.history[-1]:.2g}, wanted {self.tolerance:g}")
+                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    storage.write_bytes(path, state.to_bytes(), run.storage)
+                    saved = time.monotonic()
 
-def _landmarks(pool: Pool, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ids (k,) and float32 vectors (k, d) of the candidates with the smallest ids, over all shards."""
-    parts = pool.ask("smallest", count)
-    ids = np.concatenate([ids for ids, _ in parts])
-    vectors = np.concatenate([vectors for _, vectors in parts])
-    order = np.argsort(ids)[:count]
-    return ids[order], vectors[order].astype(np.float32)
+            known = storage.exists(path, run.storage)
+            solution = fit_shards(
+                self.pool,
+                problem,
+                self.segments,
+                tolerance=self.tolerance,
+                max_passes=run.solve.max_passes,
+                sample=self.sample,
+                resume=State.from_bytes(storage.read_bytes(path, run.storage)) if known else None,
+                start=None if known else self._warm(points, start),
+                on_pass=on_pass,
+            )
+        if not solution.converged:
+            self.progress.say(
+                f"solve stopped at residual {solution.residual:.2g} after {len(solution.history)} passes, above the "
+                f"tolerance {self.tolerance:g}: raise solve.max_passes or solve.epsilon for scores that are final"
+            )
+        return solution
+
+    def _warm(self, points: Points, start: Potentials | None) -> np.ndarray | None:
+        """The earlier g, where it knows half of the points or more; a coarse level is the better start otherwise."""
+        if start is None:
+            return None
+        g, known = start.start(points.ids)
+        enough = 2 * known >= len(g)
+        self.progress.say(
+            f"solve: {known:,} of {len(g):,} targets are in solve.warm_start, "
+            + ("which is where the fit begins" if enough else "too few to begin there: the fit begins from nothing")
+        )
+        return g if enough else None
+
+    def _checkpoint(self, role: str) -> str:
+        """Where an unfinished fit of this key leaves its state."""
+        return self.artifact.path(f"checkpoint-{self.artifact.key}-{role}.safetensors")
+
+    def end(self) -> None:
+        for role in ("target", "contrast"):
+            storage.delete_tree(self._checkpoint(role), self.run.storage)

@@ -34,7 +34,7 @@ def texts_at(
     found: dict[str, str] = {}
     rows = frozenset(row for row, _ in wanted)
     try:
-        for row, _, content in split_rows(path, text, chunks, storage, rows):
+        for row, _, content, _ in split_rows(path, text, chunks, storage, rows):
             for chunk, piece in enumerate([] if isinstance(content, Problem) else content):
                 doc_id = wanted.get((row, chunk))
                 if doc_id is not None and document_id(piece) == doc_id:

@@ -15,9 +15,11 @@ from gotd_ray.text.chunks import split
 from gotd_ray.text.clean import clean
 from gotd_ray.text.readers import BadFile, Problem, read_rows
 
-__all__ = ["BAD_ROWS", "BadFile", "Document", "Tally", "document_id", "read_documents", "split_rows"]
+__all__ = ["BAD_ROWS", "BadFile", "Document", "Tally", "document_id", "read_documents", "source_of", "split_rows"]
 
-BAD_ROWS = frozenset({"empty_text", "too_long", "broken_json", "not_a_string", "missing_column", "invalid_utf8"})
+BAD_ROWS = frozenset(
+    {"empty_text", "too_long", "broken_json", "not_a_string", "missing_column", "invalid_utf8", "bad_weight"}
+)
 """Reasons that mean a fault of the data. The others are choices: too_short, excluded_source, not_sampled, not_text."""
 
 _EXAMPLES = 3
@@ -44,6 +46,7 @@ class Document:
         path: uri of the file.
         row: row, line or record in the file, from 0.
         chunk: piece of the row, from 0.
+        weight: the row's, which all its pieces carry.
     """
 
     doc_id: str
@@ -52,6 +55,7 @@ class Document:
     path: str
     row: int
     chunk: int
+    weight: float = 1.0
 
 
 @dataclass
@@ -129,7 +133,7 @@ def read_documents(
     excluded = frozenset(text.exclude_sources)
     # The first 60 bits of an id are as good as a random number, and the same on every run.
     sampled_below = text.sample * 16**15 if text.sample < 1 else None
-    for row, source, content in split_rows(path, text, chunks, storage):
+    for row, source, content, weight in split_rows(path, text, chunks, storage):
         tally.rows += 1
         if source in excluded:
             tally.add("excluded_source", path, row, source)
@@ -146,7 +150,7 @@ def read_documents(
                 tally.add("not_sampled", path, row)
                 continue
             tally.documents += 1
-            yield Document(doc_id, piece, source, path, row, chunk)
+            yield Document(doc_id, piece, source, path, row, chunk, weight)
 
 
 def split_rows(
@@ -155,23 +159,24 @@ def split_rows(
     chunks: config.Chunks,
     storage: config.Storage,
     wanted: Collection[int] | None = None,
-) -> Iterator[tuple[int, str, list[str] | Problem]]:
-    """Row, source, and the row's cleaned pieces or its problem: the one way from a file to candidates.
+) -> Iterator[tuple[int, str, list[str] | Problem, float]]:
+    """Row, source, the row's cleaned pieces or its problem, and its weight: the one way from a file to candidates.
 
     Raises:
         BadFile, UserError: as ``read_documents``.
     """
-    default = _source_of(path, text.source_from)
-    for row, content, named in read_rows(path, text, storage, wanted):
+    default = source_of(path, text.source_from)
+    for row, content, named, weight in read_rows(path, text, storage, wanted):
         source = _source_name(named) or default if named else default
         if isinstance(content, str):
             cleaned = clean(content)
-            yield row, source, split(cleaned, chunks.max_chars) if cleaned else Problem("empty_text")
+            yield row, source, split(cleaned, chunks.max_chars) if cleaned else Problem("empty_text"), weight
         else:
-            yield row, source, content
+            yield row, source, content, weight
 
 
-def _source_of(path: str, source_from: str) -> str:
+def source_of(path: str, source_from: str) -> str:
+    """The source that a file's address names, see ``Text.source_from``: that of its rows without a name of theirs."""
     name = split_name(path)[0] if source_from == "stem" else path.rstrip("/").rpartition("/")[0].rpartition("/")[2]
     return _source_name(name) or "unnamed"
 

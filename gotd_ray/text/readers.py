@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -36,6 +37,7 @@ _BROKEN = (
 _REQUEST_BYTES = 4 << 20  # one request to an object store
 _LINE_BYTES = 1 << 16  # decoded ahead of the line that is read, and lost with it when a stream breaks
 _BATCH_ROWS = 256  # few, as a document may have megabytes
+_LARGEST_WEIGHT = 3.4e38  # what the index's float32 holds
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -47,8 +49,8 @@ class Problem:
     detail: str = ""
 
 
-Row = tuple[int, "str | Problem", "str | None"]
-"""Row number in the file from 0, its text or what is wrong with it, its source where the row names one."""
+Row = tuple[int, "str | Problem", "str | None", float]
+"""Row number in the file from 0, its text or what is wrong with it, its source where the row names one, its weight."""
 
 
 class BadFile(Exception):  # noqa: N818 - named for what it counts
@@ -75,11 +77,17 @@ def read_rows(
 
     Raises:
         BadFile: the file broke, see the module's rule.
-        UserError: a Parquet file lacks a column, or the column holds no text.
+        UserError: a Parquet file lacks a column, or the column holds no text (no numbers, for weights); the format has
+            no columns to take weights from.
     """
     readers = {"parquet": _parquet, "jsonl": _jsonl, "text": _plain, "warc": _warc}
     name = format_of(uri) if text.format == "auto" else text.format
     assert name is not None, f"{uri}: the listing let a file of unknown ending through"
+    if text.weight_column and name in ("text", "warc"):
+        raise UserError(
+            f"{uri}: files of format {name} have no column '{text.weight_column}'. Leave weight_column out, or give "
+            "Parquet or JSON lines"
+        )
     if wanted is not None and not wanted:
         return
     last = max(wanted) if wanted else None
@@ -153,17 +161,20 @@ def _parquet(file: InputFile, uri: str, text: config.Text, wanted: Collection[in
     schema = table.schema_arrow
     columns = [name for name in _names(text) if name in schema.names]
     missing = [] if columns else [text.text_column]
-    if text.source_column and text.source_column not in schema.names:
-        missing.append(text.source_column)
+    others = [name for name in (text.source_column, text.weight_column) if name]
+    missing += [name for name in others if name not in schema.names]
     if missing:
         raise UserError(
-            f"{uri} has no column '{missing[0]}'; it has {', '.join(map(repr, schema.names))}. Set text_column and "
-            "source_column to names it has"
+            f"{uri} has no column '{missing[0]}'; it has {', '.join(map(repr, schema.names))}. Set text_column, "
+            "source_column and weight_column to names it has"
         )
     for name in columns:
         if not _is_text(schema.field(name).type):
             raise UserError(f"{uri}: column '{name}' holds {schema.field(name).type}, not text. Correct text_column")
-    needed = [*columns, *([text.source_column] if text.source_column else [])]
+    if text.weight_column and not _is_number(schema.field(text.weight_column).type):
+        kind = schema.field(text.weight_column).type
+        raise UserError(f"{uri}: column '{text.weight_column}' holds {kind}, not numbers. Correct weight_column")
+    needed = list(dict.fromkeys([*columns, *others]))
     ordered = sorted(wanted or ())
     start = 0
     for group in range(table.num_row_groups):
@@ -181,11 +192,26 @@ def _batch_rows(
 ) -> Iterator[Row]:
     values = [_binary(batch.column(name)) for name in columns]
     sources = _sources(batch.column(text.source_column)) if text.source_column else [None] * batch.num_rows
+    weights = batch.column(text.weight_column).to_pylist() if text.weight_column else [1.0] * batch.num_rows
     for index in range(batch.num_rows):
         if wanted is not None and first + index not in wanted:
             continue
         parts = [_decode(column[index], text.max_document_bytes) for column in values]
-        yield first + index, parts[0] if len(parts) == 1 else _join(parts), sources[index]
+        content, weight = _weighed(parts[0] if len(parts) == 1 else _join(parts), weights[index])
+        yield first + index, content, sources[index], weight
+
+
+def _weighed(content: str | Problem, value: object) -> tuple[str | Problem, float]:
+    """The text with its weight, a finite number of at least 0, or what is wrong with either."""
+    if isinstance(content, Problem):
+        return content, 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return Problem("bad_weight", "missing" if value is None else type(value).__name__), 0.0
+    if not 0 <= value <= _LARGEST_WEIGHT:
+        return Problem(
+            "bad_weight", "not a number" if value != value else "negative" if value < 0 else "too large"
+        ), 0.0
+    return content, float(value)
 
 
 def _sources(column: pa.Array) -> list[str | None]:
@@ -199,6 +225,10 @@ def _is_text(kind: pa.DataType) -> bool:
         kind = kind.value_type
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     return any(test(kind) for test in (*tests, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def _binary(column: pa.Array) -> list[bytes | None]:
@@ -224,26 +254,25 @@ def _jsonl(file: InputFile, uri: str, text: config.Text, wanted: Collection[int]
         if (wanted is not None and number not in wanted) or not line.strip():
             continue
         if too_long:
-            yield number, Problem("too_long", f"more than {limit:,} bytes"), None
+            yield number, Problem("too_long", f"more than {limit:,} bytes"), None, 0.0
         else:
-            content, source = _json_text(line.removeprefix(_BOM) if number == 0 else line, names, text)
-            yield number, content, source
+            yield number, *_json_row(line.removeprefix(_BOM) if number == 0 else line, names, text)
 
 
-def _json_text(line: bytes, names: list[str], text: config.Text) -> tuple[str | Problem, str | None]:
+def _json_row(line: bytes, names: list[str], text: config.Text) -> tuple[str | Problem, str | None, float]:
     decoded = _decode(line.rstrip(), text.max_document_bytes)
     if isinstance(decoded, Problem):
-        return decoded, None
+        return decoded, None, 0.0
     try:
         record = json.loads(decoded)
     except (ValueError, RecursionError) as error:
-        return Problem("broken_json", getattr(error, "msg", type(error).__name__)), None
+        return Problem("broken_json", getattr(error, "msg", type(error).__name__)), None, 0.0
     if not isinstance(record, dict):
-        return Problem("broken_json", f"{type(record).__name__}, not an object"), None
+        return Problem("broken_json", f"{type(record).__name__}, not an object"), None, 0.0
     source = record.get(text.source_column) if text.source_column else None
     values = [record[name] for name in names if name in record]
     if not values:
-        return Problem("missing_column", f"no key {text.text_column}"), None
+        return Problem("missing_column", f"no key {text.text_column}"), None, 0.0
     parts: list[str | Problem] = [
         value
         if isinstance(value, str)
@@ -252,13 +281,14 @@ def _json_text(line: bytes, names: list[str], text: config.Text) -> tuple[str | 
         else Problem("not_a_string", type(value).__name__)
         for value in values
     ]
-    return _join(parts), None if source is None else str(source)
+    content, weight = _weighed(_join(parts), record.get(text.weight_column) if text.weight_column else 1.0)
+    return content, None if source is None else str(source), weight
 
 
 def _plain(file: InputFile, uri: str, text: config.Text, wanted: Collection[int] | None) -> Iterator[Row]:
     if wanted is None or 0 in wanted:
         limit = text.max_document_bytes
-        yield 0, _decode(_read(_stream(file, uri), limit + 1), limit), None
+        yield 0, _decode(_read(_stream(file, uri), limit + 1), limit), None, 1.0
 
 
 def _warc(file: InputFile, uri: str, text: config.Text, wanted: Collection[int] | None) -> Iterator[Row]:
@@ -277,7 +307,7 @@ def _warc(file: InputFile, uri: str, text: config.Text, wanted: Collection[int] 
             if archive.err_count or getattr(record.raw_stream, "limit", 0):
                 raise EOFError(f"record {number} is cut short, or its header names a wrong length")
         if content is not None:
-            yield number, content, None
+            yield number, content, None, 1.0
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 from gotd_ray.config import Encoder
@@ -178,6 +179,17 @@ def test_without_normalize_vectors_keep_their_length(tmp_path: Path) -> None:
     (folder / "modules.json").write_text(json.dumps(modules[:2]))
     expected = SentenceTransformer(str(folder), device="cpu").encode(FEW, convert_to_numpy=True)
     np.testing.assert_allclose(tiny(folder, normalize=False).encode(FEW), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_vector_that_is_not_finite_is_an_error_that_names_the_remedy(value: float, tmp_path: Path) -> None:
+    folder = model_copy(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["embeddings.LayerNorm.bias"][3] = value
+    (folder / "model.safetensors").unlink()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"Set encoder\.precision to float32"):
+        tiny(folder).encode(FEW)
 
 
 # --- identity

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from oracles import squared_distances
 
 from gotd_ray.errors import UserError
-from gotd_ray.ot.potentials import Potentials, self_potential
+from gotd_ray.ot.divergence import self_potential
+from gotd_ray.ot.potentials import Potentials
 
 
 def softmin(cost: np.ndarray, potential: np.ndarray, weights: np.ndarray, epsilon: float) -> np.ndarray:
@@ -66,6 +69,21 @@ def test_a_landmark_is_scored_without_itself(potentials: Potentials) -> None:
         for i in range(6)
     ]
     np.testing.assert_allclose(potentials.scorer("float64")(ids, x), f - p, atol=1e-8)
+
+
+def test_a_landmark_of_twice_the_weight_counts_as_two(potentials: Potentials) -> None:
+    """Weighted landmarks score like the same landmarks repeated."""
+    ids, x = documents()
+    twice = np.r_[np.arange(20), np.arange(7)]
+    points, weights = potentials.landmarks, np.where(np.arange(20) < 7, 2, 1) / 27
+    own = self_potential(points, 0.7, weights=weights, tolerance=1e-12)
+    weighted = replace(potentials, landmark_potential=own, landmark_weights=weights)
+    np.testing.assert_allclose(self_potential(points[twice], 0.7, tolerance=1e-12), own[twice], atol=1e-9)
+    new = np.array([b"%032x" % i for i in range(27)], dtype="S32")
+    repeated = replace(potentials, landmarks=points[twice], landmark_ids=new, landmark_potential=own[twice])
+    np.testing.assert_allclose(weighted.scorer("float64")(ids, x), repeated.scorer("float64")(ids, x), atol=1e-9)
+    again = Potentials.from_bytes(weighted.to_bytes())
+    assert (again.scorer()(ids, x) == weighted.scorer()(ids, x)).all()
 
 
 def test_bytes_round_trip(potentials: Potentials) -> None:

@@ -110,9 +110,9 @@ def test_every_removal_says_why() -> None:
         ]
     )
     assert chooser.kept == [
-        Kept(1, f"{0:032x}", 0.0, "web", 10),
-        Kept(2, f"{4:032x}", 4.0, "web", 10),
-        Kept(3, f"{6:032x}", 6.0, "book", 10),
+        Kept(1, 1, f"{0:032x}", 0.0, "web", 10),
+        Kept(2, 1, f"{4:032x}", 4.0, "web", 10),
+        Kept(3, 1, f"{6:032x}", 6.0, "book", 10),
     ]
     assert chooser.set_aside == [
         SetAside(f"{1:032x}", 1.0, "web", "text_changed"),
@@ -145,3 +145,52 @@ def test_a_ranking_out_of_order_is_refused() -> None:
         chooser.feed([candidate(4)])
     with pytest.raises(AssertionError, match="not in rank order"):
         chooser.feed([candidate(5)])
+
+
+@given(st.integers(0, 1000), st.integers(1, 7), st.sampled_from(["documents", "tokens"]), st.integers(1, 200))
+@settings(max_examples=100, deadline=None)
+def test_rounds_over_an_unchanged_ranking_take_what_one_round_takes(
+    seed: int, rounds: int, unit: str, budget: int
+) -> None:
+    candidates = ranking(seed, 40)
+    chosen = Select(budget=max(budget, rounds), budget_unit=unit, rounds=rounds, source_quota=0.5, near_duplicate=0.9)
+    once = Chooser(chosen.model_copy(update={"rounds": 1}), INDEX)
+    once.feed(candidates)
+    chooser, spent = Chooser(chosen, INDEX), 0
+    while True:
+        kept = chooser.feed([c for c in candidates if c.doc_id not in chooser.judged])
+        spent += sum(row.tokens for row in kept) if unit == "tokens" else len(kept)
+        assert {row.round for row in kept} <= {chooser.round}
+        if not chooser.next_round():
+            break
+    assert [row.doc_id for row in chooser.kept] == [row.doc_id for row in once.kept]
+    assert [row.rank for row in chooser.kept] == list(range(1, len(chooser.kept) + 1))
+    assert {item.doc_id for item in chooser.set_aside} == {item.doc_id for item in once.set_aside}
+    assert chooser.spent == spent / chosen.budget
+
+
+def test_each_round_takes_its_part_and_one_with_nothing_to_take_is_passed_over() -> None:
+    chooser = Chooser(Select(budget=10, rounds=3))
+    candidates = [candidate(i) for i in range(30)]
+    assert len(chooser.feed(candidates)) == len(chooser.judged) == 4
+    assert chooser.next_round()
+    assert [row.round for row in chooser.feed(candidates[4:])] == [2, 2, 2]
+    tokens = Chooser(Select(budget=100, budget_unit="tokens", rounds=10))
+    tokens.feed([candidate(0, tokens=35)])
+    assert tokens.next_round()
+    assert (tokens.round, tokens.wanted) == (4, 5)
+    tokens.feed([candidate(1, tokens=90)])
+    assert tokens.full
+    assert not tokens.next_round()
+
+
+def test_a_later_round_may_rank_otherwise_but_not_offer_a_document_again() -> None:
+    chooser = Chooser(Select(budget=4, rounds=2))
+    chooser.feed([candidate(8), candidate(9)])
+    assert chooser.next_round()
+    assert [row.doc_id for row in chooser.feed([candidate(1), candidate(2)])] == [f"{i:032x}" for i in (1, 2)]
+    chooser = Chooser(Select(budget=4, rounds=2))
+    chooser.feed([candidate(8), candidate(9)])
+    chooser.next_round()
+    with pytest.raises(AssertionError, match="offered again"):
+        chooser.feed([candidate(9)])

@@ -22,18 +22,20 @@ from warcio.warcwriter import WARCWriter
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
-from gotd_ray.text.readers import BadFile, Problem, Row, read_rows
+from gotd_ray.text.readers import BadFile, Problem, read_rows
 
 LOCAL = config.Storage()
+Row = tuple[int, str | Problem, str | None]
 PACKERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
 LINES = [json.dumps({"text": f"document {i} {random.Random(i).randbytes(40).hex()}"}) for i in range(5000)]
 
 
 def rows_until_break(path: Path, **text: Any) -> tuple[list[Row], BadFile | None]:
+    """Rows, without their weights."""
     rows = []
     try:
         for row in read_rows(str(path), config.Text(paths=[str(path)], **text), LOCAL):
-            rows.append(row)
+            rows.append(row[:3])
     except BadFile as error:
         return rows, error
     return rows, None

@@ -1,0 +1,147 @@
+"""What every worker of a training must know, and what it will need of memory."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from gotd_ray import config, storage
+from gotd_ray.errors import UserError
+from gotd_ray.models import language
+from gotd_ray.models.packing import Rows
+from gotd_ray.models.parameters import choose
+
+MICRO_BATCH = 8
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker must know.
+
+    Attributes:
+        stage: name of the section, for messages.
+        settings: the section.
+        model: the base model's section; ``base`` may name another folder than the config's.
+        kind: the objective.
+        labels: the classes, in order; empty for language modelling.
+        steps: optimiser steps.
+        micro_batch: rows at a time on a worker.
+        packed: whether rows may hold several texts.
+        precision: ``float32`` or ``bfloat16``.
+        device: ``cpu`` or ``cuda``.
+        threads: CPU threads of a worker.
+        seed: of order, masks, dropout and new weights.
+        checkpoints: folder of checkpoints and rows.
+        key: the training's key.
+    """
+
+    stage: str
+    settings: config.Training
+    model: config.Model
+    storage: config.Storage
+    kind: language.Kind
+    labels: tuple[str, ...]
+    steps: int
+    micro_batch: int
+    packed: bool
+    precision: str
+    device: str
+    threads: int
+    seed: int
+    checkpoints: str
+    key: str
+
+    def rows(self, name: str) -> Rows:
+        return Rows.from_bytes(storage.read_bytes(self.path(name), self.storage))
+
+    def path(self, name: str) -> str:
+        return storage.join(self.checkpoints, f"{name}.safetensors")
+
+
+def micro_batch(settings: config.Training, workers: int, stage: str) -> int:
+    """Rows at a time on a worker: the setting, or the most up to 8 that divide a worker's share of the batch.
+
+    Raises:
+        UserError: the batch cannot be dealt out evenly.
+    """
+    share, rest = divmod(settings.batch_size, workers)
+    wanted = settings.micro_batch or next((n for n in range(min(MICRO_BATCH, share), 0, -1) if share % n == 0), 1)
+    if rest or share % wanted:
+        raise UserError(
+            f"{stage}.batch_size is {settings.batch_size}, which {workers} workers cannot take {wanted} rows at a time "
+            f"each. Make it a multiple of {workers * wanted}, or change micro_batch or workers."
+        )
+    return wanted
+
+
+def engine_settings(job: Job) -> dict[str, Any]:
+    """DeepSpeed's config. The optimiser is torch's, so that nothing has to be compiled for it."""
+    zero: dict[str, Any] = {"stage": job.settings.zero_stage}
+    if job.settings.offload:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if job.settings.zero_stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+    return {
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "torch_autocast": {"enabled": job.precision == "bfloat16", "dtype": "bfloat16"},
+        "train_micro_batch_size_per_gpu": "auto",
+        "train_batch_size": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+    }
+
+
+def less_memory(job: Job) -> str:
+    """What to lower when memory ran out."""
+    if job.micro_batch > 1:
+        return f"lower {job.stage}.micro_batch (now {job.micro_batch}); the result stays the same"
+    return (
+        f"lower {job.stage}.max_tokens (now {job.settings.max_tokens}), raise {job.stage}.zero_stage (now "
+        f"{job.settings.zero_stage}) with more workers, or set parameters to lora"
+    )
+
+
+def needed_bytes(job: Job, base: language.Base, workers: int) -> int:
+    """A worker's memory at the least: float32 weights, gradients, AdamW's two moments, ZeRO's copy, and logits."""
+    model = choose(language.skeleton(base, job.kind, list(job.labels)), job.settings, new_head=bool(job.labels))
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    shared = [workers if job.settings.zero_stage >= stage else 1 for stage in (1, 2, 3)]
+    weights = 4 * total / shared[2] + 4 * trained / shared[1] + 12 * trained / shared[0]
+    wide = len(job.labels) / job.settings.max_tokens if job.labels else model.config.vocab_size
+    logits = 2 * 4 * job.micro_batch * job.settings.max_tokens * wide
+    return int(weights + logits)
+
+
+def check_memory(job: Job, base: language.Base) -> None:
+    """Refuse a model that cannot fit.
+
+    Raises:
+        UserError: with the estimate and what is free.
+    """
+    workers = dist.get_world_size()
+    needed = needed_bytes(job, base, workers)
+    if job.device == "cuda":
+        free = torch.cuda.mem_get_info()[0]
+    else:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", workers))
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // here
+        with Path("/proc/meminfo").open() as lines:  # what caches hold can be had too
+            found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+        free = found[0] // here if found else free
+    if needed > free:
+        raise UserError(
+            f"{job.stage} needs at least {needed / _GIB:.1f} GiB on each of {workers} workers, and "
+            f"{free / _GIB:.1f} GiB are free. Lower micro_batch (now {job.micro_batch}) or max_tokens (now "
+            f"{job.settings.max_tokens}), raise zero_stage (now {job.settings.zero_stage}) with more workers, set "
+            "parameters to lora or last, or take a smaller model.base."
+        )

@@ -1,0 +1,238 @@
+"""The language model that is trained: found, loaded for an objective, saved in Hugging Face form with its card.
+
+Weights come from safetensors or GGUF; nothing that was downloaded is run.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.fs as pafs
+import torch
+
+from gotd_ray import config, storage
+from gotd_ray.errors import UserError
+from gotd_ray.models.tokenizer import download
+
+Kind = Literal["causal", "masked", "classification"]
+
+_ENDINGS: dict[str, Kind] = {"MaskedLM": "masked", "CausalLM": "causal", "LMHeadModel": "causal"}
+_EDGE = 1 << 20  # bytes at both ends of a file of weights that enter its fingerprint, with its size
+
+
+@dataclass(frozen=True)
+class Base:
+    """A model on this machine's disk; ``gguf`` is the file of weights in the folder, or None for safetensors."""
+
+    folder: Path
+    gguf: str | None = None
+
+    def source(self) -> dict[str, Any]:
+        """Arguments of ``from_pretrained``."""
+        given: dict[str, Any] = {"pretrained_model_name_or_path": str(self.folder)}
+        return given | ({"gguf_file": self.gguf} if self.gguf else {})
+
+
+def find(model: config.Model, options: config.Storage) -> Base:
+    """The files of ``model.base``.
+
+    Raises:
+        UserError: nothing is found, or it has neither safetensors nor GGUF weights.
+    """
+    name = model.base
+    if "://" in name:
+        return _in_folder(Path(fetch(name, options)), name)
+    path = Path(name)
+    if path.is_file() and path.suffix == ".gguf":
+        return Base(path.parent, path.name)
+    package = _package(name)
+    folder = next((f for f in (path, package and package / "model", package) if f and f.is_dir()), None)
+    return _in_folder(folder or download(name, model.revision, "model.base"), name)
+
+
+def _package(name: str) -> Path | None:
+    package = name.replace("-", "_")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    places = spec.submodule_search_locations if spec else None
+    return Path(next(iter(places))) if places else None
+
+
+def _in_folder(folder: Path, name: str) -> Base:
+    packed = sorted(folder.glob("*.gguf"))
+    if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+        return Base(folder)
+    if len(packed) == 1:
+        return Base(folder, packed[0].name)
+    raise UserError(
+        f"model.base is '{name}', but {folder} holds neither config.json with *.safetensors nor one *.gguf file. "
+        "Pickled weights (.bin) can run code when loaded and are refused: convert with model.save_pretrained(folder)."
+    )
+
+
+@lru_cache(maxsize=8)
+def _fetched(uri: str, options: str) -> str:
+    filesystem, path = storage.resolve(uri, config.Storage.model_validate_json(options))
+    folder = tempfile.mkdtemp(prefix="gotd_model_")
+    pafs.copy_files(path, folder, source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem())
+    return folder
+
+
+def fetch(uri: str, options: config.Storage) -> str:
+    """A local folder with the files of a folder anywhere; one that is local already is itself the answer."""
+    filesystem, path = storage.resolve(uri, options)
+    return path if isinstance(filesystem, pafs.LocalFileSystem) else _fetched(uri, options.model_dump_json())
+
+
+def identity(base: Base) -> dict[str, Any]:
+    """What tells a base model from others: a fingerprint of its files. Holds no machine path."""
+    digest = blake2b(digest_size=16)
+    weights = [base.folder / base.gguf] if base.gguf else sorted(base.folder.glob("*.safetensors"))
+    for path in [*weights, base.folder / "config.json", base.folder / "tokenizer.json"]:
+        if path.is_file():
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                digest.update(f"{size}".encode() + file.read(_EDGE))
+                file.seek(max(size - _EDGE, 0))
+                digest.update(file.read())
+    return {"name": base.gguf or base.folder.name, "fingerprint": digest.hexdigest()}
+
+
+def made_for(base: Base) -> Kind:
+    """``causal`` or ``masked``, by the model's own config; GGUF files hold causal models.
+
+    Raises:
+        UserError: the config names neither.
+    """
+    if base.gguf:
+        return "causal"
+    stated = json.loads((base.folder / "config.json").read_text(encoding="utf-8"))
+    names = stated.get("architectures") or ["nothing"]
+    found = [kind for name in names for ending, kind in _ENDINGS.items() if name.endswith(ending)]
+    if not found:
+        raise UserError(
+            f"the config of '{base.folder.name}' says {', '.join(names)}, which is neither a causal nor a masked "
+            "language model. Set objective to causal or masked, or choose another model.base."
+        )
+    return found[0]
+
+
+def load_tokenizer(base: Base, pad_token: str | None) -> Any:
+    """The tokenizer, with ``pad_token`` where it has none.
+
+    Raises:
+        UserError: ``pad_token`` is not one token of the vocabulary.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(**base.source(), trust_remote_code=False)
+    if pad_token is not None:
+        if pad_token not in tokenizer.get_vocab():
+            raise UserError(
+                f"model.pad_token is '{pad_token}', which is no token of '{base.folder.name}'. Take one that it has, "
+                f"such as '{tokenizer.eos_token}'."
+            )
+        tokenizer.pad_token = pad_token
+    return tokenizer
+
+
+@lru_cache(maxsize=2)
+def _gguf_config(base: Base) -> Any:
+    """The whole file is parsed for it, so it is done once."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(**base.source(), trust_remote_code=False)
+
+
+def load_config(base: Base, labels: list[str] | None = None) -> Any:
+    """The model's config, with the classes where there are any."""
+    from transformers import AutoConfig
+
+    if base.gguf:
+        settings = copy.deepcopy(_gguf_config(base))
+    else:  # the folder may hold another model later: a training before this one, done again
+        settings = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+    if labels:
+        settings.id2label = dict(enumerate(labels))
+        settings.label2id = {name: number for number, name in enumerate(labels)}
+    return settings
+
+
+def skeleton(base: Base, kind: Kind, labels: list[str] | None = None) -> torch.nn.Module:
+    """The model without weights, to count its parameters."""
+    with torch.device("meta"):
+        return _auto(kind).from_config(load_config(base, labels), trust_remote_code=False)
+
+
+def _auto(kind: Kind) -> Any:
+    import transformers
+
+    return {
+        "causal": transformers.AutoModelForCausalLM,
+        "masked": transformers.AutoModelForMaskedLM,
+        "classification": transformers.AutoModelForSequenceClassification,
+    }[kind]
+
+
+def load(base: Base, kind: Kind, seed: int, labels: list[str] | None = None) -> Any:
+    """The model with float32 weights, on the CPU. A head that the base has not is drawn by ``seed``.
+
+    Args:
+        base: the files.
+        kind: which head.
+        seed: of a new head's weights.
+        labels: the classes, for classification.
+
+    Raises:
+        UserError: the weights do not load.
+    """
+    settings = load_config(base, labels)
+    torch.manual_seed(seed)
+    options: dict[str, Any] = {"trust_remote_code": False, "attn_implementation": "sdpa"}
+    try:
+        if base.gguf is None:
+            model = _auto(kind).from_pretrained(
+                **base.source(), config=settings, dtype=torch.float32, use_safetensors=True, **options
+            )
+        else:  # what a GGUF file gives is marked as quantised and cannot be saved: a fresh model takes its weights
+            weights = _auto("causal").from_pretrained(**base.source(), dtype=torch.float32, **options).state_dict()
+            model = _auto(kind).from_config(settings, dtype=torch.float32, **options)
+            missing = set(model.load_state_dict(weights, strict=False).missing_keys)
+            if kind == "causal" and missing:
+                raise ValueError(f"no weights for {sorted(missing)[:3]}")
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(
+            f"model.base '{base.folder.name}' does not load as a {kind} model: {error}. Choose another base, or the "
+            "objective that it was made for."
+        ) from None
+    model.config.use_cache = False  # a cache of keys would switch the mask of packed rows off
+    return model
+
+
+def context_length(settings: Any, tokenizer: Any) -> int | None:
+    """Tokens that the model takes at the most, where it says so."""
+    stated = [getattr(settings, "max_position_embeddings", None), tokenizer.model_max_length]
+    known = [int(limit) for limit in stated if limit and 0 < limit < 10**6]  # no limit is written as 10**30
+    return min(known, default=None)
+
+
+def save(model: Any, tokenizer: Any, folder: Path, card: str) -> None:
+    """Write weights (safetensors), config, tokenizer and card into a local folder."""
+    model.config.use_cache = True
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def put(folder: Path, uri: str, options: config.Storage) -> None:
+    """Copy a local folder to a folder anywhere."""
+    filesystem, path = storage.resolve(uri, options)
+    filesystem.create_dir(path, recursive=True)
+    pafs.copy_files(str(folder), path, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=filesystem)

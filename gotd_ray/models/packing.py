@@ -1,0 +1,244 @@
+"""Texts to rows of tokens: long texts cut, short ones packed together, and no text sees another.
+
+In a packed row the positions of every text begin at 0. A causal model makes its block-diagonal mask from them; a masked
+one is given the mask. ``leak`` holds a model to it before it is trained so.
+"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load, save
+
+IGNORED = -100
+"""The label of a token that is not to be predicted."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """n rows of tokens.
+
+    Attributes:
+        tokens: int32, the tokens of all rows, one row after the other.
+        texts: int32, for every token the number of its text within the row.
+        starts: (n + 1,) int64, where rows begin.
+        classes: (n,) int64, the class of each row; None for language modelling.
+    """
+
+    tokens: np.ndarray
+    texts: np.ndarray
+    starts: np.ndarray
+    classes: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def row(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and text numbers of one row."""
+        part = slice(self.starts[number], self.starts[number + 1])
+        return self.tokens[part], self.texts[part]
+
+    def to_bytes(self) -> bytes:
+        arrays = {"tokens": self.tokens, "texts": self.texts, "starts": self.starts}
+        return save(arrays if self.classes is None else arrays | {"classes": self.classes})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Rows:
+        return cls(**load(data))
+
+
+def tokenize(tokenizer: Any, texts: list[str], max_tokens: int, *, end: bool) -> list[np.ndarray]:
+    """Pieces of at most ``max_tokens`` tokens, each with the tokenizer's special tokens; no token is lost.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        texts: the texts, in order.
+        max_tokens: L.
+        end: put the end-of-text token after each text, as a causal model learnt it.
+    """
+    stop = [tokenizer.eos_token_id] if end and tokenizer.eos_token_id is not None else []
+    pieces: list[np.ndarray] = []
+    for start in range(0, len(texts), 1000):
+        batch = tokenizer(
+            texts[start : start + 1000],
+            truncation=True,
+            max_length=max_tokens - len(stop),
+            return_overflowing_tokens=True,
+        )
+        owners = batch["overflow_to_sample_mapping"]
+        for number, ids in enumerate(batch["input_ids"]):
+            last = number + 1 == len(owners) or owners[number + 1] != owners[number]
+            whole = [*ids, *stop] if last and stop and ids[-1:] != stop else ids
+            pieces.append(np.asarray(whole, dtype=np.int32))
+    return pieces
+
+
+def one_by_one(pieces: list[np.ndarray], classes: list[int] | None = None) -> Rows:
+    """A row for each piece."""
+    return _rows([[piece] for piece in pieces], classes)
+
+
+def pack(pieces: list[np.ndarray], max_tokens: int) -> Rows:
+    """As few rows of at most ``max_tokens`` tokens as best fit, longest first, finds; a piece stays whole.
+
+    The rows depend on the pieces alone, not on their order but for those of one length.
+    """
+    bins: list[list[np.ndarray]] = []
+    room: list[tuple[int, int]] = []  # (tokens free, bin), sorted
+    for piece in sorted(pieces, key=len, reverse=True):
+        place = bisect.bisect_left(room, (len(piece), -1))
+        if place == len(room):
+            bins.append([piece])
+            free, number = max_tokens, len(bins) - 1
+        else:
+            free, number = room.pop(place)
+            bins[number].append(piece)
+        if free > len(piece):
+            bisect.insort(room, (free - len(piece), number))
+    return _rows(bins)
+
+
+def _rows(bins: list[list[np.ndarray]], classes: list[int] | None = None) -> Rows:
+    empty = [np.empty(0, np.int32)]
+    lengths = [sum(len(piece) for piece in row) for row in bins]
+    return Rows(
+        tokens=np.concatenate([piece for row in bins for piece in row] or empty).astype(np.int32),
+        texts=np.concatenate(
+            [np.full(len(piece), number, np.int32) for row in bins for number, piece in enumerate(row)] or empty
+        ),
+        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        classes=None if classes is None else np.asarray(classes, np.int64),
+    )
+
+
+@dataclass(frozen=True)
+class Masking:
+    """What a masked language model hides, as BERT did: of the chosen, 80 % masked, 10 % random, 10 % kept."""
+
+    share: float
+    mask_id: int
+    vocabulary: int
+    special_ids: tuple[int, ...]
+    seed: int
+
+    def __call__(self, ids: np.ndarray, draw: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and labels of the ``draw``-th row of the training; the same however it is split among workers."""
+        random = np.random.default_rng([self.seed, draw])
+        chances = np.where(np.isin(ids, self.special_ids), 2.0, random.random(len(ids)))
+        chosen = chances < self.share
+        if not chosen.any() and (chances < 1).any():
+            chosen[chances.argmin()] = True  # a row without a label would teach nothing
+        labels = np.where(chosen, ids, IGNORED)
+        fate = random.random(len(ids))
+        other = np.where(fate < 0.9, random.integers(self.vocabulary, size=len(ids)), ids)
+        hidden = np.where(fate < 0.8, self.mask_id, other)
+        return np.where(chosen, hidden, ids), labels
+
+
+def next_token_labels(ids: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """Every token but the first of its text, which has nothing before it."""
+    first = np.diff(texts, prepend=-1) != 0
+    return np.where(first, IGNORED, ids)
+
+
+class Draws(torch.utils.data.Dataset[dict[str, np.ndarray]]):
+    """The rows in the order of training, over all epochs: every epoch is a permutation of its own.
+
+    Args:
+        rows: n rows.
+        count: rows drawn in all.
+        seed: of the order.
+        masking: for the masked objective; None makes labels for causal models, or gives the rows' classes.
+    """
+
+    def __init__(self, rows: Rows, count: int, seed: int, masking: Masking | None, *, shuffle: bool = True) -> None:
+        self._rows, self._count, self._masking = rows, count, masking
+        self._order = np.concatenate(
+            [
+                np.random.default_rng([seed, epoch]).permutation(len(rows)) if shuffle else np.arange(len(rows))
+                for epoch in range(-(-count // len(rows)))
+            ]
+        )
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, draw: int) -> dict[str, np.ndarray]:
+        number = self._order[draw]
+        ids, texts = self._rows.row(number)
+        if self._rows.classes is not None:
+            return {"ids": ids, "texts": texts, "labels": self._rows.classes[number]}
+        if self._masking:
+            ids, labels = self._masking(ids, draw)
+            return {"ids": ids, "texts": texts, "labels": labels}
+        return {"ids": ids, "texts": texts, "labels": next_token_labels(ids, texts)}
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Rows to a batch of tensors.
+
+    Attributes:
+        packed: rows may hold several texts.
+        causal: the model itself keeps the texts of a row apart, by their positions.
+        pad_id: fills up the shorter rows.
+    """
+
+    packed: bool
+    causal: bool
+    pad_id: int
+
+    def __call__(self, rows: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+        """``input_ids`` (B, L), ``labels`` (B, L) or (B,), and what keeps texts and padding apart."""
+        length = max(len(row["ids"]) for row in rows)
+        ids = _filled([row["ids"] for row in rows], length, self.pad_id)
+        texts = _filled([row["texts"] for row in rows], length, -1)  # the padding is a text of its own
+        labels = [row["labels"] for row in rows]
+        batch = {"input_ids": ids}
+        batch["labels"] = (
+            torch.as_tensor(np.array(labels)) if np.ndim(labels[0]) == 0 else _filled(labels, length, IGNORED)
+        )
+        if not self.packed:
+            return batch | {"attention_mask": (texts >= 0).long()}
+        batch["position_ids"] = _positions(texts)
+        if not self.causal:
+            batch["attention_mask"] = (texts[:, :, None] == texts[:, None, :])[:, None]
+        return batch
+
+
+def _filled(rows: list[np.ndarray], length: int, value: int) -> torch.Tensor:
+    out = np.full((len(rows), length), value, np.int64)
+    for number, row in enumerate(rows):
+        out[number, : len(row)] = row
+    return torch.from_numpy(out)
+
+
+def _positions(texts: torch.Tensor) -> torch.Tensor:
+    """(B, L) place of every token in its text."""
+    places = torch.arange(texts.shape[1]).expand_as(texts)
+    first = torch.ones_like(texts, dtype=torch.bool)
+    first[:, 1:] = texts[:, 1:] != texts[:, :-1]
+    return places - torch.where(first, places, 0).cummax(dim=1).values
+
+
+def leak(model: torch.nn.Module, vocabulary: int, *, causal: bool) -> float:
+    """How far the logits of a text move when it gets neighbours in its row; 0 but for rounding where it sees none."""
+    random = np.random.default_rng(0)
+    text, before, after = (random.integers(vocabulary, size=8).astype(np.int32) for _ in range(3))
+    collate = Collator(packed=True, causal=causal, pad_id=0)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    found = []
+    for row, place in (([text], 0), ([before, text, after], 8)):
+        batch = collate([Draws(_rows([row]), 1, 0, None)[0]])
+        batch.pop("labels")
+        with torch.no_grad():
+            logits = model(**{name: value.to(device) for name, value in batch.items()}).logits
+        found.append(logits[0, place : place + 8].float())
+    model.train(was_training)
+    return float((found[0] - found[1]).abs().max())

@@ -1,0 +1,193 @@
+"""One worker's part of a training: Hugging Face Trainer, DeepSpeed engine, on CPU or GPU. The process group exists.
+
+Order, masks and batches depend on the seed alone, so that one worker and many train on the same batches.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import TrainingArguments
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+from gotd_ray.errors import UserError
+from gotd_ray.models import language
+from gotd_ray.models.card import card
+from gotd_ray.models.checkpoints import Checkpoints
+from gotd_ray.models.job import Job, check_memory, engine_settings, less_memory
+from gotd_ray.models.packing import Collator, Draws, Masking, Rows, leak
+from gotd_ray.models.parameters import choose
+from gotd_ray.models.trainer import EngineTrainer, Tell
+
+LEAK = 1e-4
+"""Largest change of a logit that counts as rounding."""
+
+_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+
+def train(job: Job, out: str, tell: Tell) -> dict[str, Any]:
+    """Train, save the model to ``out``/model (and adapter) and return the facts; every worker calls it.
+
+    Raises:
+        UserError: the model does not fit, the loss is not a number, memory ran out, a checkpoint is another's.
+    """
+    os.environ["DS_ACCELERATOR"] = job.device  # before DeepSpeed is imported
+    os.environ.pop("ACCELERATE_USE_CPU", None)  # it would make accelerate take DDP in place of DeepSpeed
+    os.environ["OMP_NUM_THREADS"] = str(job.threads)  # accelerate would take all of the machine's
+    torch.set_num_threads(job.threads)
+    _without_compiler()
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    base = language.find(job.model, job.storage)
+    check_memory(job, base)
+    try:
+        return _train(job, base, out, tell)
+    except (MemoryError, RuntimeError) as error:  # torch has a class for a full GPU only
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise UserError(
+            f"{job.stage}: memory ran out in the training; {less_memory(job)} ({type(error).__name__})."
+        ) from None
+
+
+def _without_compiler() -> None:
+    """Keep DeepSpeed from compiling collectives that only its inference uses.
+
+    It would take minutes at a machine's first start, and a start killed meanwhile leaves a lock behind, at which all
+    later ones wait for ever.
+    """
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__ = {}
+
+
+def _build(job: Job, base: language.Base) -> Any:
+    model = language.load(base, job.kind, job.seed, list(job.labels))
+    return choose(model, job.settings, new_head=bool(job.labels))
+
+
+def _train(job: Job, base: language.Base, out: str, tell: Tell) -> dict[str, Any]:
+    started = time.perf_counter()
+    tokenizer = language.load_tokenizer(base, job.model.pad_token)
+    model = _build(job, base)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    if job.labels:
+        model.config.pad_token_id = pad
+    if job.packed and (moved := leak(model, model.config.vocab_size, causal=job.kind == "causal")) > LEAK:
+        raise UserError(
+            f"a {type(model).__name__} lets a text see its neighbours in a packed row (a logit moved by {moved:.2g}). "
+            f"Set {job.stage}.pack to false."
+        )
+    rows = job.rows("train")
+    masking = None
+    if job.kind == "masked":
+        special = tuple(tokenizer.all_special_ids)
+        masking = Masking(job.settings.mask_share, tokenizer.mask_token_id, len(tokenizer), special, job.seed)
+    workers = dist.get_world_size()
+    identity = {"key": job.key, "workers": workers, "zero_stage": job.settings.zero_stage}
+    checkpoints = Checkpoints(job.checkpoints, job.storage, identity)
+    dev = Draws(job.rows("dev"), len(job.rows("dev")), job.seed, masking, shuffle=False) if job.settings.dev else None
+    with tempfile.TemporaryDirectory(prefix="gotd_train_") as folder:
+        trainer = EngineTrainer(
+            job,
+            checkpoints,
+            tell,
+            model=model,
+            args=_arguments(job, folder, workers),
+            train_dataset=Draws(rows, job.steps * job.settings.batch_size, job.seed, masking),
+            eval_dataset=dev,
+            data_collator=Collator(job.packed, job.kind == "causal", pad),
+        )
+        resumed = checkpoints.fetch(Path(folder))
+        # A run and its rerun must draw the same dropout: the state of the generators is part of a checkpoint.
+        torch.manual_seed(job.seed + dist.get_rank())
+        result = trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        if dev is not None and not trainer.looks():
+            trainer.evaluate()
+        best = trainer.best_weights()
+        weights = best if best is not None else trainer.weights()
+        facts = _facts(job, trainer, result, rows) | {"seconds": time.perf_counter() - started}
+        if dist.get_rank() == 0:
+            _save(job, base, tokenizer, weights, Path(folder) / "out", out, facts)
+        dist.barrier()
+    return facts
+
+
+def _arguments(job: Job, folder: str, workers: int) -> TrainingArguments:
+    settings = job.settings
+    return TrainingArguments(
+        output_dir=folder,
+        deepspeed=engine_settings(job),
+        max_steps=job.steps,
+        per_device_train_batch_size=job.micro_batch,
+        per_device_eval_batch_size=job.micro_batch,
+        gradient_accumulation_steps=settings.batch_size // (workers * job.micro_batch),
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=_SCHEDULES[settings.schedule],
+        warmup_steps=round(settings.warmup * job.steps),
+        weight_decay=settings.weight_decay,
+        adam_beta1=settings.beta1,
+        adam_beta2=settings.beta2,
+        adam_epsilon=settings.adam_epsilon,
+        max_grad_norm=settings.max_grad_norm,
+        eval_strategy="steps" if settings.dev and settings.eval_every else "no",
+        eval_steps=settings.eval_every,
+        save_strategy="steps",
+        save_steps=settings.checkpoint_every,
+        save_total_limit=1,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to=[],
+        remove_unused_columns=False,
+        dataloader_pin_memory=job.device == "cuda",
+        seed=job.seed,
+        use_cpu=job.device == "cpu",
+    )
+
+
+def _facts(job: Job, trainer: EngineTrainer, result: Any, rows: Rows) -> dict[str, Any]:
+    settings = job.settings
+    history = trainer.state.log_history
+    done = trainer.state.global_step
+    losses = [[entry["step"], entry["loss"]] for entry in history if "loss" in entry]
+    return {
+        "engine": trainer.engine,
+        "objective": job.kind,
+        "labels": list(job.labels),
+        "steps": done,
+        "stopped_early": done < job.steps,
+        "rows": len(rows),
+        "micro_batch": job.micro_batch,
+        "epochs": done * settings.batch_size / len(rows),
+        "tokens": round(done * settings.batch_size * len(rows.tokens) / len(rows)),
+        "losses": losses[:: max(1, len(losses) // 500)],
+        "dev": [
+            {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
+            | {"step": entry["step"]}
+            for entry in history
+            if "eval_loss" in entry
+        ],
+        "train_seconds": result.metrics["train_runtime"],
+    }
+
+
+def _save(
+    job: Job, base: language.Base, tokenizer: Any, weights: dict[str, torch.Tensor], folder: Path, out: str, facts: Any
+) -> None:
+    """A fresh model with the trained weights, LoRA merged, saved with its card."""
+    unset_hf_deepspeed_config()  # under ZeRO 3 it would make a model of empty shards
+    model = _build(job, base)
+    model.load_state_dict(weights, strict=False)
+    if job.settings.parameters == "lora":
+        if job.settings.keep_adapter:
+            model.save_pretrained(folder / "adapter")
+        model = model.merge_and_unload()
+    language.save(model, tokenizer, folder / "model", card(job.stage, job.model, job.settings, base, facts))
+    language.put(folder, out, job.storage)

@@ -1,0 +1,158 @@
+"""The Sinkhorn divergence between two weighted point sets: how far a mixture is from the target, blur taken out.
+
+With the dual values OT(a, b) = <a, f> + <b, g>, which count the entropy (epsilon KL(P | a x b)):
+
+    S(a, b) = OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2                    (Feydy et al. 2019, eq. 3)
+            = <a, f - p> + <b, g - q>    p, q the self-potentials of a and b
+
+S is at least 0, and 0 only for equal measures; its gradient in a's mass is f - p, the debiased score. POT's
+``empirical_sinkhorn_divergence`` has <P, C> in place of each OT: another number, see tests/ot/test_divergence.py.
+
+Everything is exact and tiled: O(n (n + m) d) per step, no n x n array. Beyond some 20,000 points thin them first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from gotd_ray.ot.anderson import mix, push
+from gotd_ray.ot.kernel import Workspace, column_marginal, side, soft_minimum
+from gotd_ray.ot.sinkhorn import State, solve
+
+Precision = Literal["float32", "float64"]
+"""Of the tiles; sums are float64 in either."""
+
+_NOISE = 2.0**-20
+"""Rounding of a float32 exponent, relative to its size: a self-potential is known no better."""
+
+
+@dataclass(frozen=True)
+class Transport:
+    """OT(a, b) with its potentials."""
+
+    f: np.ndarray
+    """(n,) float64, of points of no weight too: f is a function of g."""
+
+    g: np.ndarray
+    """(m,) float64, sum_j b_j g_j = 0."""
+
+    value: float
+    """<a, f> + <b, g>, in units of cost. The error is of the second order in the residual."""
+
+    residual: float
+
+
+def transport(
+    x: np.ndarray,
+    a: np.ndarray,
+    y: np.ndarray,
+    b: np.ndarray,
+    epsilon: float,
+    *,
+    start: np.ndarray | None = None,
+    precision: Precision = "float64",
+    tolerance: float = 1e-6,
+    max_steps: int = 10_000,
+) -> Transport:
+    """Entropic transport between (x, a) and (y, b) in this process.
+
+    Args:
+        x: (n, d) points; a: (n,) weights that sum to 1, zeros allowed; y: (m, d); b: (m,) likewise, all positive.
+        start: (m,), the g to begin from; 0 if None.
+        tolerance: residual at which to stop, see :class:`gotd_ray.ot.sinkhorn.Solution`.
+    """
+    dtype = _dtype(precision)
+    points, weights = _tensor(x).to(dtype), _tensor(a)
+    present = weights > 0
+    held, masses = (points, weights) if bool(present.all()) else (points[present], weights[present])
+    target, work = side(_tensor(y), _tensor(b), epsilon, dtype=dtype), Workspace()
+
+    def marginal(g: np.ndarray) -> np.ndarray:
+        return column_marginal(held, masses, target, torch.from_numpy(g), work).numpy()
+
+    b = np.asarray(b, np.float64)
+    state = None if start is None else State.at(np.asarray(start, np.float64))
+    found = solve(marginal, b, epsilon=epsilon, tolerance=tolerance, max_passes=max_steps, state=state)
+    f = soft_minimum(points, target, torch.from_numpy(found.g), work)
+    return Transport(f, found.g, float(np.asarray(a, np.float64) @ f + b @ found.g), found.residual)
+
+
+def self_potential(
+    points: np.ndarray,
+    epsilon: float,
+    *,
+    weights: np.ndarray | None = None,
+    start: np.ndarray | None = None,
+    precision: Precision = "float64",
+    tolerance: float = 1e-7,
+    max_steps: int = 1000,
+) -> np.ndarray:
+    """p (k,), the potential of a weighted point set against itself: p = softmin of p.
+
+    The averaged iteration p <- (p + softmin(p)) / 2 of Feydy et al. 2019 (eq. 3.16), which halves the error at least,
+    with Anderson acceleration; where that makes it worse, the averaged step from the best point is taken.
+
+    Args:
+        points: (k, d); weights: (k,), positive, summing to 1; None is uniform.
+        start: (k,), where to begin; 0 if None.
+        tolerance: largest |softmin(p) - p| at which to stop, in units of epsilon; in float32 no less than the
+            rounding of C / epsilon.
+    """
+    z = _tensor(points)
+    count = len(z)
+    a = torch.full((count,), 1.0 / count, dtype=torch.float64) if weights is None else _tensor(weights)
+    itself, work = side(z, a, epsilon, dtype=_dtype(precision)), Workspace()
+    if precision == "float32":
+        tolerance = max(tolerance, _NOISE * 4 * float((z * z).sum(1).max()) / epsilon)
+    z = z.to(itself.scaled.dtype)
+    p = np.zeros(count) if start is None else np.asarray(start, np.float64)
+    images, errors = np.empty((0, count)), np.empty((0, count))
+    best, fallback = np.inf, p
+    for _ in range(max_steps):
+        image = (p + soft_minimum(z, itself, torch.from_numpy(p), work)) / 2
+        moved = 2 * float(np.abs(image - p).max())
+        if moved <= tolerance * epsilon:
+            return image
+        if moved > 2 * best:
+            images, errors, p, best = images[:0], errors[:0], fallback, np.inf
+            continue
+        if moved < best:
+            best, fallback = moved, image
+        images, errors = push(images, image), push(errors, image - p)
+        p = mix(images, errors)
+    return fallback
+
+
+def self_transport(
+    points: np.ndarray, weights: np.ndarray, epsilon: float, *, precision: Precision = "float64"
+) -> float:
+    """OT(a, a) of points (k, d) with weights (k,) that sum to 1, zeros allowed."""
+    present = np.asarray(weights) > 0
+    z, a = np.asarray(points)[present], np.asarray(weights, np.float64)[present]
+    p = self_potential(z, epsilon, weights=a, precision=precision)
+    return 2 * float(a @ p)
+
+
+def sinkhorn_divergence(
+    x: np.ndarray, a: np.ndarray, y: np.ndarray, b: np.ndarray, epsilon: float, *, precision: Precision = "float64"
+) -> float:
+    """S(a, b), in units of cost.
+
+    Args:
+        x: (n, d) points; a: (n,) weights that sum to 1, zeros allowed; y: (m, d); b: (m,) likewise, all positive.
+    """
+    across = transport(x, a, y, b, epsilon, precision=precision).value
+    own = [self_transport(*measure, epsilon, precision=precision) for measure in ((x, a), (y, b))]
+    return across - sum(own) / 2
+
+
+def _dtype(precision: Precision) -> torch.dtype:
+    return torch.float64 if precision == "float64" else torch.float32
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(values, np.float64))

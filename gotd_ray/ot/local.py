@@ -1,0 +1,72 @@
+"""One solve in this process, from arrays: for notebooks, benchmarks and whoever needs no cluster."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import numpy as np
+import torch
+
+from gotd_ray.ot.exact import from_units
+from gotd_ray.ot.fit import centre, fit, levels
+from gotd_ray.ot.kernel import fast_matmul_is_exact, matmul_precision, one_thread_each, rough_is_fast, side
+from gotd_ray.ot.shard import Segment, Shard, segment_count
+from gotd_ray.ot.sinkhorn import Solution
+
+
+def solve_local(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    epsilon: float,
+    tolerance: float = 1e-3,
+    a: np.ndarray | None = None,
+    b: np.ndarray | None = None,
+    precision: Literal["float32", "float64"] = "float32",
+    rough: bool | None = None,
+    threads: int | None = None,
+    max_passes: int = 500,
+) -> Solution:
+    """The potential of the targets for candidates in memory.
+
+    Args:
+        x: (n, d) float16 or float32 candidates; rows in random order or not, equal rows count each.
+        y: (m, d) targets.
+        epsilon: temperature, in units of squared distance.
+        tolerance: residual, see :class:`gotd_ray.ot.sinkhorn.Solution`.
+        a: (n,) weights >= 0 of any sum, None for equal ones; b: (m,) positive weights, None for equal ones.
+        rough: whether passes in 8-bit integers come first; None: where the CPU has them in hardware.
+        threads: of this process; None: one per CPU.
+
+    Raises:
+        FloatingPointError: the arithmetic broke down; the message names the remedy.
+    """
+    count = segment_count(len(x))
+    shard = Shard([_segment(x, a, i, count) for i in range(count)], threads=threads or os.cpu_count() or 1)
+    b = np.full(len(y), 1.0 / len(y)) if b is None else np.asarray(b, np.float64) / np.sum(b)
+    rough = rough_is_fast() if rough is None else rough
+    mass = {stride: from_units(shard.mass(stride)) for stride in (1 << k for k in range(count.bit_length()))}
+    with one_thread_each(), matmul_precision("medium" if fast_matmul_is_exact() else "highest"):
+        target = side(
+            torch.from_numpy(np.asarray(y)),
+            torch.from_numpy(b),
+            epsilon,
+            dtype=torch.float64 if precision == "float64" else torch.float32,
+            centre=centre(shard.moments(mass[1])) if rough else None,
+        )
+        return fit(
+            lambda g, level: shard.columns(target, g, mass[level.stride], level.stride, level.rough),
+            levels(shard.support, len(y), count, rough),
+            b,
+            epsilon=epsilon,
+            tolerance=tolerance,
+            max_passes=max_passes,
+        )
+
+
+def _segment(x: np.ndarray, a: np.ndarray | None, index: int, count: int) -> Segment:
+    """Every count-th row: rows that stand together, such as those of one source, go to different segments."""
+    rows = x[index::count]
+    weights = None if a is None else np.asarray(a[index::count], np.float64)
+    return Segment(index, np.zeros(len(rows), "S32"), rows, weights)  # nobody asks for the ids

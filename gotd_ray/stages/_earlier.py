@@ -1,0 +1,76 @@
+"""The potentials of an earlier run: read, and refused where they do not fit."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from gotd_ray import config, storage
+from gotd_ray.errors import UserError
+from gotd_ray.ot.potentials import Potentials
+
+MAKES_VECTORS = ("sha256", "pooling", "normalize", "max_tokens", "prefix", "width")
+"""What of an encoder's identity must agree. Its name and folder need not, and its precision changes roundings only."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A potentials file that ``solve.potentials`` or ``solve.warm_start`` names."""
+
+    path: str
+    potentials: Potentials
+    digest: str
+    """Of the file's bytes: what is in it counts, not where it lies."""
+
+
+def read_earlier(run: config.Run, encoder: dict[str, Any]) -> Earlier | None:
+    """The file that the run names, if any.
+
+    Args:
+        encoder: identity of the run's encoder, see :func:`gotd_ray.models.choice.describe`.
+
+    Raises:
+        UserError: it cannot be read, is of another encoder, or has a contrast where the run has none or the reverse.
+    """
+    key = "potentials" if run.solve.potentials else "warm_start"
+    path = run.solve.potentials or run.solve.warm_start
+    if path is None or run.select.method != "gotd":
+        return None
+    try:
+        data = storage.read_bytes(path, run.storage)
+    except OSError as error:
+        raise UserError(
+            f"solve.{key} '{path}' cannot be read: {error}. Give the path of a potentials.safetensors that a run left "
+            "in its solve folder."
+        ) from None
+    try:
+        potentials = Potentials.from_bytes(data)
+    except UserError as error:
+        raise UserError(f"solve.{key} '{path}': {error}") from None
+    _check_encoder(f"solve.{key} '{path}'", potentials.facts.get("encoder", {}), encoder)
+    if run.solve.potentials and (potentials.unwanted is None) != (run.contrast is None):
+        has, lacks = ("the run", "the file") if run.contrast else ("the file", "the run")
+        raise UserError(
+            f"solve.potentials '{path}': {has} has a contrast and {lacks} has none. Give both the same: change "
+            "`contrast`, or fit anew without solve.potentials."
+        )
+    return Earlier(path, potentials, hashlib.blake2b(data, digest_size=16).hexdigest())
+
+
+def _check_encoder(where: str, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    differ = [name for name in MAKES_VECTORS if theirs.get(name) != ours.get(name)]
+    if not differ:
+        return
+    named = [
+        f"{encoder.get('model', 'an unknown model')} ({', '.join(f'{k}: {_short(encoder.get(k))}' for k in differ)})"
+        for encoder in (theirs, ours)
+    ]
+    raise UserError(
+        f"{where} was made with the encoder {named[0]}, but this run has {named[1]}: their vectors cannot be compared. "
+        "Set `encoder` as in the run that made the file, or fit anew without it."
+    )
+
+
+def _short(value: Any) -> str:
+    return f"{value[:12]}..." if isinstance(value, str) and len(value) > 24 else repr(value)

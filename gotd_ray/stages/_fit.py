@@ -1,0 +1,91 @@
+"""One fit over the shards, what the solve and the later rounds of select share, and the sample that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gotd_ray.errors import UserError
+from gotd_ray.ot.exact import from_units
+from gotd_ray.ot.fit import Level, fit, levels
+from gotd_ray.ot.sinkhorn import Solution, State
+from gotd_ray.stages._shards import Pool, Problem
+
+
+def fit_shards(
+    pool: Pool,
+    problem: Problem,
+    segments: int,
+    *,
+    tolerance: float,
+    max_passes: int,
+    sample: int = 1,
+    start: np.ndarray | None = None,
+    resume: State | None = None,
+    on_pass: Callable[[State], None] = lambda _: None,
+) -> Solution:
+    """See :func:`gotd_ray.ot.fit.fit`.
+
+    Args:
+        segments: those of the whole corpus.
+        sample: the stride of the segments to fit on, see :func:`sample_stride`; 1 is all of them.
+    """
+    shared = pool.share(problem)
+
+    @cache
+    def rows(stride: int) -> int:
+        return sum(pool.ask("support", sample * stride, shared))
+
+    @cache
+    def mass(stride: int) -> float:
+        return total_mass(pool, sample * stride, shared)
+
+    def column_sums(g: np.ndarray, level: Level) -> np.ndarray:
+        answers = pool.ask("columns", shared, g, mass(level.stride), sample * level.stride, level.rough)
+        return np.sum(answers, axis=0)
+
+    return fit(
+        column_sums,
+        levels(rows, len(problem.b), segments // sample, rough=problem.centre is not None),
+        problem.b,
+        epsilon=problem.epsilon,
+        tolerance=tolerance,
+        max_passes=max_passes,
+        start=start,
+        resume=resume,
+        on_pass=on_pass,
+    )
+
+
+def total_mass(pool: Pool, stride: int, problem: Any = None) -> float:
+    """The sum of the candidates' weights in every stride-th segment, the same bits for any number of shards.
+
+    Args:
+        problem: one that is shared with the pool, for its weights; None for the candidates' own.
+
+    Raises:
+        UserError: it is zero.
+    """
+    total = from_units(sum(pool.ask("mass", stride, problem)))
+    if not total > 0:
+        raise UserError(
+            "every candidate has weight 0. Check the weight_column of the corpus (of the reference, if there is one): "
+            "some weight must be positive."
+        )
+    return total
+
+
+def sample_stride(support_at: Callable[[int], int], segments: int, wanted: int | None) -> int:
+    """The largest power of two such that every so-manieth segment still holds ``wanted`` candidates of positive
+    weight; 1 where none does, or where ``wanted`` is None.
+
+    Segments are cut by content id and their number is a power of two, so the sample is uniform and the same for any
+    number of shards.
+    """
+    stride = 1
+    while wanted and stride < segments and support_at(2 * stride) >= wanted:
+        stride *= 2
+    return stride

@@ -1,0 +1,226 @@
+"""Stage 0, survey: some documents of each source, compared with the target before all is embedded.
+
+Which documents: of each file that is read, its first READ documents; of those of all files the ones with the smallest
+ids. Ids are hashes of the content, so this is a random sample of what was read, whatever the order of files.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import asdict
+from hashlib import blake2b
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from gotd_ray import config
+from gotd_ray.artifacts import Artifact
+from gotd_ray.cluster import Site
+from gotd_ray.errors import UserError
+from gotd_ray.index import Collection
+from gotd_ray.select.survey import Distance, distance, kept_sources, near_the_cut, ranked, sample_size
+from gotd_ray.stages._encoders import READER_CPUS, encode_texts
+from gotd_ray.stages._shards import one_thread_each
+from gotd_ray.storage import StoredFile
+from gotd_ray.text.documents import BadFile, Tally, read_documents, source_of
+
+VERSION = 1
+"""Raised when the result of equal settings changes."""
+
+READ = 10_000
+"""Documents read of a file at the most."""
+
+MAX_SOURCES = 256
+"""Sources that can be compared: their documents lie in the driver's memory, some megabytes each."""
+
+_TARGET = "target"
+"""All documents of the target are one source."""
+
+
+class Sample:
+    """The documents with the smallest ids of each source: the same ones in whatever order they come."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self._texts: dict[str, dict[str, str]] = {}
+
+    @property
+    def sources(self) -> int:
+        return len(self._texts)
+
+    def add(self, source: str, texts: dict[str, str]) -> None:
+        """Take in texts by id."""
+        held = self._texts.setdefault(source, {})
+        held |= texts
+        if len(held) > 4 * self.size:
+            self._texts[source] = self._smallest(held, self.size)
+
+    def texts(self, size: int | None = None) -> dict[str, dict[str, str]]:
+        """By source and id, both sorted; ``size`` of each source at the most."""
+        size = size or self.size
+        return {source: self._smallest(self._texts[source], size) for source in sorted(self._texts)}
+
+    @staticmethod
+    def _smallest(texts: dict[str, str], size: int) -> dict[str, str]:
+        return {doc_id: texts[doc_id] for doc_id in sorted(texts)[:size]}
+
+
+def survey(run: config.Run, corpus: Collection, target: Collection, artifact: Artifact, site: Site) -> dict[str, Any]:
+    """Compare the sources of the corpus with the target, decide which are kept, and commit.
+
+    Raises:
+        UserError: corpus or target has no document, there are too many sources, or a file cannot be reached.
+    """
+    started = time.perf_counter()
+    artifact.begin()
+    settings = run.survey
+    assert settings is not None
+    chosen = files_to_read(corpus, settings.files)
+    sampled = _read(chosen, corpus.text, run, settings.documents, site).texts()
+    aims = _read(target.files, target.text, run, settings.target_documents, site, one_source=True).texts()
+    for name, found in (("corpus", sampled), (_TARGET, aims)):
+        if not found:
+            raise UserError(f"the survey found no document in the {name}. Check {name}.text_column and chunks.")
+    size = sample_size({source: len(texts) for source, texts in sampled.items()}, settings.documents)
+    texts = {_TARGET: aims[_TARGET]}, {source: dict(islice(held.items(), size)) for source, held in sampled.items()}
+    distances = _distances(*texts, run, site)
+    kept = kept_sources(distances, settings.keep, settings.always)
+    unclear = near_the_cut(distances, kept, settings.keep)
+    rows = [
+        {"source": source, **asdict(distances[source]), "small": distances[source].documents < size}
+        | {"kept": source in kept}
+        for source in ranked(distances)
+    ]
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), sink)
+    artifact.write("sources.parquet", sink.getvalue())
+    for source in sorted(set(settings.always) - set(distances)):
+        site.progress.say(f"survey.always names '{source}', which the survey did not come upon")
+    return artifact.commit(
+        {
+            "sources": rows,
+            "documents": size,
+            "target_documents": len(aims[_TARGET]),
+            "files_read": [len(chosen), len(corpus.files)],
+            "dropped": sorted(set(distances) - kept),
+            "unclear": unclear,
+            "seconds": time.perf_counter() - started,
+        }
+    )
+
+
+SCHEMA = pa.schema(
+    {
+        "source": pa.string(),
+        "value": pa.float64(),
+        "spread": pa.float64(),
+        "documents": pa.int64(),
+        "small": pa.bool_(),
+        "kept": pa.bool_(),
+    }
+)
+
+
+def files_to_read(corpus: Collection, limit: int) -> list[StoredFile]:
+    """Of each source the files with the smallest hash of their address; of all files where rows name their source."""
+
+    def place(file: StoredFile) -> bytes:
+        return blake2b(file.uri.encode(), digest_size=16).digest()
+
+    groups: dict[str, list[StoredFile]] = {}
+    for file in sorted(corpus.files, key=place):
+        named = "" if corpus.text.source_column else source_of(file.uri, corpus.text.source_from)
+        groups.setdefault(named, []).append(file)
+    return [file for group in groups.values() for file in group[:limit]]
+
+
+def without(corpus: Collection, dropped: list[str]) -> tuple[config.Text, list[StoredFile]]:
+    """What is left of the corpus: by files where they name the source, so that the index stays; else by rows."""
+    text = corpus.text
+    if text.source_column is None:
+        return text, [file for file in corpus.files if source_of(file.uri, text.source_from) not in dropped]
+    left_out = sorted({*text.exclude_sources, *dropped})
+    return text.model_copy(update={"exclude_sources": left_out}) if dropped else text, corpus.files
+
+
+def _read(
+    files: list[StoredFile], text: config.Text, run: config.Run, size: int, site: Site, one_source: bool = False
+) -> Sample:
+    sample = Sample(size)
+    limit = None if one_source else READ
+    waiting = [_read_file.remote(file, text, run.chunks, run.storage, size, limit, one_source) for file in files]
+    with site.progress.task("survey: read", total=len(files), unit="files") as task:
+        while waiting:
+            (ready,), waiting = ray.wait(waiting)
+            for source, found in _answer(ready).items():
+                sample.add(source, found)
+            if sample.sources > MAX_SOURCES:
+                raise UserError(
+                    f"the corpus has more than {MAX_SOURCES} sources, too many for a survey. Set corpus.source_from or "
+                    "corpus.source_column to something coarser, or leave `survey` out."
+                )
+            task.advance(1)
+    return sample
+
+
+@ray.remote(num_cpus=READER_CPUS)
+def _read_file(
+    file: StoredFile,
+    text: config.Text,
+    chunks: config.Chunks,
+    storage: config.Storage,
+    size: int,
+    limit: int | None,
+    one_source: bool,
+) -> dict[str, dict[str, str]]:
+    sample = Sample(size)
+    try:
+        for document in islice(read_documents(file, text, chunks, storage, Tally()), limit):
+            if document.weight > 0:
+                sample.add(_TARGET if one_source else document.source, {document.doc_id: document.text})
+    except BadFile as problem:
+        if problem.transient:
+            raise UserError(f"{file.uri} cannot be read: {problem}. Run again when the storage answers.") from None
+    except UserError:
+        pass  # one file of many without the column: embed counts it
+    return sample.texts()
+
+
+def _distances(
+    aims: dict[str, dict[str, str]], sampled: dict[str, dict[str, str]], run: config.Run, site: Site
+) -> dict[str, Distance]:
+    """Encode what was sampled, a text in several sources once, and solve for each source."""
+    texts = {doc_id: text for held in (*aims.values(), *sampled.values()) for doc_id, text in held.items()}
+    place = {doc_id: number for number, doc_id in enumerate(sorted(texts))}
+    with site.progress.task("survey: embed", total=len(place), unit="documents") as task:
+        vectors = encode_texts([texts[doc_id] for doc_id in place], run.encoder, site, task)
+    y = ray.put(vectors[[place[doc_id] for doc_id in aims[_TARGET]]])
+    waiting = {
+        source: _distance.remote(vectors[[place[doc_id] for doc_id in held]], y) for source, held in sampled.items()
+    }
+    with site.progress.task("survey: compare", total=len(waiting), unit="sources") as task:
+        found = {}
+        for source, answer in waiting.items():
+            found[source] = _answer(answer)
+            task.advance(1)
+    return found
+
+
+@ray.remote(num_cpus=1)
+def _distance(x: Any, y: Any) -> Distance:
+    with one_thread_each():
+        return distance(x, y)
+
+
+def _answer(reference: Any) -> Any:
+    """A task's answer; what it raised for the user comes in one line."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError | FloatingPointError):
+            raise UserError(str(error.cause)) from None
+        raise

