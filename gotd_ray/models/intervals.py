@@ -147,8 +147,8 @@ def difference(metric: str, a: Examples, b: Examples, seed: int, resamples: int 
     Raises:
         UserError: the examples are not the same.
     """
-    names = [examples.get("example", np.arange(len(_first(metric, examples)))) for examples in (a, b)]
-    if not np.array_equal(*names):
+    one, other = (examples.get("example", np.arange(len(_first(metric, examples)))) for examples in (a, b))
+    if not np.array_equal(one, other):
         raise UserError(
             f"the {metric} of two models cannot be compared: their examples are not the same "
             f"({len(_first(metric, a)):,} and {len(_first(metric, b)):,}). Evaluate both on the same files."
