@@ -10,6 +10,9 @@ MEMORY = 8
 _RIDGE = 1e-10
 """Regularises the small least-squares problem, relative to its trace."""
 
+_FARTHEST = 1e3
+"""Bound on the sum of the weights' sizes; errors that hardly differ would send the mixture anywhere."""
+
 
 def push(history: np.ndarray, row: np.ndarray) -> np.ndarray:
     """Append ``row`` (m,) to ``history`` (k, m), keeping the last ``MEMORY + 1`` rows."""
@@ -23,11 +26,13 @@ def mix(images: np.ndarray, errors: np.ndarray) -> np.ndarray:
         images: (k, m), the last values of G(x); errors: (k, m), G(x) - x. The newest stand last.
 
     Returns:
-        (m,): the affine mixture of images for which the same mixture of errors is least.
+        (m,): the affine mixture of images for which the same mixture of errors is least; the newest image where that
+        mixture lies far outside of all.
     """
     if len(images) == 1:
         return images[-1]
     steps = np.diff(errors, axis=0)
     gram = steps @ steps.T
     gram[np.diag_indices_from(gram)] += _RIDGE * np.trace(gram) + np.finfo(float).tiny
-    return images[-1] - np.linalg.solve(gram, steps @ errors[-1]) @ np.diff(images, axis=0)
+    weights = np.linalg.solve(gram, steps @ errors[-1])
+    return images[-1] - weights @ np.diff(images, axis=0) if np.abs(weights).sum() < _FARTHEST else images[-1]

@@ -36,12 +36,12 @@ class Fitted:
         self.precision = options.pop("precision", "float32")
         count = segment_count(len(x))
         shard = Shard(make_segments(self.ids, x, count, range(count)))
-        mass = {stride: from_units(shard.mass(stride)) for stride in (1, 4, 16)}
+        mass = {stride: from_units(shard.mass(stride)) for stride in (1, 4, 16, 64)}
         self.mean_cost = mean_cost(shard.moments(mass[1]), y, self.b)
         dtype = torch.float64 if self.precision == "float64" else torch.float32
         target = side(torch.tensor(y), torch.tensor(self.b), epsilon, dtype=dtype)
         self.solution: Solution = fit(
-            lambda g, stride: shard.columns(target, g, mass[stride], stride),
+            lambda g, level: shard.columns(target, g, mass[level.stride], level.stride),
             levels(shard.support, len(y), count),
             self.b,
             epsilon=epsilon,
