@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from gotd_ray.config_base import Paths, Section, Share, StoragePath
+from gotd_ray.config_compare import Compare
 from gotd_ray.config_training import Finetune, Model, Training
 from gotd_ray.errors import UserError
 
@@ -250,6 +251,11 @@ class Run(Section):
     index: StoragePath | None = Field(
         None, description="folder of the embedded corpora, shared between runs; null: `index` beside `out`"
     )
+    selection: StoragePath | None = Field(
+        None,
+        description="folder of the stages up to select, which runs can share that differ in their training alone; "
+        "null: `out`",
+    )
     seed: int = Field(0, ge=0, description="seed of every random choice")
     corpus: Text
     target: Text
@@ -270,6 +276,7 @@ class Run(Section):
     model: Model | None = None
     pretune: Training | None = None
     finetune: Finetune | None = None
+    compare: Compare | None = Field(None, description="for `gotd compare`: the arms, budgets and seeds")
     storage: Storage = Storage()
     ray: RaySettings = RaySettings()
 

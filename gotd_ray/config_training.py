@@ -88,6 +88,7 @@ class Training(Section):
     patience: Positive | None = Field(
         None, description="looks at dev without a better loss, after which to stop; the best weights are then kept"
     )
+    seed: int | None = Field(None, ge=0, description="of order, masks, dropout and new heads; null: the run's")
     workers: Positive | None = Field(None, description="processes; null: one for each GPU, or one without GPUs")
     zero_stage: Literal[0, 1, 2, 3] = Field(
         1, description="DeepSpeed: what the workers share out. 1 optimiser state, 2 and gradients, 3 and weights"

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -99,6 +100,7 @@ def resolve_paths(run: config.Run) -> config.Run:
         return path if "://" in path else str(home / path)
 
     out = absolute(run.out)
+    selection = absolute(run.selection) if run.selection else out
     index = absolute(run.index) if run.index else storage.join(out.rstrip("/").rpartition("/")[0], "index")
 
     def section(text: config.Text) -> config.Text:
@@ -106,7 +108,7 @@ def resolve_paths(run: config.Run) -> config.Run:
         return text.model_copy(update={"paths": paths})
 
     earlier = {key: absolute(path) for key in ("potentials", "warm_start") if (path := getattr(run.solve, key))}
-    if earlier.get("warm_start") == storage.join(out, "solve", solve.POTENTIALS):
+    if earlier.get("warm_start") == storage.join(selection, "solve", solve.POTENTIALS):
         raise UserError(
             f"solve.warm_start is {earlier['warm_start']}, which this run itself writes. Copy it elsewhere, or give "
             "the run another `out`."
@@ -114,7 +116,8 @@ def resolve_paths(run: config.Run) -> config.Run:
     sets = {name: section(text) for name in SETS if (text := getattr(run, name))}
     unwanted = run.select.decontaminate
     select = run.select.model_copy(update={"decontaminate": section(unwanted) if unwanted else None})
-    update = {"out": out, "index": index, "select": select, "solve": run.solve.model_copy(update=earlier)}
+    folders = {"out": out, "selection": selection, "index": index}
+    update = folders | {"select": select, "solve": run.solve.model_copy(update=earlier)}
     if run.model and Path(run.model.base).exists():
         update["model"] = run.model.model_copy(update={"base": absolute(run.model.base)})
     return run.model_copy(update=update | sets)
@@ -145,8 +148,13 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     earlier = read_earlier(run, encoder)
     listed = {name: _collection(run, text, encoder) for name in SETS if (text := _text(run, name))}
     unwanted = list_files(run.select.decontaminate, run.storage) if run.select.decontaminate else []
-    trainings = train.tasks(run, storage.join(run.out, "select", select.SUBSET))
+    trainings = train.tasks(run, storage.join(_folder(run, "select"), select.SUBSET))
     return _with_manifests(Plan(run, device, encoder, listed, listed, earlier, unwanted, trainings, {}, {}))
+
+
+def _folder(run: config.Run, stage: str) -> str:
+    """Where a stage's output lies."""
+    return storage.join(run.out if stage in train.STAGES else run.selection or run.out, stage)
 
 
 def _text(run: config.Run, name: str) -> config.Text | None:
@@ -161,7 +169,7 @@ def _with_manifests(plan: Plan) -> Plan:
     run = plan.run
 
     def artifact(stage: str, key: str) -> Artifact:
-        return Artifact(storage.join(run.out, stage), key, run.storage)
+        return Artifact(_folder(run, stage), key, run.storage)
 
     listed = plan.listed
     survey_settings = run.survey.model_dump() if run.survey else None
@@ -235,19 +243,24 @@ def check(plan: Plan) -> dict[str, Count]:
     return counts
 
 
-def execute(run: config.Run, progress: Progress) -> Plan:
-    """Run what is missing and return the plan with all stages done."""
+def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES) -> Plan:
+    """Run what is missing and return the plan with all stages done.
+
+    Args:
+        only: the stages to do; what they need of others must be there.
+    """
     run = resolve_paths(run)
     current = plan(run)
-    if all(current.done(stage) or not current.needed(stage) for stage in current.stages):
-        for stage in current.stages:
+    stages = [stage for stage in current.stages if stage in only]
+    if all(current.done(stage) or not current.needed(stage) for stage in stages):
+        for stage in stages:
             _say_done(current, stage, progress)
         return current
-    if not current.done("embed"):
+    if "embed" in only and not current.done("embed"):
         check(current)
     with connected(run.ray) as resources:
         current = plan(run, resources.gpus)
-        for stage in current.stages:
+        for stage in stages:
             if current.done(stage) or not current.needed(stage):
                 _say_done(current, stage, progress)
             else:

@@ -56,6 +56,7 @@ class Task:
         subset: Parquet file of the selection; None reads ``files``.
         files: the target.
         dev: the development set.
+        seed: of order, masks, dropout and new heads.
     """
 
     stage: str
@@ -65,6 +66,7 @@ class Task:
     subset: str | None
     files: list[StoredFile]
     dev: list[StoredFile] | None
+    seed: int
 
 
 def tasks(run: config.Run, subset: str) -> dict[str, Task]:
@@ -96,6 +98,7 @@ def tasks(run: config.Run, subset: str) -> dict[str, Task]:
             subset=subset if stage == "pretune" else None,
             files=[] if stage == "pretune" else listed(given or run.target.paths),
             dev=listed(settings.dev) if settings.dev else None,
+            seed=run.seed if settings.seed is None else settings.seed,
         )
     return found
 
@@ -116,8 +119,8 @@ def keys(run: config.Run, trainings: dict[str, Task], selected: str) -> dict[str
             found[stage] = make_key("none")
             continue
         listed = [(file.uri, file.size, file.modified) for file in [*task.files, *(task.dev or [])]]
-        settings = task.settings.model_dump(exclude=RESOURCE_KEYS | {"paths", "dev", "preset"})
-        found[stage] = make_key(VERSION, start, data, listed, settings, task.kind, task.model.pad_token, run.seed)
+        settings = task.settings.model_dump(exclude=RESOURCE_KEYS | {"paths", "dev", "preset", "seed"})
+        found[stage] = make_key(VERSION, start, data, listed, settings, task.kind, task.model.pad_token, task.seed)
     return found
 
 
@@ -148,7 +151,7 @@ def train(run: config.Run, task: Task, artifact: Artifact, site: Site) -> dict[s
         precision=task.model.precision,
         device=device,
         threads=cpus,
-        seed=run.seed,
+        seed=task.seed,
         checkpoints=checkpoints,
         key=artifact.key,
     )
