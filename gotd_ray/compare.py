@@ -1,0 +1,239 @@
+"""`gotd compare`: the same run with other documents, arm by arm, and how sure the differences are.
+
+Each cell of arms x budgets x seeds is an ordinary run in a folder of its own, with all its settings but those of its
+arm; cells share the index, and those of one arm and budget their selection. So a killed comparison goes on where it
+stopped, and a cell can be looked at with ``gotd show``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from gotd_ray import config, pipeline, storage
+from gotd_ray.cluster import connected
+from gotd_ray.config_compare import Arm
+from gotd_ray.errors import UserError
+from gotd_ray.models.intervals import METRICS, METRICS_OF, Examples, mean_difference, mean_interval
+from gotd_ray.progress import Progress
+from gotd_ray.stages.evaluate import EXAMPLES
+
+ARMS: dict[Arm, dict[str, Any] | None] = {
+    "base": None,
+    "target_only": None,
+    "random": {"method": "random", "rounds": 1},
+    "nearest": {"method": "nearest", "rounds": 1},
+    "dsir": {"method": "dsir", "rounds": 1},
+    "mmd": {"method": "mmd", "rounds": 1},
+    "gotd_paper": {"method": "gotd", "rounds": 1},
+    "gotd_debiased": {"method": "gotd", "rounds": 1},
+    "gotd_rounds": {"method": "gotd"},
+}
+"""What an arm sets in ``select``; None: nothing is selected, there is no pre-fine-tune."""
+
+PRESET_OF: dict[Arm, str] = {"gotd_paper": "paper", "gotd_debiased": "debiased", "gotd_rounds": "debiased"}
+
+RESULT = "compare.json"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the comparison; ``budget`` is None where nothing is selected, ``seed`` where nothing is trained."""
+
+    arm: Arm
+    budget: int | None
+    seed: int | None
+
+    @property
+    def name(self) -> str:
+        parts = [self.arm, self.budget and f"b{self.budget}", None if self.seed is None else f"s{self.seed}"]
+        return "-".join(str(part) for part in parts if part is not None)
+
+
+def cells(run: config.Run) -> list[Cell]:
+    """All cells, one seed after the other, so that an unfinished comparison is balanced.
+
+    Raises:
+        UserError: the run does not say what is compared, or the arms could not be compared fairly.
+    """
+    settings = _checked(run)
+    found: list[Cell] = []
+    for seed in settings.seeds:
+        for budget in settings.budgets or [run.select.budget]:
+            for arm in settings.arms:
+                selects = ARMS[arm] is not None
+                cell = Cell(arm, budget if selects else None, None if arm == "base" else seed)
+                found += [] if cell in found else [cell]
+    return found
+
+
+def _checked(run: config.Run) -> config.Compare:
+    if run.compare is None:
+        raise UserError("the run has no section `compare`. Add it, for example: compare: {seeds: [0, 1, 2]}")
+    arms = run.compare.arms
+    if run.evaluate is None:
+        raise UserError("nothing judges the arms: add the section `evaluate`")
+    if run.pretune is None and any(ARMS[arm] is not None for arm in arms):
+        raise UserError("the arms differ in the documents of the pre-fine-tune, and there is none: add `pretune`")
+    if run.finetune is None and "target_only" in arms:
+        raise UserError(
+            "the arm target_only is the fine-tune alone, and there is none: add `finetune`, or drop the arm"
+        )
+    if run.pretune and run.pretune.steps is None and run.pretune.tokens is None:
+        raise UserError(
+            "documents of one arm are longer than those of another, so that epochs are not the same training: set "
+            "pretune.steps or pretune.tokens"
+        )
+    return run.compare
+
+
+def run_of(run: config.Run, cell: Cell) -> config.Run:
+    """The run of a cell.
+
+    Args:
+        run: with its paths resolved.
+    """
+    assert run.evaluate and run.compare
+    select = ARMS[cell.arm]
+    judged = "base" if cell.arm == "base" else "finetune" if run.finetune else "pretune"
+    update: dict[str, Any] = {
+        "name": f"{run.name}-{cell.name}",
+        "out": storage.join(run.out, "arms", cell.name),
+        "evaluate": run.evaluate.model_copy(update={"models": [judged]}),
+        "compare": None,
+    }
+    for stage in ("pretune", "finetune"):
+        settings = getattr(run, stage)
+        update[stage] = settings and settings.model_copy(update={"seed": cell.seed})
+    if select is None:
+        update["pretune"] = None
+        update["finetune"] = None if cell.arm == "base" else update["finetune"]
+        return run.model_copy(update=update)
+    rounds = {"rounds": run.compare.rounds} if cell.arm == "gotd_rounds" else {}
+    update["select"] = run.select.model_copy(update={"budget": cell.budget} | select | rounds)
+    if cell.arm in PRESET_OF:
+        update["solve"] = run.solve.model_copy(update={"preset": PRESET_OF[cell.arm]})
+    chosen_by_chance = cell.arm in ("random", "dsir")
+    if chosen_by_chance:
+        update["seed"] = cell.seed
+    shared = cell.name if chosen_by_chance else f"{cell.arm}-b{cell.budget}"
+    update["selection"] = storage.join(run.out, "selections", shared)
+    return run.model_copy(update=update)
+
+
+def compare(run: config.Run, progress: Progress) -> dict[str, Any]:
+    """Run every cell that is not done, and hold the arms against each other; what is done so far is written each time.
+
+    Raises:
+        UserError: of a cell's run, with the cell's name.
+    """
+    run = pipeline.resolve_paths(run)
+    todo = cells(run)
+    done: dict[Cell, pipeline.Plan] = {}
+    with connected(run.ray):
+        for number, cell in enumerate(todo, 1):
+            progress.say(f"{cell.name}: {number} of {len(todo)}")
+            try:
+                done[cell] = pipeline.execute(run_of(run, cell), progress, _stages(cell))
+            except UserError as error:
+                raise UserError(f"{cell.name}: {error}") from None
+            if (number == len(todo) or cell.arm == todo[-1].arm) and run.compare and _held_against(run, done):
+                result = tell(run, done, len(todo))
+                data = json.dumps(result, indent=1, sort_keys=True).encode()
+                storage.write_bytes(storage.join(run.out, RESULT), data, run.storage)
+    return result
+
+
+def _stages(cell: Cell) -> Sequence[str]:
+    """An arm without documents of its own needs none of the stages that choose some."""
+    if ARMS[cell.arm] is not None:
+        return pipeline.STAGES
+    return ("evaluate",) if cell.arm == "base" else ("finetune", "evaluate")
+
+
+def _held_against(run: config.Run, done: dict[Cell, pipeline.Plan]) -> bool:
+    assert run.compare
+    return any(cell.arm == run.compare.against for cell in done)
+
+
+def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) -> dict[str, Any]:
+    """The table: each arm's mean over seeds with its interval, and its paired difference from ``compare.against``.
+
+    Returns:
+        ``rows``: for each judge, set, metric, arm and budget the ``value``, ``low``, ``high`` over ``seeds`` runs,
+        the ``difference`` (value, low, high) from the arm it is held against, ``wins`` of how many pairs, and a
+        ``verdict``: better, worse or within noise. ``costs``: for each arm and budget the mean seconds of its stages.
+    """
+    assert run.compare and run.evaluate
+    against = run.compare.against
+    examples = {cell: _examples(plan, run) for cell, plan in done.items()}
+    groups: dict[tuple[Arm, int | None], list[Cell]] = {}
+    for cell in done:
+        groups.setdefault((cell.arm, cell.budget), []).append(cell)
+    rows: list[dict[str, Any]] = []
+    for judge, name in sorted({place for found in examples.values() for place in found}):
+        for metric in METRICS_OF[judge]:
+            for (arm, budget), members in groups.items():
+                runs = [examples[cell][judge, name] for cell in members]
+                value, low, high = mean_interval(metric, runs, run.seed, run.evaluate.resamples)
+                row = {"judge": judge, "set": name, "metric": metric, "arm": arm, "budget": budget}
+                row |= {"seeds": len(runs), "value": value, "low": low, "high": high}
+                others = _partners(members, [cell for cell in done if cell.arm == against])
+                pairs = [(examples[a][judge, name], examples[b][judge, name]) for a, b in others]
+                rows.append(row | (_difference(metric, pairs, run) if arm != against and pairs else {}))
+    costs = [
+        {"arm": arm, "budget": budget, **_cost([done[cell] for cell in members], members[0])}
+        for (arm, budget), members in groups.items()
+    ]
+    state = {"cells": len(done), "cells_in_all": cells_in_all, "against": against, "level": 0.95}
+    return state | {"rows": rows, "costs": costs, "seeds": run.compare.seeds}
+
+
+def _examples(plan: pipeline.Plan, run: config.Run) -> dict[tuple[str, str], Examples]:
+    """(judge, set) -> the examples of the cell's one model."""
+    table = pq.read_table(io.BytesIO(storage.read_bytes(plan.artifacts["evaluate"].path(EXAMPLES), run.storage)))
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    places = list(zip(columns["judge"].tolist(), columns["set"].tolist(), strict=True))
+    found: dict[tuple[str, str], Examples] = {}
+    for place in dict.fromkeys(places):
+        here = np.array([other == place for other in places])
+        found[place] = {name: column[here] for name, column in columns.items()}
+    return found
+
+
+def _partners(members: list[Cell], others: list[Cell]) -> Iterator[tuple[Cell, Cell]]:
+    """Cells of one seed (and one budget, where both have one); the base, which has no seed, goes with each."""
+    for one in members:
+        for other in others:
+            same_seed = one.seed == other.seed or None in (one.seed, other.seed)
+            same_budget = one.budget == other.budget or None in (one.budget, other.budget)
+            if same_seed and same_budget:
+                yield one, other
+
+
+def _difference(metric: str, pairs: list[tuple[Examples, Examples]], run: config.Run) -> dict[str, Any]:
+    assert run.evaluate
+    value, low, high = mean_difference(metric, pairs, run.seed, run.evaluate.resamples)
+    lower = METRICS[metric].better == "lower"
+    good, bad = (high < 0, low > 0) if lower else (low > 0, high < 0)
+    each = [mean_difference(metric, [pair], run.seed, 1)[0] for pair in pairs]
+    return {
+        "difference": [value, low, high],
+        "wins": sum(one < 0 if lower else one > 0 for one in each),
+        "pairs": len(pairs),
+        "verdict": "better" if good else "worse" if bad else "within noise",
+    }
+
+
+def _cost(plans: list[pipeline.Plan], cell: Cell) -> dict[str, Any]:
+    """Mean seconds of the arm's stages and tokens of its trainings; embedding, which all arms share, is left out."""
+    stages = [stage for stage in _stages(cell) if stage != "embed"]
+    manifests = [[plan.manifests.get(stage) for stage in stages if plan.needed(stage)] for plan in plans]
+    seconds = [sum(facts.get("seconds", 0.0) for facts in found if facts) for found in manifests]
+    return {"seconds": float(np.mean(seconds))}
