@@ -1,4 +1,4 @@
-"""The command line: gotd run | check | plan | show. Heavy libraries are imported when a command needs them."""
+"""The command line: gotd run | compare | check | plan | show. Heavy libraries are imported late."""
 
 from __future__ import annotations
 
@@ -52,6 +52,16 @@ def plan(config_file: Config, overrides: Overrides = None) -> None:
     from gotd_ray import pipeline, show
 
     show.stages(pipeline.plan(pipeline.resolve_paths(settings)), Console(soft_wrap=True))
+
+
+@app.command()
+def compare(config_file: Config, overrides: Overrides = None) -> None:
+    """Train and judge the arms of the section `compare` side by side; goes on where it stopped."""
+    settings = config.load(config_file, overrides or [])
+    from gotd_ray import compare as comparison
+    from gotd_ray import show
+
+    show.comparison(comparison.compare(settings, Progress()), Console(soft_wrap=True))
 
 
 @app.command()

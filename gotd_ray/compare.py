@@ -82,9 +82,7 @@ def _checked(run: config.Run) -> config.Compare:
     if run.pretune is None and any(ARMS[arm] is not None for arm in arms):
         raise UserError("the arms differ in the documents of the pre-fine-tune, and there is none: add `pretune`")
     if run.finetune is None and "target_only" in arms:
-        raise UserError(
-            "the arm target_only is the fine-tune alone, and there is none: add `finetune`, or drop the arm"
-        )
+        raise UserError("the arm target_only is a fine-tune alone, and there is none: add `finetune`, or drop the arm")
     if run.pretune and run.pretune.steps is None and run.pretune.tokens is None:
         raise UserError(
             "documents of one arm are longer than those of another, so that epochs are not the same training: set "

@@ -1,7 +1,9 @@
 """The demo's corpus and target: documentation that stands on every installation, so the demo downloads nothing.
 
 The corpus is the documentation strings of the Python packages installed beside this one, one file per package. The
-target is POT's documentation (optimal transport), split into train and test. Files are parsed, never imported.
+target is POT's documentation (optimal transport), split into train and test by modules, since the functions of one
+module repeat each other. Some strings of every package are kept out of the corpus as general text, to see what a
+training costs there. Files are parsed, never imported.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ _NOT_THEIRS = {  # tests, and copies of other projects
     "tests", "test", "testing", "_vendor", "vendor", "vendored", "thirdparty", "third_party", "thirdparty_files",
     "extern", "externals", "_externals",
 }  # fmt: skip
-_PARTS, _BUILDING = ("corpus", "target"), ".building"
+_PARTS, _BUILDING = ("corpus", "target", "general"), ".building"
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +51,9 @@ Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def build(folder: Path, *, max_per_package: int = 1000, packages: Sequence[str] = PACKAGES) -> Path:
-    """Write ``corpus/<package>.parquet`` and ``target/{train,test}.parquet`` (text, source, where) into ``folder``.
+    """Write ``corpus/<package>.parquet``, ``target/{train,test}.parquet`` and ``general/test.parquet`` into ``folder``.
+
+    Columns are text, source and where.
 
     Equal text stands once, and no text of the target stands in the corpus. Of each package the ``max_per_package``
     strings with the smallest content hash are taken. A folder already built from the same package versions by the
@@ -89,9 +93,12 @@ def _write_all(folder: Path, packages: Sequence[str], max_per_package: int) -> N
     target = documentation.pop(TARGET)
     _write(folder / "target" / "train.parquet", TARGET, [row for row in target if not _is_test(row)])
     _write(folder / "target" / "test.parquet", TARGET, [row for row in target if _is_test(row)])
+    general = [row for rows in documentation.values() for row in rows if _is_general(row)]
+    _write(folder / "general" / "test.parquet", "general", general)
     for package, rows in documentation.items():
-        taken = set(sorted(rows, key=_content_hash)[:max_per_package])
-        _write(folder / "corpus" / f"{package}.parquet", package, [row for row in rows if row in taken])
+        others = [row for row in rows if not _is_general(row)]
+        taken = set(sorted(others, key=_content_hash)[:max_per_package])
+        _write(folder / "corpus" / f"{package}.parquet", package, [row for row in others if row in taken])
 
 
 def _documentation(packages: Sequence[str]) -> dict[str, list[Row]]:
@@ -163,13 +170,22 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
 def _content_hash(row: Row) -> str:
-    return hashlib.blake2b(row[0].encode(), digest_size=16).hexdigest()
+    return _hash(row[0])
 
 
 def _is_test(row: Row) -> bool:
-    """One text in five, by its content."""
-    return int(_content_hash(row), 16) % 5 == 0
+    """One module in five, by its path."""
+    return int(_hash(row[1].rpartition(":")[0]), 16) % 5 == 0
+
+
+def _is_general(row: Row) -> bool:
+    """One text in 200, by its content."""
+    return int(_content_hash(row), 16) % 200 == 0
 
 
 def _remove(folder: Path) -> None:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gotd_ray import storage
+from gotd_ray.models.intervals import METRICS
 from gotd_ray.pipeline import Plan
 from gotd_ray.preflight import Count
 
@@ -193,3 +194,30 @@ def _selection(plan: Plan, console: Console) -> None:
     console.print(f"set aside:  {artifact.path('set_aside.parquet')}", markup=False)
     if plan.run.select.export_scores:
         console.print(f"all scores: {artifact.path('scores')}", markup=False)
+
+
+def comparison(found: dict[str, Any], console: Console) -> None:
+    """The arms of `gotd compare`, the best first, and which differences are more than noise."""
+    against = found["against"]
+    costs = {(row["arm"], row["budget"]): row for row in found["costs"]}
+    places = dict.fromkeys((row["judge"], row["set"], row["metric"]) for row in found["rows"])
+    for judge, name, metric in places:
+        rows = [row for row in found["rows"] if (row["judge"], row["set"], row["metric"]) == (judge, name, metric)]
+        rows.sort(key=lambda row: row["value"], reverse=METRICS[metric].better == "higher")
+        title = f"{escape(metric)} of {escape(name)} ({METRICS[metric].better} is better)"
+        table = Table("arm", "budget", "value", "95% interval", f"minus {against}", "wins", "", "s", title=title)
+        for row in rows:
+            table.add_row(*_arm(row, costs[row["arm"], row["budget"]]))
+        console.print(table)
+    if found["cells"] < found["cells_in_all"]:
+        console.print(f"{found['cells']} of {found['cells_in_all']} cells are done.")
+
+
+def _arm(row: dict[str, Any], cost: dict[str, Any]) -> list[str]:
+    budget = "" if row["budget"] is None else f"{row['budget']:,}"
+    cells = [row["arm"], budget, f"{row['value']:.4g}", f"{row['low']:.4g} to {row['high']:.4g}"]
+    if "difference" not in row:
+        return [*cells, "", "", "", f"{cost['seconds']:,.0f}"]
+    value, low, high = row["difference"]
+    wins = f"{row['wins']} of {row['pairs']}"
+    return [*cells, f"{value:+.3g} ({low:+.3g} to {high:+.3g})", wins, row["verdict"], f"{cost['seconds']:,.0f}"]

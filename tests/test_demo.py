@@ -47,11 +47,20 @@ def test_the_corpus_is_documentation_with_its_place(real: Path) -> None:
     assert [p.name for p in (real / "corpus").iterdir()] == ["fsspec.parquet"]
 
 
-def test_the_target_is_split_four_to_one_without_overlap(real: Path) -> None:
+def test_the_target_is_split_by_modules_without_overlap(real: Path) -> None:
     train, test = texts(real / "target" / "train.parquet"), texts(real / "target" / "test.parquet")
+    places = [pq.read_table(real / "target" / name)["where"].to_pylist() for name in ("train.parquet", "test.parquet")]
+    modules = [{where.rpartition(":")[0] for where in some} for some in places]
+    assert modules[0].isdisjoint(modules[1])
     assert len(set(train) | set(test)) == len(train) + len(test) > 300
     assert 0.12 < len(test) / (len(train) + len(test)) < 0.28
     assert any("Sinkhorn" in text for text in test)
+
+
+def test_general_texts_are_kept_out_of_the_corpus(real: Path) -> None:
+    general, corpus = texts(real / "general" / "test.parquet"), texts(real / "corpus" / "fsspec.parquet")
+    assert general
+    assert set(general).isdisjoint(corpus)
 
 
 def test_no_target_text_no_copy_and_no_test_stands_in_the_corpus(

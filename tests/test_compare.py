@@ -1,0 +1,133 @@
+"""`gotd compare`: what an arm is, which cells there are, and that the table is what the examples say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_run
+
+from gotd_ray import compare, config, pipeline
+from gotd_ray.compare import ARMS, Cell, cells, run_of
+from gotd_ray.errors import UserError
+from gotd_ray.models.intervals import difference, interval, mean_difference, mean_interval
+from gotd_ray.progress import Progress
+
+TRAINING = {"max_tokens": 64, "batch_size": 4, "steps": 2, "workers": 1, "learning_rate": 1e-3}
+
+
+def settings(folder: Path, library: Path, base: object, **sections: Any) -> config.Run:
+    given = {
+        "model": {"base": str(base), "precision": "float32"},
+        "pretune": TRAINING,
+        "finetune": TRAINING,
+        "evaluate": {"perplexity": {"held": f"{library}/target"}, "resamples": 200},
+        "compare": {"seeds": [0]},
+    }
+    kept = {name: section for name, section in (given | sections).items() if section is not None}
+    return pipeline.resolve_paths(make_run(folder, library, **kept))
+
+
+def test_every_arm_has_a_cell_for_each_budget_and_seed_it_depends_on(library: Path, tmp_path: Path) -> None:
+    found = cells(settings(tmp_path, library, "x", compare={"seeds": [3, 4], "budgets": [10, 20]}))
+    assert len(found) == len(set(found)) == 1 + 2 + 7 * 2 * 2
+    assert {cell.arm for cell in found} == set(ARMS)
+    assert [cell.name for cell in found if cell.arm == "target_only"] == ["target_only-s3", "target_only-s4"]
+
+
+def test_arms_share_their_selection_where_it_is_the_same_and_nothing_else(library: Path, tmp_path: Path) -> None:
+    run = settings(tmp_path, library, "x", compare={"seeds": [0, 1]})
+    runs = {cell: run_of(run, cell) for cell in cells(run) if ARMS[cell.arm]}
+    assert len({one.out for one in runs.values()}) == len(runs)
+    for cell, one in runs.items():
+        assert one.pretune and one.pretune.seed == cell.seed
+        twin = runs[Cell(cell.arm, cell.budget, 1 - (cell.seed or 0))]
+        by_chance = cell.arm in ("random", "dsir")
+        assert (one.selection != twin.selection) == by_chance
+        assert (one.seed != twin.seed) == by_chance
+    assert len({one.selection for one in runs.values()}) == 7 + 2
+
+
+def test_arms_differ_in_the_way_they_select_alone(library: Path, tmp_path: Path) -> None:
+    run = settings(tmp_path, library, "x", select={"budget": 40, "near_duplicate": 0.8})
+    for cell in cells(run):
+        one = run_of(run, cell)
+        same = {"select": run.select, "solve": run.solve, "pretune": run.pretune, "finetune": run.finetune}
+        assert one.model_copy(update=same).model_dump(exclude={"name", "out", "selection", "evaluate", "compare"}) == (
+            run.model_dump(exclude={"name", "out", "selection", "evaluate", "compare"})
+        )
+        assert one.select.model_copy(update={"method": "gotd", "rounds": 1}) == run.select
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"compare": None}, r"no section `compare`"),
+        ({"evaluate": None}, r"nothing judges the arms: add the section `evaluate`"),
+        ({"pretune": None}, r"add `pretune`"),
+        ({"finetune": None}, r"target_only is a fine-tune alone"),
+        ({"pretune": {"epochs": 2}}, r"set pretune.steps or pretune.tokens"),
+    ],
+)
+def test_arms_that_could_not_be_compared_are_refused(
+    library: Path, tmp_path: Path, sections: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        cells(settings(tmp_path, library, "x", **sections))
+
+
+def test_an_arm_to_be_held_against_must_be_there(library: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="against is target_only, which is not among the arms"):
+        settings(tmp_path, library, "x", compare={"arms": ["base", "random"]})
+
+
+def examples(seed: int, shift: float = 0.0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(5)
+    tokens = rng.integers(5, 50, 60)
+    noise = np.random.default_rng(seed).normal(scale=0.1, size=60)
+    return {"nll": tokens * (3 + rng.normal(scale=0.3, size=60) + noise + shift), "tokens": tokens}
+
+
+def test_one_run_has_the_interval_of_its_examples() -> None:
+    assert mean_interval("perplexity", [examples(0)], 1) == interval("perplexity", examples(0), 1)
+    pair = examples(0), examples(1)
+    assert mean_difference("perplexity", [pair], 1) == difference("perplexity", *pair, 1)
+
+
+def test_the_mean_over_runs_lies_in_an_interval_that_holds_their_spread() -> None:
+    runs = [examples(seed, shift=0.2 * seed) for seed in range(3)]
+    value, low, high = mean_interval("perplexity", runs, 1)
+    alone = [interval("perplexity", one, 1) for one in runs]
+    assert value == pytest.approx(np.mean([one[0] for one in alone]))
+    assert high - low > 1.5 * max(one[2] - one[1] for one in alone)
+
+
+def test_equal_runs_differ_by_nothing_and_better_ones_are_below() -> None:
+    same = [(examples(seed), examples(seed)) for seed in range(3)]
+    assert mean_difference("perplexity", same, 1) == (0, 0, 0)
+    better = [(examples(seed, shift=-0.1), examples(seed)) for seed in range(3)]
+    assert mean_difference("perplexity", better, 1)[2] < 0
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_comparison_runs_each_arm_once_and_tells_its_examples_numbers(
+    library: Path, llama: Path, tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = settings(tmp_path, library, llama, compare={"seeds": [0], "arms": ["base", "target_only", "nearest"]})
+    found = compare.compare(run, Progress())
+    rows = {row["arm"]: row for row in found["rows"] if row["metric"] == "perplexity"}
+    assert set(rows) == {"base", "target_only", "nearest"}
+    for arm, cell in (("base", "base"), ("target_only", "target_only-s0"), ("nearest", "nearest-b40-s0")):
+        plan = pipeline.plan(pipeline.resolve_paths(run_of(run, next(c for c in cells(run) if c.name == cell))))
+        (measured,) = [one for one in plan.manifests["evaluate"]["results"] if one["metric"] == "perplexity"]
+        assert rows[arm]["value"] == pytest.approx(measured["value"])
+    assert "difference" not in rows["target_only"]
+    assert rows["base"]["difference"][0] == pytest.approx(rows["base"]["value"] - rows["target_only"]["value"])
+    assert not (tmp_path / "arms" / "target_only-s0" / "pretune").exists()
+    capsys.readouterr()
+    assert compare.compare(run, Progress()) == found
+    assert "steps" not in capsys.readouterr().err
