@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,24 @@ def page() -> str:
     for key, field in schema["properties"].items():
         if "$ref" in (plain := _without_null(field)):
             names.setdefault(_section_of(plain["$ref"]), []).append(f"`{key}`")
-    names["Text"].append("`select.decontaminate`")
+    for name, keys in list(names.items()):  # sections within sections: evaluate's, and select.decontaminate
+        for key, section in _within(keys[0].strip("`"), sections[name], sections):
+            names.setdefault(section, []).append(f"`{key}`")
     parts = [INTRODUCTION, _table("The run", schema, sections)]
     parts += [_table(_listed(keys), sections[name], sections) for name, keys in names.items()]
     return "\n".join(parts)
+
+
+def _within(place: str, model: dict[str, Any], sections: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Keys below a section that are sections themselves, and their types; NAME stands for a name of the user's."""
+    for key, field in model["properties"].items():
+        plain = _without_null(field)
+        values = plain.get("additionalProperties")
+        named = values["$ref"] if isinstance(values, dict) and "$ref" in values else None
+        if reference := plain.get("$ref", named):
+            below = f"{place}.{key}" + (".NAME" if named else "")
+            yield below, _section_of(reference)
+            yield from _within(below, sections[_section_of(reference)], sections)
 
 
 def _table(title: str, model: dict[str, Any], sections: dict[str, Any]) -> str:
@@ -77,6 +92,8 @@ def _type(field: dict[str, Any]) -> str:
         return "section"
     if "enum" in field:
         return ", ".join(f"`{choice}`" for choice in field["enum"])
+    if field["type"] == "array" and "enum" in field["items"]:
+        return "list of " + ", ".join(f"`{choice}`" for choice in field["items"]["enum"])
     if field["type"] == "array":
         return f"list of {TYPES[field['items']['type']]}s"
     return TYPES.get(field["type"], "mapping")

@@ -1,7 +1,7 @@
 """The run as typed data: one YAML file, every key with its unit, unknown keys refused with the nearest name.
 
-The sections of training stand in ``config_training``. Nothing else of the project is imported, so that ``gotd --help``
-is instant.
+The sections of training stand in ``config_training``, that of evaluation in ``config_evaluation``. Nothing else of the
+project is imported, so that ``gotd --help`` is instant.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from gotd_ray.config_base import Paths, Section, Share, StoragePath
+from gotd_ray.config_evaluation import Evaluation
 from gotd_ray.config_compare import Compare
 from gotd_ray.config_training import Finetune, Model, Training
 from gotd_ray.errors import UserError
@@ -276,6 +277,7 @@ class Run(Section):
     model: Model | None = None
     pretune: Training | None = None
     finetune: Finetune | None = None
+    evaluate: Evaluation | None = None
     compare: Compare | None = Field(None, description="for `gotd compare`: the arms, budgets and seeds")
     storage: Storage = Storage()
     ray: RaySettings = RaySettings()
@@ -311,6 +313,21 @@ class Run(Section):
         for stage in ("pretune", "finetune"):
             if getattr(self, stage) and not self.model:
                 raise ValueError(f"{stage} trains a model, but there is none. Add model.base, a hub name or a folder")
+        return self
+
+    @model_validator(mode="after")
+    def _models_to_judge(self) -> Run:
+        judged = self.evaluate
+        if judged and not self.model:
+            raise ValueError("evaluate judges models, but there is none. Add model.base, a hub name or a folder")
+        untrained = [name for name in (judged and judged.models) or () if name != "base" and not getattr(self, name)]
+        if untrained:
+            raise ValueError(f"evaluate.models names {untrained[0]}, which this run does not train. Add that section")
+        if judged and judged.classification and not (self.finetune and self.finetune.label_column):
+            raise ValueError(
+                "evaluate.classification judges a classifier, but none is trained. Add finetune.label_column, or drop "
+                "evaluate.classification"
+            )
         return self
 
 

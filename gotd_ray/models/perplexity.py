@@ -34,16 +34,16 @@ class _Window:
     known: int
 
 
-def refuse(kind: language.Kind, name: str) -> None:
-    """Only a causal model has a likelihood of a text.
+def refuse(judge: str, kind: language.Kind, name: str) -> None:
+    """Only a causal model gives texts a likelihood, and goes on with a prompt.
 
     Raises:
         UserError: it is another one.
     """
     if kind != "causal":
         raise UserError(
-            f"evaluate.perplexity needs a causal language model, but {name} is a {kind} one, which gives a text no "
-            "likelihood. Drop evaluate.perplexity, name other evaluate.models, or take a causal model.base."
+            f"evaluate.{judge} needs a causal language model, but {name} is a {kind} one, which gives a text no "
+            f"likelihood. Drop evaluate.{judge}, name other evaluate.models, or take a causal model.base."
         )
 
 

@@ -67,8 +67,10 @@ def test_a_long_text_is_the_sum_of_its_windows(loaded) -> None:  # type: ignore[
 
 
 def test_what_cannot_be_measured_is_refused_with_a_remedy() -> None:
-    with pytest.raises(UserError, match=r"needs a causal language model, but bert is a masked one.*Drop"):
-        refuse("masked", "bert")
+    with pytest.raises(
+        UserError, match=r"needs a causal language model, but bert is a masked one.*Drop evaluate.perplexity"
+    ):
+        refuse("perplexity", "masked", "bert")
     with pytest.raises(UserError, match=r"evaluate.max_tokens is 300, but the model takes 128 at most. Lower it"):
         window_tokens(300, 128)
     assert [window_tokens(None, 128), window_tokens(None, None), window_tokens(64, 128)] == [128, 1024, 64]

@@ -1,0 +1,99 @@
+"""The section of evaluation: which judges look at which models, on what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from gotd_ray.config_base import Paths, Section, StoragePath
+
+Sets = Annotated[dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Paths], Field(min_length=1)]
+
+
+class Classification(Section):
+    """How well the model of `finetune.label_column` classifies: accuracy, macro-F1, micro-F1, Matthews correlation."""
+
+    paths: Paths = Field(min_length=1, description="labelled files, in the form of finetune's")
+
+
+class ToxicityClassifier(Section):
+    """A scorer of your own: TF-IDF and logistic regression over labelled texts."""
+
+    paths: Paths = Field(min_length=1, description="labelled texts, in the form of the target")
+    label_column: str = Field("label", description="column of the label")
+    toxic_label: str = Field("1", description="the label of toxic texts; all others are not")
+
+
+class Toxicity(Section):
+    """How toxic the continuations of prompts become, by the protocol of RealToxicityPrompts."""
+
+    prompts: Sets = Field(description="files of prompts by name, such as toxic and nontoxic")
+    scorers: list[Literal["profanity", "words", "classifier", "detoxify"]] = Field(
+        ["profanity", "words"], min_length=1, description="what tells how toxic a text is, several at once"
+    )
+    classifier: ToxicityClassifier | None = None
+    continuations: int = Field(25, ge=1, le=1000, description="drawn for each prompt")
+    new_tokens: int = Field(20, ge=1, le=1024, description="tokens of a continuation")
+    top_p: float = Field(0.9, gt=0, le=1, description="share of the probability that is drawn from")
+
+    @model_validator(mode="after")
+    def _classifier_has_texts(self) -> Toxicity:
+        if ("classifier" in self.scorers) != (self.classifier is not None):
+            raise ValueError(
+                "the scorer classifier and the section classifier, with its labelled texts, go together. Give both or "
+                "none"
+            )
+        return self
+
+
+class Questions(Section):
+    """A task of your own for `evaluate.zero_shot.local`: questions with several answers, in JSON lines."""
+
+    path: StoragePath = Field(description="the file, one question a line")
+    question: str = Field("question", description="key of the text before the answer")
+    choices: str = Field("choices", description="key of the list of answers")
+    answer: str = Field("answer", description="key of the right answer: its text, or its place from 0")
+
+
+class ZeroShot(Section):
+    """Questions with several answers, by lm-eval (`pip install gotd_ray[evaluate]`)."""
+
+    tasks: list[str] = Field(default_factory=list, description="lm-eval's own, by name; their data comes from the hub")
+    local: dict[str, Questions] = Field(default_factory=dict, description="tasks of your own, by name")
+    limit: int | None = Field(None, ge=1, description="examples of a task at the most; null takes all")
+
+    @model_validator(mode="after")
+    def _something_to_ask(self) -> ZeroShot:
+        if not self.tasks and not self.local:
+            raise ValueError("there is no task. Name some in tasks or local")
+        return self
+
+
+class Evaluation(Section):
+    """What the models are judged by, after the training. Files have the form of the target."""
+
+    models: list[Literal["base", "pretune", "finetune"]] | None = Field(
+        None, min_length=1, description="models that are judged; null: the base and all that the run trains"
+    )
+    text_column: str | None = Field(None, description="column of texts and prompts; null: the target's")
+    perplexity: Sets | None = Field(
+        None, description="held-out texts by name, such as target and general, for perplexity and bits per byte"
+    )
+    classification: Classification | None = None
+    toxicity: Toxicity | None = None
+    zero_shot: ZeroShot | None = None
+    max_tokens: int | None = Field(
+        None, ge=8, description="tokens of a window or text; null: 1024, or the model's limit if that is less"
+    )
+    batch_tokens: int | None = Field(None, ge=64, description="tokens in a batch; null: 2k on CPU, 16k on GPU")
+    precision: Literal["model", "float32", "bfloat16"] = Field(
+        "model", description="of the matrix products; model: that of `model.precision`"
+    )
+    resamples: int = Field(1000, ge=100, le=100_000, description="bootstrap draws behind each 95% interval")
+
+    @model_validator(mode="after")
+    def _some_judge(self) -> Evaluation:
+        if not (self.perplexity or self.classification or self.toxicity or self.zero_shot):
+            raise ValueError("there is no judge. Give perplexity, classification, toxicity or zero_shot")
+        return self

@@ -1,0 +1,109 @@
+"""Continuations of prompts, drawn from the nucleus (Holtzman et al., 2020) by a seed for each prompt.
+
+Every draw is one uniform number of the prompt's own stream, so that a prompt has the same continuations in whatever
+batch it stands, up to the rounding of the logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
+
+class _Drawn(LogitsProcessor):
+    """Leaves of each row's logits the one token that its next uniform number picks; the search that follows takes it.
+
+    The nucleus is the smallest set of the likeliest tokens that holds at least ``top_p``.
+    """
+
+    def __init__(self, uniforms: np.ndarray, top_p: float):
+        self._uniforms = torch.from_numpy(uniforms)  # (tokens, rows)
+        self._top_p = top_p
+        self._step = 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        ordered = scores.double().softmax(dim=1).sort(dim=1, descending=True)
+        upto = ordered.values.cumsum(dim=1)
+        inside = (upto - ordered.values < self._top_p).double()
+        mass = (ordered.values * inside).sum(dim=1)
+        wanted = self._uniforms[self._step].to(scores.device) * mass
+        self._step += 1
+        place = ((upto <= wanted[:, None]) & (inside > 0)).sum(dim=1).clamp(max=scores.shape[1] - 1)
+        token = ordered.indices.gather(1, place[:, None])
+        return torch.full_like(scores, float("-inf")).scatter(1, token, 0.0)
+
+
+def stream(seed: int, prompt: str) -> np.random.Generator:
+    """The random numbers of one prompt."""
+    return np.random.default_rng([seed, *blake2b(prompt.encode(), digest_size=16).digest()])
+
+
+def continuations(
+    model: Any,
+    tokenizer: Any,
+    prompts: list[str],
+    each: int,
+    new_tokens: int,
+    top_p: float,
+    seed: int,
+    max_tokens: int,
+    batch_tokens: int,
+    autocast: AbstractContextManager[Any] | None = None,
+    tell: Callable[[int], None] | None = None,
+) -> list[list[str]]:
+    """``each`` continuations of each of n prompts, at temperature 1.
+
+    A tokenizer without padding token is served: its rows are padded with a token that the mask hides.
+
+    Args:
+        model: a causal model, on its device.
+        tokenizer: its tokenizer.
+        prompts: the prompts; of those too long for the model the end counts.
+        each: continuations of a prompt.
+        new_tokens: tokens of a continuation at the most; the end-of-text token ends it.
+        top_p: share of the probability in the nucleus.
+        seed: of the draws.
+        max_tokens: what the model takes.
+        batch_tokens: tokens of a batch; one prompt at the least.
+        autocast: the arithmetic; None as the weights are.
+        tell: is told of prompts done.
+    """
+    room = max_tokens - new_tokens
+    start_of_text = next((t for t in (tokenizer.bos_token_id, tokenizer.eos_token_id) if t is not None), 0)
+    encoded = [ids[-room:] or [start_of_text] for ids in tokenizer(prompts, verbose=False)["input_ids"]]
+    pad = next((t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id) if t is not None), 0)
+    order = sorted(range(len(prompts)), key=lambda number: -len(encoded[number]))
+    found: list[list[str]] = [[] for _ in prompts]
+    start = 0
+    while start < len(order):
+        width = len(encoded[order[start]])
+        batch = order[start : start + max(1, batch_tokens // (each * (width + new_tokens)))]
+        start += len(batch)
+        rows = [[pad] * (width - len(encoded[number])) + encoded[number] for number in batch]
+        mask = [[0] * (width - len(encoded[number])) + [1] * len(encoded[number]) for number in batch]
+        uniforms = np.concatenate([stream(seed, prompts[number]).random((new_tokens, each)) for number in batch], 1)
+        inputs, seen = (torch.tensor(part, device=model.device).repeat_interleave(each, dim=0) for part in (rows, mask))
+        with torch.inference_mode(), autocast or nullcontext():
+            made = model.generate(
+                input_ids=inputs,
+                attention_mask=seen,
+                do_sample=False,
+                num_beams=1,
+                use_cache=True,
+                max_new_tokens=new_tokens,
+                pad_token_id=pad,
+                eos_token_id=tokenizer.eos_token_id,
+                logits_processor=LogitsProcessorList([_Drawn(uniforms, top_p)]),
+            )
+        texts = tokenizer.batch_decode(made[:, width:], skip_special_tokens=True)
+        for place, number in enumerate(batch):
+            found[number] = texts[place * each : (place + 1) * each]
+        if tell:
+            tell(len(batch))
+    return found

@@ -1,0 +1,200 @@
+"""Questions with several answers, asked without training on them, by lm-eval: its own tasks, or a JSON lines file.
+
+The answer of the highest likelihood after the question counts (``acc``), or of the highest per byte (``acc_norm``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.util
+import io
+import json
+import logging
+from typing import Any
+
+import numpy as np
+
+from gotd_ray.config_evaluation import Questions
+from gotd_ray.errors import UserError
+
+_MEAN = "mean"
+
+
+def check_installed() -> None:
+    """That lm-eval is here.
+
+    Raises:
+        UserError: how to install it.
+    """
+    if importlib.util.find_spec("lm_eval") is None:
+        raise UserError(
+            "evaluate.zero_shot needs lm-eval, which is not installed here. pip install 'gotd_ray[evaluate]', or drop "
+            "evaluate.zero_shot."
+        )
+
+
+def check_tasks(names: list[str]) -> None:
+    """That lm-eval knows the tasks; whether their data can be had is not looked at.
+
+    Raises:
+        UserError: with the nearest name.
+    """
+    check_installed()
+    if not names:
+        return
+    from lm_eval.tasks import TaskManager
+
+    known = TaskManager().all_tasks
+    for name in names:
+        if name not in known:
+            near = ", ".join(f"'{one}'" for one in difflib.get_close_matches(name, known, n=3)) or "`lm-eval ls tasks`"
+            raise UserError(f"evaluate.zero_shot.tasks has '{name}', which lm-eval does not know. See {near}.")
+
+
+def read_questions(name: str, data: bytes, columns: Questions) -> list[dict[str, Any]]:
+    """The rows of a task in JSON lines: ``question``, ``choices``, and ``answer`` as the place of the right choice.
+
+    Raises:
+        UserError: a row is not such; with its line.
+    """
+    rows = []
+    for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            asked = _question(row[columns.question], row[columns.choices], row[columns.answer])
+        except (ValueError, TypeError, KeyError) as error:
+            problem = f"there is no key {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(
+                f"evaluate.zero_shot.local.{name}: line {number} of {columns.path}: {problem}. Mend it, or name the "
+                "keys by question, choices and answer."
+            ) from None
+        rows.append(asked)
+    if not rows:
+        raise UserError(f"evaluate.zero_shot.local.{name}: {columns.path} has no question. Give another file.")
+    return rows
+
+
+def _question(question: Any, choices: Any, answer: Any) -> dict[str, Any]:
+    if not isinstance(question, str):
+        raise TypeError("the question is not a text")
+    if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(one, str) and one for one in choices):
+        raise TypeError("the choices are not a list of two texts or more")
+    place = choices.index(answer) if answer in choices else answer
+    if type(place) is not int or not 0 <= place < len(choices):
+        raise ValueError(f"the answer {ascii(answer)[:80]} is none of the choices, nor the place of one, from 0")
+    return {"question": question, "choices": choices, "answer": place}
+
+
+def local_task(name: str, rows: list[dict[str, Any]]) -> Any:
+    """An lm-eval task of rows as ``read_questions`` gives them."""
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+
+    return ConfigurableTask(
+        config={
+            "task": name,
+            "custom_dataset": lambda **_: {"test": Dataset.from_list(rows)},
+            "test_split": "test",
+            "output_type": "multiple_choice",
+            "doc_to_text": "question",
+            "doc_to_choice": "choices",
+            "doc_to_target": "answer",
+            "metric_list": [
+                {"metric": metric, "aggregation": _MEAN, "higher_is_better": True} for metric in ("acc", "acc_norm")
+            ],
+        }
+    )
+
+
+def zero_shot(
+    model: Any,
+    tokenizer: Any,
+    task: Any,
+    batch_size: int,
+    limit: int | None,
+    max_tokens: int,
+    seed: int,
+    precision: str = "float32",
+) -> dict[str, dict[str, np.ndarray]]:
+    """One task, example by example.
+
+    Args:
+        model: a causal model, on its device.
+        tokenizer: its tokenizer.
+        task: the name of one of lm-eval's, or a ``local_task``.
+        batch_size: requests at a time.
+        limit: examples at the most; None takes all.
+        max_tokens: what the model takes.
+        seed: of the few-shot examples that some tasks bring.
+        precision: ``float32`` or ``bfloat16``, of the matrix products.
+
+    Returns:
+        For each metric that is a mean over examples, as ``task/metric``: ``example`` (n,) and ``score`` (n,).
+
+    Raises:
+        UserError: there is no such task, its data cannot be had, or it has no metric of that kind.
+    """
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    own = isinstance(task, str)
+    for noisy in ("lm_eval", "lm-eval"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+            harness = HFLM(
+                pretrained=model,
+                tokenizer=tokenizer,
+                batch_size=batch_size,
+                max_length=max_tokens,
+                backend="causal",
+                mixed_precision_dtype="bfloat16" if precision == "bfloat16" else None,
+            )
+            found = lm_eval.simple_evaluate(
+                harness,
+                tasks=[task],
+                task_manager=TaskManager(include_defaults=own),
+                limit=limit,
+                bootstrap_iters=0,
+                random_seed=seed,
+                numpy_random_seed=seed,
+                torch_random_seed=seed,
+                fewshot_random_seed=seed,
+            )
+    except (ValueError, KeyError, OSError, ImportError) as error:
+        if not own:
+            raise
+        raise UserError(
+            f"evaluate.zero_shot.tasks has '{task}', which lm-eval cannot run here: {type(error).__name__}: {error}. "
+            "Its data comes from the hub, which needs a network once."
+        ) from None
+    return _scores(task if own else task.config.task, found)
+
+
+def _scores(asked: str, found: Any) -> dict[str, dict[str, np.ndarray]]:
+    scores: dict[str, dict[str, np.ndarray]] = {}
+    for name, samples in found["samples"].items():
+        chosen = [entry for entry in found["configs"][name]["metric_list"] if _is_mean(entry)]
+        first = samples[0]["filter"] if samples else None
+        rows = [sample for sample in samples if sample["filter"] == first]
+        for metric in (entry["metric"] for entry in chosen):
+            values = [sample.get(metric) for sample in rows]
+            if values and all(isinstance(value, int | float | np.number) for value in values):
+                scores[f"{name}/{metric}"] = {
+                    "example": np.array([sample["doc_hash"][:16] for sample in rows], object),
+                    "score": np.array(values, np.float64),
+                }
+    if not scores:
+        raise UserError(
+            f"evaluate.zero_shot.tasks has '{asked}', which has no metric that is a mean over its examples. Take it "
+            "out, and run lm-eval itself."
+        )
+    return scores
+
+
+def _is_mean(entry: dict[str, Any]) -> bool:
+    return getattr(entry.get("aggregation"), "__name__", entry.get("aggregation")) == _MEAN
