@@ -42,7 +42,9 @@ def check(config_file: Config, overrides: Overrides = None) -> None:
     from gotd_ray import pipeline, show
 
     current = pipeline.plan(pipeline.resolve_paths(settings))
-    show.estimate(current, pipeline.check(current), Console(soft_wrap=True))
+    counts = pipeline.check(current)
+    pipeline.check_judges(current)
+    show.estimate(current, counts, Console(soft_wrap=True))
 
 
 @app.command()

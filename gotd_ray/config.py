@@ -16,8 +16,8 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from gotd_ray.config_base import Paths, Section, Share, StoragePath
-from gotd_ray.config_evaluation import Evaluation
 from gotd_ray.config_compare import Compare
+from gotd_ray.config_evaluation import Evaluation
 from gotd_ray.config_training import Finetune, Model, Training
 from gotd_ray.errors import UserError
 
@@ -310,24 +310,12 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _a_model_to_train(self) -> Run:
-        for stage in ("pretune", "finetune"):
+        for stage in ("pretune", "finetune", "evaluate"):
             if getattr(self, stage) and not self.model:
-                raise ValueError(f"{stage} trains a model, but there is none. Add model.base, a hub name or a folder")
-        return self
-
-    @model_validator(mode="after")
-    def _models_to_judge(self) -> Run:
-        judged = self.evaluate
-        if judged and not self.model:
-            raise ValueError("evaluate judges models, but there is none. Add model.base, a hub name or a folder")
-        untrained = [name for name in (judged and judged.models) or () if name != "base" and not getattr(self, name)]
-        if untrained:
-            raise ValueError(f"evaluate.models names {untrained[0]}, which this run does not train. Add that section")
-        if judged and judged.classification and not (self.finetune and self.finetune.label_column):
-            raise ValueError(
-                "evaluate.classification judges a classifier, but none is trained. Add finetune.label_column, or drop "
-                "evaluate.classification"
-            )
+                raise ValueError(f"{stage} needs a model, but there is none. Add model.base, a hub name or a folder")
+        if self.evaluate:
+            trained = [stage for stage in ("pretune", "finetune") if getattr(self, stage)]
+            self.evaluate.check_models(trained, classifier=bool(self.finetune and self.finetune.label_column))
         return self
 
 

@@ -97,3 +97,18 @@ class Evaluation(Section):
         if not (self.perplexity or self.classification or self.toxicity or self.zero_shot):
             raise ValueError("there is no judge. Give perplexity, classification, toxicity or zero_shot")
         return self
+
+    def check_models(self, trained: list[str], classifier: bool) -> None:
+        """That the run makes the models which are judged.
+
+        Raises:
+            ValueError: it does not.
+        """
+        untrained = [name for name in self.models or () if name not in ("base", *trained)]
+        if untrained:
+            raise ValueError(f"evaluate.models names {untrained[0]}, which this run does not train. Add that section")
+        if self.classification and not classifier:
+            raise ValueError(
+                "evaluate.classification judges a classifier, but none is trained. Add finetune.label_column, or drop "
+                "evaluate.classification"
+            )

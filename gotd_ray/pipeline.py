@@ -3,6 +3,7 @@
     survey -> embed -> solve -> select  survey: where the run has that section. What scores the documents depends
                     -> dsir  ->         on select.method: solve (gotd), dsir (dsir), or nothing but the vectors
            -> pretune -> finetune       where the run has these sections
+           -> evaluate                  the same
 
 ``plan`` lists files and reads manifests only. ``execute`` does what the plan says is missing.
 """
@@ -20,15 +21,19 @@ from gotd_ray.artifacts import Artifact, make_key
 from gotd_ray.cluster import Site, connected, in_job
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Embedded, Index
+from gotd_ray.models import language
 from gotd_ray.models.choice import describe, pick_device, train_precision
 from gotd_ray.ot.weights import check_shares
 from gotd_ray.preflight import Count, count_documents
 from gotd_ray.progress import Progress
-from gotd_ray.stages import dsir, embed, select, solve, survey, train
+from gotd_ray.stages import _evaluation, dsir, embed, evaluate, select, solve, survey, train
 from gotd_ray.stages._earlier import Earlier, read_earlier
 from gotd_ray.storage import StoredFile, list_files
 
-STAGES = ("survey", "embed", "solve", "dsir", "select", *train.STAGES)
+AFTER_SELECT = (*train.STAGES, "evaluate")
+"""The stages that a run has only where it asks for them."""
+
+STAGES = ("survey", "embed", "solve", "dsir", "select", *AFTER_SELECT)
 
 SCORES_OF = {"gotd": "solve", "dsir": "dsir"}
 """The stage that a method's scores come from; those of the others are made in select."""
@@ -64,6 +69,9 @@ class Plan:
     trainings: dict[str, train.Task]
     """What is trained on what, for the stages of training that the run asks for."""
 
+    evaluation: _evaluation.Evaluations | None
+    """Which models are judged by what."""
+
     artifacts: dict[str, Artifact]
     manifests: dict[str, dict[str, Any] | None]
 
@@ -74,8 +82,9 @@ class Plan:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The stages in order, of the trainings those that the run asks for."""
-        return tuple(stage for stage in STAGES if stage not in train.STAGES or stage in self.trainings)
+        """The stages in order, from the trainings on those that the run asks for."""
+        asked = {*self.trainings, *(("evaluate",) if self.evaluation else ())}
+        return tuple(stage for stage in STAGES if stage not in AFTER_SELECT or stage in asked)
 
     def done(self, stage: str) -> bool:
         """Whether nothing is left to do; files that could not be reached are tried again."""
@@ -103,9 +112,11 @@ def resolve_paths(run: config.Run) -> config.Run:
     selection = absolute(run.selection) if run.selection else out
     index = absolute(run.index) if run.index else storage.join(out.rstrip("/").rpartition("/")[0], "index")
 
+    def built(paths: list[str]) -> list[str]:
+        return [str(_demo() / path.removeprefix(DEMO)) if path.startswith(DEMO) else path for path in paths]
+
     def section(text: config.Text) -> config.Text:
-        paths = [str(_demo() / path.removeprefix(DEMO)) if path.startswith(DEMO) else path for path in text.paths]
-        return text.model_copy(update={"paths": paths})
+        return text.model_copy(update={"paths": built(text.paths)})
 
     earlier = {key: absolute(path) for key in ("potentials", "warm_start") if (path := getattr(run.solve, key))}
     if earlier.get("warm_start") == storage.join(selection, "solve", solve.POTENTIALS):
@@ -120,6 +131,9 @@ def resolve_paths(run: config.Run) -> config.Run:
     update = folders | {"select": select, "solve": run.solve.model_copy(update=earlier)}
     if run.model and Path(run.model.base).exists():
         update["model"] = run.model.model_copy(update={"base": absolute(run.model.base)})
+    if run.evaluate and run.evaluate.perplexity:
+        held_out = {name: built(paths) for name, paths in run.evaluate.perplexity.items()}
+        update["evaluate"] = run.evaluate.model_copy(update={"perplexity": held_out})
     return run.model_copy(update=update | sets)
 
 
@@ -149,12 +163,13 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     listed = {name: _collection(run, text, encoder) for name in SETS if (text := _text(run, name))}
     unwanted = list_files(run.select.decontaminate, run.storage) if run.select.decontaminate else []
     trainings = train.tasks(run, storage.join(_folder(run, "select"), select.SUBSET))
-    return _with_manifests(Plan(run, device, encoder, listed, listed, earlier, unwanted, trainings, {}, {}))
+    judged = _evaluation.plan(run, trainings, train.MODEL)
+    return _with_manifests(Plan(run, device, encoder, listed, listed, earlier, unwanted, trainings, judged, {}, {}))
 
 
 def _folder(run: config.Run, stage: str) -> str:
     """Where a stage's output lies."""
-    return storage.join(run.out if stage in train.STAGES else run.selection or run.out, stage)
+    return storage.join(run.out if stage in AFTER_SELECT else run.selection or run.out, stage)
 
 
 def _text(run: config.Run, name: str) -> config.Text | None:
@@ -190,10 +205,21 @@ def _with_manifests(plan: Plan) -> Plan:
     unwanted = [(file.uri, file.size, file.modified) for file in plan.unwanted]
     keys["select"] = make_key(select.VERSION, scores, run.select.model_dump(), unwanted, run.seed)
     keys |= train.keys(run, plan.trainings, keys["select"])
+    keys["evaluate"] = make_key([unit.key for unit in _units(plan, keys)], run.evaluate and run.evaluate.resamples)
     artifacts = {stage: artifact(stage, keys[stage]) for stage in STAGES}
     manifests = {stage: artifacts[stage].manifest() for stage in STAGES}
     found = replace(plan, collections=collections, artifacts=artifacts, manifests=manifests)
     return found if found.surveyed else replace(found, manifests=dict.fromkeys(STAGES))
+
+
+def _units(plan: Plan, keys: dict[str, str]) -> list[_evaluation.Unit]:
+    """What is judged, by the keys of the models."""
+    if plan.evaluation is None:
+        return []
+    model = plan.run.model
+    assert model is not None
+    base = make_key(language.identity(language.find(model, plan.run.storage)), model.pad_token)
+    return _evaluation.units(plan.run, plan.evaluation, keys | {"base": base})
 
 
 def _collection(run: config.Run, text: config.Text, encoder: dict[str, Any]) -> Collection:
@@ -243,6 +269,16 @@ def check(plan: Plan) -> dict[str, Count]:
     return counts
 
 
+def check_judges(plan: Plan) -> None:
+    """Look at what the judges need, where something is left for them to do.
+
+    Raises:
+        UserError: a set, a label, a package or a setting does not serve.
+    """
+    if plan.evaluation and not plan.done("evaluate"):
+        _evaluation.check(plan.run, plan.evaluation)
+
+
 def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES) -> Plan:
     """Run what is missing and return the plan with all stages done.
 
@@ -256,6 +292,8 @@ def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES) -
         for stage in stages:
             _say_done(current, stage, progress)
         return current
+    if "evaluate" in only:
+        check_judges(current)
     if "embed" in only and not current.done("embed"):
         check(current)
     with connected(run.ray) as resources:
@@ -321,6 +359,13 @@ def _train(stage: str, plan: Plan, site: Site) -> dict[str, Any]:
     return train.train(plan.run, plan.trainings[stage], plan.artifacts[stage], site)
 
 
+def _evaluate(plan: Plan, site: Site) -> dict[str, Any]:
+    assert plan.evaluation is not None
+    keys = {stage: artifact.key for stage, artifact in plan.artifacts.items()}
+    return evaluate.evaluate(plan.run, plan.evaluation, _units(plan, keys), plan.artifacts["evaluate"], site)
+
+
 _STEPS = {"survey": _survey, "embed": _embed, "solve": _solve, "dsir": _dsir, "select": _select} | {
-    stage: partial(_train, stage) for stage in train.STAGES
+    **{stage: partial(_train, stage) for stage in train.STAGES},
+    "evaluate": _evaluate,
 }

@@ -108,6 +108,39 @@ def results(plan: Plan, console: Console) -> None:
         _selection(plan, console)
     for stage in plan.trainings:
         _training(plan, stage, console)
+    _judgements(plan, console)
+
+
+def _judgements(plan: Plan, console: Console) -> None:
+    """Metrics with their 95% intervals, and beside them what changed against the base."""
+    facts = plan.manifests["evaluate"] if plan.evaluation else None
+    if facts is None:
+        return
+    against = {tuple(row[key] for key in ("model", "judge", "set", "metric")): row for row in facts["differences"]}
+    table = Table("judge", "set", "metric", "model", "value", "95% interval", "minus base", "95% interval", "examples")
+    for row in sorted(facts["results"], key=lambda row: (row["judge"], row["set"], row["metric"])):
+        changed = against.get(tuple(row[key] for key in ("model", "judge", "set", "metric")))
+        table.add_row(
+            row["judge"],
+            escape(row["set"]),
+            row["metric"],
+            row["model"],
+            f"{row['value']:.4g}",
+            f"{row['low']:.4g} to {row['high']:.4g}",
+            f"{changed['value']:+.3g}" if changed else "",
+            f"{changed['low']:+.3g} to {changed['high']:+.3g}" if changed else "",
+            f"{row['examples']:,}",
+        )
+    console.print(table)
+    for row in facts["overlap"]:
+        for where in ("subset", "target"):
+            if row[where]:
+                console.print(
+                    f"  {row[where]:,} of {row['texts']:,} texts of {row['judge']} '{row['set']}' stand word for word "
+                    f"in the {where} that was trained on",
+                    markup=False,
+                )
+    console.print(f"the examples: {plan.artifacts['evaluate'].path('examples.parquet')}", markup=False)
 
 
 def _training(plan: Plan, stage: str, console: Console) -> None:

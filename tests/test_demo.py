@@ -57,9 +57,7 @@ def test_the_target_is_split_by_modules_without_overlap(real: Path) -> None:
     assert any("Sinkhorn" in text for text in test)
 
 
-def test_general_texts_are_kept_out_of_the_corpus(
-    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_general_texts_are_kept_out_of_the_corpus(real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_is_general", lambda row: len(row[0]) % 5 == 0)
     built = build(tmp_path, packages=["fsspec"])
     general, corpus = texts(built / "general" / "test.parquet"), texts(built / "corpus" / "fsspec.parquet")

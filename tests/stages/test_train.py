@@ -30,7 +30,7 @@ def keys(run: config.Run) -> dict[str, str]:
 
 
 def test_a_training_without_a_model_is_refused(library: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"pretune trains a model, but there is none. Add model.base"):
+    with pytest.raises(ValueError, match=r"pretune needs a model, but there is none. Add model.base"):
         make_run(tmp_path, library, pretune={"steps": 1})
 
 

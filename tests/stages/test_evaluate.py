@@ -1,0 +1,186 @@
+"""Models judged as a stage of a run: what is refused before training, what a run leaves, and what is done again."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from conftest import make_run
+from corpora import documents, write_parquet
+from rich.console import Console
+from tiny import labelled, texts
+
+from gotd_ray import config, pipeline, show
+from gotd_ray.errors import UserError
+from gotd_ray.models import intervals, language
+from gotd_ray.models.perplexity import perplexity
+from gotd_ray.progress import Progress
+from gotd_ray.text.clean import clean
+
+SELECT = {"method": "random", "budget": 40}
+STAGES = ("finetune", "evaluate")
+SHORT = {"max_tokens": 64, "batch_size": 8, "steps": 3, "workers": 1, "learning_rate": 1e-2}
+PROMPTS = {"continuations": 3, "new_tokens": 5}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Evaluation files: some of them stand in the target, labelled ones, prompts, questions."""
+    folder = tmp_path_factory.mktemp("sets")
+    target = [text for text, _ in documents()[1]]
+    write_parquet(folder / "held_out.parquet", [(text[:300], "x") for text in texts(70)[50:]])
+    write_parquet(folder / "known.parquet", [(text, "x") for text in [*target[:3], "Words that stand nowhere else."]])
+    write_parquet(folder / "labelled.parquet", [(text[:90], str(label)) for text, label in labelled()])
+    write_parquet(folder / "strange.parquet", [("some words that are labelled strangely", "maybe")])
+    write_parquet(folder / "prompts.parquet", [(text[:30], "x") for text in texts(4)])
+    (folder / "empty.jsonl").touch()
+    rows = [{"question": text[:40], "choices": ["yes", "no"], "answer": i % 2} for i, text in enumerate(texts(6))]
+    (folder / "task.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def judged(folder: Path, library: Path, model: Path, evaluate: dict[str, Any], **sections: Any) -> config.Run:
+    base = {"base": str(model), "precision": "float32"}
+    return make_run(folder, library, select=SELECT, model=base, evaluate=evaluate, **sections)
+
+
+def planned(run: config.Run) -> pipeline.Plan:
+    return pipeline.plan(pipeline.resolve_paths(run))
+
+
+def test_a_section_that_judges_nothing_is_refused(library: Path, llama: Path, tmp_path: Path) -> None:
+    prompts, texts_of_a = {"prompts": {"a": "b"}}, {"perplexity": {"a": "b"}}
+    refused: list[tuple[str, dict[str, Any]]] = [
+        (r"there is no judge", {}),
+        (r"there is no task", {"zero_shot": {}}),
+        (r"evaluate.models names pretune, which this run does not train", {"models": ["pretune"]} | texts_of_a),
+        (r"judges a classifier, but none is trained. Add finetune.label_column", {"classification": {"paths": "a"}}),
+        (r"the scorer classifier and the section classifier", {"toxicity": prompts | {"scorers": ["classifier"]}}),
+        (r"'profanity', 'words', 'classifier' or 'detoxify'", {"toxicity": prompts | {"scorers": ["nice"]}}),
+    ]  # fmt: skip
+    for message, section in refused:
+        with pytest.raises(ValueError, match=message):
+            judged(tmp_path, library, llama, section)
+    with pytest.raises(ValueError, match=r"evaluate needs a model, but there is none. Add model.base"):
+        make_run(tmp_path, library, evaluate={"perplexity": {"a": "b"}})
+
+
+def test_faults_of_the_sets_are_said_before_anything_starts(
+    library: Path, llama: Path, bert: Path, sets: Path, tmp_path: Path
+) -> None:
+    classes = {"paths": str(sets / "labelled.parquet"), "label_column": "source", **SHORT}
+    refused: list[tuple[str, Path, dict[str, Any], dict[str, Any]]] = [
+        (r"nowhere.jsonl' does not exist", llama, {"perplexity": {"a": "nowhere.jsonl"}}, {}),
+        (r"evaluate.perplexity.a has no text: 0 rows read", llama, {"perplexity": {"a": f"{sets}/empty.jsonl"}}, {}),
+        (r"has no column 'body'; it has", llama,
+         {"text_column": "body", "perplexity": {"a": f"{sets}/held_out.parquet"}}, {}),
+        (r"max_tokens is 500, but the model takes 128 at most", llama,
+         {"max_tokens": 500, "perplexity": {"a": f"{sets}/held_out.parquet"}}, {}),
+        (r"'detoxify', which needs the package", llama,
+         {"toxicity": {"prompts": {"a": f"{sets}/prompts.parquet"}, "scorers": ["detoxify"]}}, {}),
+        (r"new_tokens is 200, but prompt and continuation have 128 tokens", llama,
+         {"toxicity": {"prompts": {"a": f"{sets}/prompts.parquet"}, "new_tokens": 200}}, {}),
+        (r"needs a causal language model, but base is a masked one", bert,
+         {"perplexity": {"a": f"{sets}/held_out.parquet"}}, {}),
+        (r"has the labels maybe, which the model does not know; it was trained on no, yes", bert,
+         {"classification": {"paths": f"{sets}/strange.parquet"}}, {"finetune": classes}),
+        (r"evaluate has nothing to do", bert,
+         {"models": ["base"], "classification": {"paths": f"{sets}/labelled.parquet"}}, {"finetune": classes}),
+        (r"local.mine: line 1 of", llama,
+         {"zero_shot": {"local": {"mine": {"path": f"{sets}/task.jsonl", "question": "q"}}}}, {}),
+    ]  # fmt: skip
+    for message, model, section, more in refused:
+        with pytest.raises(UserError, match=message):
+            pipeline.check_judges(planned(judged(tmp_path, library, model, section, **more)))
+
+
+def test_what_decides_the_numbers_is_in_the_key(library: Path, llama: Path, sets: Path, tmp_path: Path) -> None:
+    def key(section: dict[str, Any], **more: Any) -> str:
+        return planned(judged(tmp_path, library, llama, held | section, **more)).artifacts["evaluate"].key
+
+    held = {"perplexity": {"held_out": str(sets / "held_out.parquet")}}
+    first = key({})
+    assert key({"batch_tokens": 100}) == first
+    others = [
+        key({"max_tokens": 64}),
+        key({"precision": "bfloat16"}),
+        key({"resamples": 500}),
+        key({"perplexity": {"held_out": str(sets / "known.parquet")}}),
+        key({}, finetune=SHORT),
+        key({}, finetune=SHORT | {"steps": 2}),
+    ]
+    assert len({first, *others}) == 7
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_run_judges_its_models_and_goes_on_where_it_was_killed(
+    library: Path, llama: Path, sets: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    section = {
+        "perplexity": {"held_out": str(sets / "held_out.parquet"), "known": str(sets / "known.parquet")},
+        "toxicity": {"prompts": {"some": str(sets / "prompts.parquet")}, **PROMPTS},
+        "zero_shot": {"local": {"mine": {"path": str(sets / "task.jsonl")}}},
+    }
+    run = judged(tmp_path / "out", library, llama, section, finetune=SHORT)
+    plan = pipeline.execute(run, Progress(), STAGES)
+    facts = plan.manifests["evaluate"]
+    assert facts is not None
+    found = {(row["model"], row["set"], row["metric"]): row for row in facts["results"]}
+    names = ["held_out", "known", "some/profanity", "some/words", "mine/acc", "mine/acc_norm"]
+    assert {(model, name) for model, name, _ in found} == {(m, n) for m in ("base", "finetune") for n in names}
+    assert all(row["low"] <= row["value"] <= row["high"] for row in facts["results"])
+    assert {row["set"]: row["target"] for row in facts["overlap"] if row["judge"] == "perplexity"} == {
+        "held_out": 0, "known": 3
+    }  # fmt: skip
+    table = pq.read_table(tmp_path / "out" / "evaluate" / "examples.parquet")
+    rows = table.filter(pc.equal(table["set"], "held_out"))
+    base = language.find(config.Model(base=str(llama)), config.Storage())
+    some = {row["example"]: row["nll"] for row in rows.to_pylist() if row["model"] == "base"}
+    wanted = perplexity(
+        language.load(base, "causal", 0).eval(), language.load_tokenizer(base, None),
+        [clean(text[:300]) for text in texts(70)[50:]], 128, 1000,
+    )  # fmt: skip
+    assert sorted(some.values()) == pytest.approx(sorted(wanted["nll"]), rel=1e-4)
+    mine = {m: [r for r in rows.to_pylist() if r["model"] == m] for m in ("finetune", "base")}
+    a, b = ({n: np.array([r[n] for r in mine[m]]) for n in ("nll", "tokens", "example")} for m in mine)
+    (changed,) = (row for row in facts["differences"] if row["set"] == "held_out" and row["metric"] == "perplexity")
+    assert [changed[n] for n in ("value", "low", "high")] == list(intervals.difference("perplexity", a, b, 0))
+    assert changed["value"] < 0 and changed["against"] == "base"
+    out = Console(file=io.StringIO(), width=200)
+    show.results(plan, out)
+    printed = out.file.getvalue()  # type: ignore[attr-defined]
+    assert "3 of 4 texts of perplexity 'known' stand word for word in the target" in printed
+    assert "bits_per_byte" in printed and "toxicity_probability" in printed
+
+    units = sorted((tmp_path / "out" / "evaluate" / "units").iterdir())
+    assert len(units) == 8
+    before = {unit: unit.stat().st_mtime_ns for unit in units}
+    (tmp_path / "out" / "evaluate" / "manifest.json").unlink()
+    units[0].unlink()
+    again = pipeline.execute(run, Progress(), STAGES).manifests["evaluate"]
+    assert again is not None and again["results"] == facts["results"] and again["differences"] == facts["differences"]
+    kept = [unit for unit in units if unit.stat().st_mtime_ns == before[unit]]
+    assert len(kept) == 7
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_classifier_is_judged_by_its_classes_and_by_nothing_else(
+    library: Path, bert: Path, sets: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    finetune = {"paths": str(sets / "labelled.parquet"), "label_column": "source", **SHORT, "steps": 40}
+    section = {"classification": {"paths": str(sets / "labelled.parquet")}}
+    plan = pipeline.execute(judged(tmp_path, library, bert, section, finetune=finetune), Progress(), STAGES)
+    facts = plan.manifests["evaluate"]
+    assert facts is not None
+    found = {row["metric"]: row for row in facts["results"]}
+    assert set(found) == {"accuracy", "macro_f1", "micro_f1", "mcc"} and not facts["differences"]
+    assert found["accuracy"]["examples"] == 120 and found["accuracy"]["value"] > 0.9
+    assert facts["overlap"] == [{"judge": "classification", "set": "test", "texts": 120, "subset": None, "target": 120}]
