@@ -180,7 +180,7 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) ->
             for (arm, budget), members in groups.items():
                 runs = [examples[cell][judge, name] for cell in members]
                 value, low, high = mean_interval(metric, runs, run.seed, run.evaluate.resamples)
-                row = {"judge": judge, "set": name, "metric": metric, "arm": arm, "budget": budget}
+                row: dict[str, Any] = {"judge": judge, "set": name, "metric": metric, "arm": arm, "budget": budget}
                 row |= {"seeds": len(runs), "value": value, "low": low, "high": high}
                 others = _partners(members, [cell for cell in done if cell.arm == against])
                 pairs = [(examples[a][judge, name], examples[b][judge, name]) for a, b in others]

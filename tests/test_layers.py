@@ -15,7 +15,7 @@ FOLDERS = ("gotd_ray", "jobs", "tests", "benchmarks")
 FILES = sorted(path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 MAX_LINES = 400
 HEAVY = ("torch", "ray", "transformers", "sentence_transformers", "deepspeed", "pyarrow")
-CONFIG = ("gotd_ray.config_base", "gotd_ray.config_training", "gotd_ray.config_evaluation")
+CONFIG = tuple(f"gotd_ray.config_{name}" for name in ("base", "compare", "evaluation", "training"))
 MATHEMATICS = ("numpy", "torch", "safetensors", "threadpoolctl", "gotd_ray.ot", "gotd_ray.errors")
 
 
@@ -40,6 +40,7 @@ RULES = (
     Rule("gotd_ray/config.py", only_ours=("gotd_ray.errors", *CONFIG)),
     Rule("gotd_ray/config_training.py", only_ours=("gotd_ray.config_base",)),
     Rule("gotd_ray/config_evaluation.py", only_ours=("gotd_ray.config_base",)),
+    Rule("gotd_ray/config_compare.py", only_ours=("gotd_ray.config_base",)),
     Rule("gotd_ray/config_base.py", only_ours=()),
     Rule("gotd_ray", never=("gotd_ray.cli", "jobs", "tests", "benchmarks")),
     *(
