@@ -6,7 +6,6 @@ batch it stands, up to the rounding of the logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from hashlib import blake2b
 from typing import Any
@@ -55,7 +54,6 @@ def continuations(
     max_tokens: int,
     batch_tokens: int,
     autocast: AbstractContextManager[Any] | None = None,
-    tell: Callable[[int], None] | None = None,
 ) -> list[list[str]]:
     """``each`` continuations of each of n prompts, at temperature 1.
 
@@ -72,7 +70,6 @@ def continuations(
         max_tokens: what the model takes.
         batch_tokens: tokens of a batch; one prompt at the least.
         autocast: the arithmetic; None as the weights are.
-        tell: is told of prompts done.
     """
     room = max_tokens - new_tokens
     start_of_text = next((t for t in (tokenizer.bos_token_id, tokenizer.eos_token_id) if t is not None), 0)
@@ -104,6 +101,4 @@ def continuations(
         texts = tokenizer.batch_decode(made[:, width:], skip_special_tokens=True)
         for place, number in enumerate(batch):
             found[number] = texts[place * each : (place + 1) * each]
-        if tell:
-            tell(len(batch))
     return found

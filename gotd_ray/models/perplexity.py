@@ -6,7 +6,7 @@ compares models with different tokenizers. Texts are rows, so that two models ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +17,6 @@ from torch.nn.functional import cross_entropy
 
 from gotd_ray.errors import UserError
 from gotd_ray.models import language
-
-Tell = Callable[[int], None]
-"""Is told how many more examples are done."""
 
 MAX_TOKENS = 1024
 """Tokens of a window where nobody says; the model's own limit where that is less."""
@@ -82,7 +79,6 @@ def perplexity(
     max_tokens: int,
     batch_tokens: int,
     autocast: AbstractContextManager[Any] | None = None,
-    tell: Tell | None = None,
 ) -> dict[str, np.ndarray]:
     """What a model makes of each of n texts.
 
@@ -96,7 +92,6 @@ def perplexity(
         max_tokens: tokens of a window; longer texts take several.
         batch_tokens: tokens of a batch, padding counted; one window at the least.
         autocast: the arithmetic; None as the weights are.
-        tell: is told of windows done.
 
     Returns:
         ``nll`` (n,) float64 in nats, ``tokens`` (n,) int64 foretold, ``bytes`` (n,) int64 of the texts in UTF-8.
@@ -116,8 +111,6 @@ def perplexity(
             for window, loss in zip(batch, losses, strict=True):
                 found["nll"][window.text] += loss
                 found["tokens"][window.text] += len(window.tokens) - window.known
-            if tell:
-                tell(len(batch))
     if not np.isfinite(found["nll"]).all():
         raise UserError(
             "the model's likelihoods are not numbers: its weights or its arithmetic overflow. Set evaluate.precision "

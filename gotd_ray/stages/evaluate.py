@@ -69,7 +69,10 @@ def evaluate(
         while waiting:
             (ready,), _ = ray.wait(list(waiting))
             unit = waiting.pop(ready)
-            ray.get(ready)
+            try:
+                ray.get(ready)
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+                raise _less_memory(unit, planned, device) from None
             task.note = f"{unit.model.name}: {unit.judge} of {unit.set}"
             task.advance(1)
         seen = ray.get(overlap)
@@ -166,11 +169,25 @@ def _judge(run: config.Run, planned: Evaluations, unit: Unit, path: str, device:
     started = time.perf_counter()
     torch.set_num_threads(threads)
     model, tokenizer = _loaded(unit.model, run.storage.model_dump_json(), unit.key_of_model, device)
-    tables = [_rows(unit, name, columns) for name, columns in _JUDGES[unit.judge](run, planned, unit, model, tokenizer)]
+    try:
+        found = _JUDGES[unit.judge](run, planned, unit, model, tokenizer)
+    except (MemoryError, RuntimeError) as error:  # torch has a class for a full GPU only
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise _less_memory(unit, planned, device) from None
+    tables = [_rows(unit, name, columns) for name, columns in found]
     table = pa.concat_tables(tables).replace_schema_metadata({"seconds": str(time.perf_counter() - started)})
     sink = io.BytesIO()
     pq.write_table(table, sink)
     storage.write_bytes(path, sink.getvalue(), run.storage)
+
+
+def _less_memory(unit: Unit, planned: Evaluations, device: str) -> UserError:
+    now = planned.settings.batch_tokens or BATCH_TOKENS[device]
+    return UserError(
+        f"evaluate: the process that judged {unit.judge} '{unit.set}' of {unit.model.name} ran out of memory, or was "
+        f"killed. Lower evaluate.batch_tokens (now {now:,}) or evaluate.max_tokens; what is done is kept."
+    )
 
 
 @lru_cache(maxsize=1)
