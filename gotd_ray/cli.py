@@ -1,4 +1,4 @@
-"""The command line: gotd run | compare | check | plan | show. Heavy libraries are imported late."""
+"""The command line: gotd run | compare | check | plan | show | report. Heavy libraries are imported late."""
 
 from __future__ import annotations
 
@@ -74,6 +74,15 @@ def show(config_file: Config, overrides: Overrides = None) -> None:
     from gotd_ray import show as shown
 
     shown.results(pipeline.plan(pipeline.resolve_paths(settings)), Console(soft_wrap=True))
+
+
+@app.command()
+def report(config_file: Config, overrides: Overrides = None) -> None:
+    """Write the report of what is done so far anew, and print its path."""
+    settings = config.load(config_file, overrides or [])
+    from gotd_ray import pipeline
+
+    print(pipeline.write_report(settings))
 
 
 def main() -> None:

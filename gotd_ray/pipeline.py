@@ -4,13 +4,14 @@
                     -> dsir  ->         on select.method: solve (gotd), dsir (dsir), or nothing but the vectors
            -> pretune -> finetune       where the run has these sections
            -> evaluate                  the same
+           -> report                    of all that ran
 
 ``plan`` lists files and reads manifests only. ``execute`` does what the plan says is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -26,14 +27,14 @@ from gotd_ray.models.choice import describe, pick_device, train_precision
 from gotd_ray.ot.weights import check_shares
 from gotd_ray.preflight import Count, count_documents
 from gotd_ray.progress import Progress
-from gotd_ray.stages import _evaluation, dsir, embed, evaluate, select, solve, survey, train
+from gotd_ray.stages import _evaluation, dsir, embed, evaluate, report, select, solve, survey, train
 from gotd_ray.stages._earlier import Earlier, read_earlier
 from gotd_ray.storage import StoredFile, list_files
 
 AFTER_SELECT = (*train.STAGES, "evaluate")
 """The stages that a run has only where it asks for them."""
 
-STAGES = ("survey", "embed", "solve", "dsir", "select", *AFTER_SELECT)
+STAGES = ("survey", "embed", "solve", "dsir", "select", *AFTER_SELECT, "report")
 
 SCORES_OF = {"gotd": "solve", "dsir": "dsir"}
 """The stage that a method's scores come from; those of the others are made in select."""
@@ -85,6 +86,12 @@ class Plan:
         """The stages in order, from the trainings on those that the run asks for."""
         asked = {*self.trainings, *(("evaluate",) if self.evaluation else ())}
         return tuple(stage for stage in STAGES if stage not in AFTER_SELECT or stage in asked)
+
+    @property
+    def ran(self) -> dict[str, dict[str, Any]]:
+        """Manifests of the stages that the run has and that are done, in their order, without the report's."""
+        stages = [stage for stage in self.stages if stage != "report" and self.needed(stage)]
+        return {stage: facts for stage in stages if (facts := self.manifests[stage]) is not None}
 
     def done(self, stage: str) -> bool:
         """Whether nothing is left to do; files that could not be reached are tried again."""
@@ -206,9 +213,12 @@ def _with_manifests(plan: Plan) -> Plan:
     keys["select"] = make_key(select.VERSION, scores, run.select.model_dump(), unwanted, run.seed)
     keys |= train.keys(run, plan.trainings, keys["select"])
     keys["evaluate"] = make_key([unit.key for unit in _units(plan, keys)], run.evaluate and run.evaluate.resamples)
-    artifacts = {stage: artifact(stage, keys[stage]) for stage in STAGES}
-    manifests = {stage: artifacts[stage].manifest() for stage in STAGES}
+    artifacts = {stage: artifact(stage, keys[stage]) for stage in STAGES if stage != "report"}
+    manifests = {stage: artifacts[stage].manifest() for stage in artifacts}
     found = replace(plan, collections=collections, artifacts=artifacts, manifests=manifests)
+    ran = [(stage, facts["key"], facts["written"]) for stage, facts in found.ran.items()]
+    artifacts["report"] = artifact("report", make_key(report.VERSION, run.name, ran))
+    manifests["report"] = artifacts["report"].manifest()
     return found if found.surveyed else replace(found, manifests=dict.fromkeys(STAGES))
 
 
@@ -307,6 +317,21 @@ def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES) -
     return current
 
 
+def write_report(run: config.Run) -> str:
+    """Write the report anew, of what is done so far, and return its path; no cluster is started.
+
+    Raises:
+        UserError: nothing was selected yet.
+    """
+    current = plan(resolve_paths(run))
+    if not current.done("select"):
+        raise UserError(
+            f"there is nothing to report: no selection is done under {current.run.out}. Run gotd run first."
+        )
+    _report(current, None)
+    return current.artifacts["report"].path(report.PAGE)
+
+
 def _say_done(plan: Plan, stage: str, progress: Progress) -> None:
     progress.say(f"{stage}: " + ("done before, skipped" if plan.done(stage) else "not needed for this run"))
 
@@ -355,6 +380,11 @@ def _select(plan: Plan, site: Site) -> dict[str, Any]:
     return select.select(plan.run, _vectors(plan), potentials, log_weights, plan.artifacts["select"], site)
 
 
+def _report(plan: Plan, site: Site | None) -> dict[str, Any]:
+    done = report.Done(plan.run, _vectors(plan), plan.artifacts, plan.ran)
+    return report.report(done, plan.artifacts["report"], site.resources if site else None)
+
+
 def _train(stage: str, plan: Plan, site: Site) -> dict[str, Any]:
     return train.train(plan.run, plan.trainings[stage], plan.artifacts[stage], site)
 
@@ -365,7 +395,9 @@ def _evaluate(plan: Plan, site: Site) -> dict[str, Any]:
     return evaluate.evaluate(plan.run, plan.evaluation, _units(plan, keys), plan.artifacts["evaluate"], site)
 
 
-_STEPS = {"survey": _survey, "embed": _embed, "solve": _solve, "dsir": _dsir, "select": _select} | {
+_STEPS: dict[str, Callable[[Plan, Site], dict[str, Any]]] = {
+    **{"survey": _survey, "embed": _embed, "solve": _solve, "dsir": _dsir, "select": _select},
     **{stage: partial(_train, stage) for stage in train.STAGES},
     "evaluate": _evaluate,
+    "report": _report,
 }

@@ -109,6 +109,8 @@ def results(plan: Plan, console: Console) -> None:
     for stage in plan.trainings:
         _training(plan, stage, console)
     _judgements(plan, console)
+    if written := plan.manifests["report"]:
+        console.print(f"the report: {written['page']}", markup=False)
 
 
 def _judgements(plan: Plan, console: Console) -> None:

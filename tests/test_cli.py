@@ -40,7 +40,7 @@ def test_plan_says_what_is_to_do(
     config_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = gotd("plan", config_file, monkeypatch=monkeypatch, capsys=capsys)
-    assert out.count("to do") == 3
+    assert out.count("to do") == 4
     assert "corpus: 6 files" in out
     out = gotd("plan", config_file, "--set", "select.method=nearest", monkeypatch=monkeypatch, capsys=capsys)
     assert out.count("not needed") == 3, "none of survey, solve and dsir"

@@ -34,6 +34,7 @@ RULES = (
     Rule("gotd_ray/ot", only=MATHEMATICS),
     Rule("gotd_ray/select", only=(*MATHEMATICS, "ot", "gotd_ray.select", "gotd_ray.config")),  # ot is POT
     Rule("gotd_ray/text", never=("ray", "torch", "transformers", "gotd_ray.stages", "gotd_ray.cluster")),
+    Rule("gotd_ray/report", only_ours=("gotd_ray.report", "gotd_ray.ot"), never=("ray", "pyarrow", "transformers")),
     Rule("gotd_ray/models", never=("ray", "gotd_ray.stages", "gotd_ray.cluster")),
     Rule("gotd_ray/stages", never=("gotd_ray.pipeline", "gotd_ray.cli")),
     Rule("gotd_ray/errors.py", only=()),

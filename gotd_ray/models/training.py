@@ -157,6 +157,7 @@ def _facts(job: Job, trainer: EngineTrainer, result: Any, rows: Rows) -> dict[st
     history = trainer.state.log_history
     done = trainer.state.global_step
     losses = [[entry["step"], entry["loss"]] for entry in history if "loss" in entry]
+    rates = [[entry["step"], entry["learning_rate"]] for entry in history if "learning_rate" in entry]
     return {
         "engine": trainer.engine,
         "objective": job.kind,
@@ -168,6 +169,7 @@ def _facts(job: Job, trainer: EngineTrainer, result: Any, rows: Rows) -> dict[st
         "epochs": done * settings.batch_size / len(rows),
         "tokens": round(done * settings.batch_size * len(rows.tokens) / len(rows)),
         "losses": losses[:: max(1, len(losses) // 500)],
+        "learning_rates": rates[:: max(1, len(rates) // 500)],
         "dev": [
             {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
             | {"step": entry["step"]}

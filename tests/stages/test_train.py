@@ -53,7 +53,7 @@ def test_a_training_is_done_again_when_its_result_changes_and_only_then(
 
 def test_a_run_without_trainings_has_none(library: Path, tmp_path: Path) -> None:
     plan = pipeline.plan(pipeline.resolve_paths(make_run(tmp_path, library, select=SELECT)))
-    assert plan.stages[-1] == "select"
+    assert plan.stages[-2:] == ("select", "report")
 
 
 def kill_worker(folder: Path, killed: list[int]) -> None:

@@ -1,0 +1,165 @@
+"""The words of a report: names for people, and the paragraph that says what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+STAGES = {
+    "survey": "Survey of the sources",
+    "embed": "Embedding",
+    "solve": "Optimal transport",
+    "dsir": "N-gram weights",
+    "select": "Selection",
+    "pretune": "Pre-fine-tuning on the subset",
+    "finetune": "Fine-tuning on the target",
+    "evaluate": "Evaluation",
+}
+
+METHODS = {
+    "gotd": "by optimal transport (GOT-D)",
+    "mmd": "by the witness of the maximum mean discrepancy",
+    "dsir": "by importance weights of hashed n-grams (DSIR)",
+    "nearest": "by nearness to the target",
+    "random": "at random",
+}
+
+_REASONS = {
+    "near_duplicate": "near-duplicate of a taken document",
+    "contaminated": "shares text with an evaluation set",
+    "source_quota": "its source had its share",
+    "text_changed": "its text had changed or gone",
+    "too_short": "too short",
+    "too_long": "too long",
+    "empty_text": "empty",
+    "not_sampled": "not in the sample",
+    "excluded_source": "source left out by the settings",
+    "not_text": "not a text record",
+    "broken_json": "broken JSON",
+    "not_a_string": "text is not a string",
+    "missing_column": "no such column",
+    "invalid_utf8": "not UTF-8",
+    "bad_weight": "weight is not a number of at least 0",
+}
+
+
+def reason(name: str) -> str:
+    return _REASONS.get(name, name.replace("_", " "))
+
+
+def opening(facts: dict[str, Any]) -> list[str]:
+    """What happened and what to look at, in sentences."""
+    chosen = facts["selection"]
+    said = [
+        f"Out of {chosen['candidates']:,} candidates, {chosen['documents']:,} documents ({chosen['tokens']:,} tokens) "
+        f"were taken {METHODS[chosen['method']]}, to lead a model towards {facts['target_documents']:,} target "
+        "documents."
+    ]
+    if not chosen["budget_reached"]:
+        said.append(
+            f"The budget of {chosen['budget']:,} {chosen['budget_unit']} was not reached: no candidate was left."
+        )
+    if facts["sources"] and len(facts["sources"]) > 1 and (first := facts["sources"][0])["lift"]:
+        said.append(
+            f"The largest part comes from “{first['source']}”: {first['subset_share']:.0%} of the subset against "
+            f"{first['corpus_share']:.0%} of the corpus."
+        )
+    if (found := facts.get("divergence")) and facts["selection"]["method"] != "random":
+        change = 1 - found["mixture"] / found["corpus"] if found["corpus"] > 0 else 0.0
+        way = "nearer to" if change > 0 else "farther from"
+        said.append(
+            f"With the subset mixed in at {found['mix']:.0%}, the corpus lies {abs(change):.0%} {way} the target "
+            "(Sinkhorn divergence)."
+        )
+    if (solved := facts.get("solve")) and solved["residual"] > solved["tolerance"]:
+        said.append("The transport stopped above its tolerance: the ranking near the cut is not final.")
+    if chosen.get("near_cut"):
+        said.append(
+            f"{chosen['near_cut']:,} documents lie so near the cut that the solve's remaining error could swap them."
+        )
+    aside = sum(chosen["set_aside"].values())
+    said.append(f"{aside:,} better-placed documents were set aside." if aside else "Nothing was set aside.")
+    look = "Look first at the samples at the cut: they are the weakest that the model would learn from"
+    said.append(look + (", then at what the corpus lacks." if facts.get("worst_served") else "."))
+    return said
+
+
+SCORES = {
+    "gotd": "A score is the gradient of the transport's cost in a document's mass: the lower, the more one more such "
+    "document brings the corpus towards the target.",
+    "mmd": "A score is the witness of the maximum mean discrepancy: the lower, the more the target resembles the "
+    "document than the corpus does.",
+    "dsir": "A score is the negative log of the importance weight, with Gumbel noise where documents are drawn.",
+    "nearest": "A score is the distance to the target.",
+    "random": "A score is a hash of the document's id.",
+}
+
+
+def flow(manifests: Mapping[str, dict[str, Any]], tokens: Mapping[str, int]) -> list[dict[str, Any]]:
+    """One line for each stage: seconds, documents, tokens, and what came of it.
+
+    Args:
+        manifests: of the stages that ran, in their order.
+        tokens: of each set that was embedded.
+    """
+    return [
+        {"stage": stage, "seconds": facts.get("seconds"), "documents": None, "tokens": None, "short": ""}
+        | (_STEPS[stage](facts, tokens) if stage in _STEPS else {})
+        for stage, facts in manifests.items()
+    ]
+
+
+def _survey(facts: dict[str, Any], _: Any) -> dict[str, Any]:
+    kept = sum(row["kept"] for row in facts["sources"])
+    return {"short": f"kept {kept} of {len(facts['sources'])} sources"}
+
+
+def _embed(facts: dict[str, Any], tokens: Mapping[str, int]) -> dict[str, Any]:
+    sets = {name: facts[name] for name in tokens}
+    parts = [
+        f"{name} {one['documents']:,} from {one['files']:,} file{'s' * (one['files'] != 1)}"
+        for name, one in sets.items()
+    ]
+    new = sum(one["embedded_now"] for one in sets.values())
+    documents = sum(one["documents"] for one in sets.values())
+    known = f"; {documents - new:,} were in the index" if new < documents else ""
+    return {"documents": documents, "tokens": sum(tokens.values()), "short": ", ".join(parts) + known}
+
+
+def _solve(facts: dict[str, Any], _: Any) -> dict[str, Any]:
+    if facts.get("taken_from"):
+        return {"short": "potentials of an earlier run, as they were"}
+    short = f"residual {facts['residual']:.2g} after {facts['passes']:g} passes, {facts['reason']}"
+    return {"documents": facts["fitted_on"], "short": short}
+
+
+def _dsir(facts: dict[str, Any], _: Any) -> dict[str, Any]:
+    return {"documents": facts["corpus"]["documents"], "short": f"{facts['corpus']['ngrams']:,} n-grams of the corpus"}
+
+
+def _select(facts: dict[str, Any], _: Any) -> dict[str, Any]:
+    aside = sum(facts["set_aside"].values())
+    short = f"{METHODS[facts['method']]}; {aside:,} set aside" if aside else METHODS[facts["method"]]
+    return {"documents": facts["documents"], "tokens": facts["tokens"], "short": short}
+
+
+def _train(facts: dict[str, Any], _: Any) -> dict[str, Any]:
+    losses = facts["losses"]
+    went = f", loss {losses[0][1]:.3f} to {losses[-1][1]:.3f}" if losses else ""
+    return {"documents": facts["texts"], "tokens": facts["tokens"], "short": f"{facts['steps']:,} steps{went}"}
+
+
+def _evaluate(facts: dict[str, Any], _: Any) -> dict[str, Any]:
+    return {"short": f"{len(facts.get('results', [])):,} results"}
+
+
+_STEPS: dict[str, Callable[[dict[str, Any], Mapping[str, int]], dict[str, Any]]] = {
+    "survey": _survey,
+    "embed": _embed,
+    "solve": _solve,
+    "dsir": _dsir,
+    "select": _select,
+    "pretune": _train,
+    "finetune": _train,
+    "evaluate": _evaluate,
+}
