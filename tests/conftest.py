@@ -22,6 +22,7 @@ from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 from corpora import documents, write_corpus, write_parquet  # noqa: E402
+from hostile import HOSTILE  # noqa: E402
 from s3_server import S3Server, find_rclone, s3_server  # noqa: E402
 
 from gotd_ray import config, storage  # noqa: E402
@@ -81,6 +82,28 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny import make_bert
 
     return make_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="session")
+def small_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library of some 200 documents; some of the corpus and of the target, and their sources, are hostile."""
+    folder = tmp_path_factory.mktemp("small_library")
+    corpus, target = documents()
+    evil = [(f"{text} Returns mean and variance of the data, number {n}.", text) for n, text in enumerate(HOSTILE)]
+    write_parquet(folder / "corpus" / "a.parquet", corpus[:150] + evil)
+    write_parquet(folder / "target" / "b.parquet", target[:40] + [(f"{text} (wanted)", s) for text, s in evil])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(small_library: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> config.Run:
+    """A run over the small library; some of its hostile texts are taken."""
+    from gotd_ray import pipeline
+    from gotd_ray.progress import Progress
+
+    settings = make_run(tmp_path_factory.mktemp("finished") / "out", small_library, solve={"shards": 2})
+    pipeline.execute(settings, Progress())
+    return settings
 
 
 def make_run(folder: Path | str, library: Path | str, **sections: dict[str, object]) -> config.Run:
