@@ -10,8 +10,9 @@ GROUPS = {"corpus": ("corpus", "candidates"), "target": ("target", "target"), "c
 
 
 def of(facts: dict[str, Any]) -> dict[str, Any]:
-    """Pictures by section; ``curves`` has those of each training."""
-    found: dict[str, Any] = {"curves": {name: _curves(one) for name, one in facts.get("trainings", {}).items()}}
+    """Pictures by section, None where there is none; ``curves`` has those of each training."""
+    curves = {name: _curves(one) for name, one in facts["trainings"].items()}
+    found: dict[str, Any] = {"scores": None, "map": None, "curves": curves}
     scores = facts.get("scores")
     if scores and scores["counts"]:
         found["scores"] = histogram(
