@@ -13,18 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from gotd_ray import config, demo, storage
+from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact, make_key
-from gotd_ray.cluster import Site, connected, in_job
+from gotd_ray.cluster import Site, connected
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Embedded, Index
 from gotd_ray.models import language
 from gotd_ray.models.choice import describe, pick_device, train_precision
 from gotd_ray.ot.weights import check_shares
+from gotd_ray.paths import SETS, resolve_paths
 from gotd_ray.preflight import Count, count_documents
 from gotd_ray.progress import Progress
 from gotd_ray.stages import _evaluation, dsir, embed, evaluate, report, select, solve, survey, train
@@ -38,12 +38,6 @@ STAGES = ("survey", "embed", "solve", "dsir", "select", *AFTER_SELECT, "report")
 
 SCORES_OF = {"gotd": "solve", "dsir": "dsir"}
 """The stage that a method's scores come from; those of the others are made in select."""
-
-SETS = ("corpus", "target", "contrast", "reference")
-"""The sets of documents that a run embeds; the last two are optional."""
-
-DEMO = "demo:"
-"""Paths that begin so are the embedded demo's, built on first use."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +84,7 @@ class Plan:
     @property
     def ran(self) -> dict[str, dict[str, Any]]:
         """Manifests of the stages that the run has and that are done, in their order, without the report's."""
-        stages = [stage for stage in self.stages if stage != "report" and self.needed(stage)]
+        stages = [stage for stage in self.stages[:-1] if self.needed(stage)]
         return {stage: facts for stage in stages if (facts := self.manifests[stage]) is not None}
 
     def done(self, stage: str) -> bool:
@@ -103,51 +97,6 @@ class Plan:
         if stage == "survey":
             return self.run.survey is not None
         return stage not in SCORES_OF.values() or stage == SCORES_OF.get(self.run.select.method)
-
-
-def resolve_paths(run: config.Run) -> config.Run:
-    """Absolute folders, and the demo's corpus built where a path names it.
-
-    A job's working folder is a copy that goes away with the job, so its relative ``out`` lies in ``~/gotd`` instead.
-    """
-    home = Path.home() / "gotd" if in_job() else Path.cwd()
-
-    def absolute(path: str) -> str:
-        return path if "://" in path else str(home / path)
-
-    out = absolute(run.out)
-    selection = absolute(run.selection) if run.selection else out
-    index = absolute(run.index) if run.index else storage.join(out.rstrip("/").rpartition("/")[0], "index")
-
-    def built(paths: list[str]) -> list[str]:
-        return [str(_demo() / path.removeprefix(DEMO)) if path.startswith(DEMO) else path for path in paths]
-
-    def section(text: config.Text) -> config.Text:
-        return text.model_copy(update={"paths": built(text.paths)})
-
-    earlier = {key: absolute(path) for key in ("potentials", "warm_start") if (path := getattr(run.solve, key))}
-    if earlier.get("warm_start") == storage.join(selection, "solve", solve.POTENTIALS):
-        raise UserError(
-            f"solve.warm_start is {earlier['warm_start']}, which this run itself writes. Copy it elsewhere, or give "
-            "the run another `out`."
-        )
-    sets = {name: section(text) for name in SETS if (text := getattr(run, name))}
-    unwanted = run.select.decontaminate
-    select = run.select.model_copy(update={"decontaminate": section(unwanted) if unwanted else None})
-    folders = {"out": out, "selection": selection, "index": index}
-    update = folders | {"select": select, "solve": run.solve.model_copy(update=earlier)}
-    if run.model and Path(run.model.base).exists():
-        update["model"] = run.model.model_copy(update={"base": absolute(run.model.base)})
-    if run.evaluate and run.evaluate.perplexity:
-        held_out = {name: built(paths) for name, paths in run.evaluate.perplexity.items()}
-        update["evaluate"] = run.evaluate.model_copy(update={"perplexity": held_out})
-    return run.model_copy(update=update | sets)
-
-
-@cache
-def _demo() -> Path:
-    """The demo's folder, built on first use from the packages installed here."""
-    return demo.build(Path.home() / ".cache" / "gotd_ray" / "demo")
 
 
 def plan(run: config.Run, gpus: int | None = None) -> Plan:
@@ -176,7 +125,8 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
 
 def _folder(run: config.Run, stage: str) -> str:
     """Where a stage's output lies."""
-    return storage.join(run.out if stage in AFTER_SELECT else run.selection or run.out, stage)
+    own = stage in AFTER_SELECT or stage == "report"
+    return storage.join(run.out if own else run.selection or run.out, stage)
 
 
 def _text(run: config.Run, name: str) -> config.Text | None:
@@ -213,7 +163,7 @@ def _with_manifests(plan: Plan) -> Plan:
     keys["select"] = make_key(select.VERSION, scores, run.select.model_dump(), unwanted, run.seed)
     keys |= train.keys(run, plan.trainings, keys["select"])
     keys["evaluate"] = make_key([unit.key for unit in _units(plan, keys)], run.evaluate and run.evaluate.resamples)
-    artifacts = {stage: artifact(stage, keys[stage]) for stage in STAGES if stage != "report"}
+    artifacts = {stage: artifact(stage, keys[stage]) for stage in STAGES[:-1]}
     manifests = {stage: artifacts[stage].manifest() for stage in artifacts}
     found = replace(plan, collections=collections, artifacts=artifacts, manifests=manifests)
     ran = [(stage, facts["key"], facts["written"]) for stage, facts in found.ran.items()]
@@ -325,9 +275,7 @@ def write_report(run: config.Run) -> str:
     """
     current = plan(resolve_paths(run))
     if not current.done("select"):
-        raise UserError(
-            f"there is nothing to report: no selection is done under {current.run.out}. Run gotd run first."
-        )
+        raise UserError(f"nothing to report: no selection is done under {current.run.out}. Run gotd run first.")
     _report(current, None)
     return current.artifacts["report"].path(report.PAGE)
 
@@ -398,6 +346,5 @@ def _evaluate(plan: Plan, site: Site) -> dict[str, Any]:
 _STEPS: dict[str, Callable[[Plan, Site], dict[str, Any]]] = {
     **{"survey": _survey, "embed": _embed, "solve": _solve, "dsir": _dsir, "select": _select},
     **{stage: partial(_train, stage) for stage in train.STAGES},
-    "evaluate": _evaluate,
-    "report": _report,
+    **{"evaluate": _evaluate, "report": _report},
 }
