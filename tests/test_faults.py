@@ -42,7 +42,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Path:
 
 
 def settings(large: Path, out: Path, index: Path, **solve: object) -> config.Run:
-    run = make_run(out, large, chunks=CHUNKS, solve=solve, select={"budget": 200})
+    run = make_run(out, large, chunks=CHUNKS, encoder={"max_tokens": 16}, solve=solve, select={"budget": 200})
     return run.model_copy(update={"index": str(index)})
 
 
