@@ -81,16 +81,11 @@ def results(plan: Plan, console: Console) -> None:
     surveyed, embedded, solved, weighed, selected = (plan.manifests[stage] for stage in stages)
     if surveyed:
         _survey(surveyed, console)
-    if embedded is None:
+    if not any(plan.manifests[stage] for stage in plan.stages if stage != "survey"):
         but = "but the survey " if surveyed else ""
         console.print(f"Nothing {but}has run yet under {escape(plan.run.out)}: start with gotd run.")
-        return
-    for name in plan.collections:
-        facts = embedded[name]
-        skipped = ", ".join(f"{n:,} {reason}" for reason, n in facts["skipped"].items()) or "nothing"
-        console.print(f"{name}: {facts['documents']:,} documents from {facts['files']:,} files; left out: {skipped}")
-        for bad in facts["bad_files"]:
-            console.print(f"  bad file {bad['uri']}: {bad['reason']} ({bad['detail']})", markup=False)
+    if embedded:
+        _embedded(plan, embedded, console)
     if solved:
         console.print(
             f"solve: {solved['preset']}, epsilon {solved['epsilon']:.4g} (mean cost {solved['mean_cost']:.4g}), "
@@ -111,6 +106,15 @@ def results(plan: Plan, console: Console) -> None:
     _judgements(plan, console)
     if written := plan.manifests["report"]:
         console.print(f"the report: {written['page']}", markup=False)
+
+
+def _embedded(plan: Plan, embedded: dict[str, Any], console: Console) -> None:
+    for name in plan.collections:
+        facts = embedded[name]
+        skipped = ", ".join(f"{n:,} {reason}" for reason, n in facts["skipped"].items()) or "nothing"
+        console.print(f"{name}: {facts['documents']:,} documents from {facts['files']:,} files; left out: {skipped}")
+        for bad in facts["bad_files"]:
+            console.print(f"  bad file {bad['uri']}: {bad['reason']} ({bad['detail']})", markup=False)
 
 
 def _judgements(plan: Plan, console: Console) -> None:
