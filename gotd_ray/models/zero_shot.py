@@ -178,7 +178,7 @@ def zero_shot(
 def _scores(asked: str, found: Any) -> dict[str, dict[str, np.ndarray]]:
     scores: dict[str, dict[str, np.ndarray]] = {}
     for name, samples in found["samples"].items():
-        chosen = [entry for entry in found["configs"][name]["metric_list"] if _is_mean(entry)]
+        chosen = [entry for entry in found["configs"][name]["metric_list"] or [] if _is_mean(entry)]
         first = samples[0]["filter"] if samples else None
         rows = [sample for sample in samples if sample["filter"] == first]
         for metric in (entry["metric"] for entry in chosen):
@@ -197,4 +197,7 @@ def _scores(asked: str, found: Any) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _is_mean(entry: dict[str, Any]) -> bool:
-    return getattr(entry.get("aggregation"), "__name__", entry.get("aggregation")) == _MEAN
+    from lm_eval.api.registry import get_metric_aggregation
+
+    aggregation = entry.get("aggregation") or get_metric_aggregation(entry["metric"])
+    return getattr(aggregation, "__name__", aggregation) == _MEAN

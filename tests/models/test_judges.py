@@ -125,6 +125,11 @@ def test_a_row_that_is_no_question_is_named_by_its_line(row: object, problem: st
         zero_shot.read_questions("mine", Path(asked.path).read_bytes(), asked)
 
 
+def test_a_metric_without_a_stated_mean_takes_lm_eval_s_own() -> None:
+    assert zero_shot._is_mean({"metric": "acc"}) and zero_shot._is_mean({"metric": "acc", "aggregation": "mean"})
+    assert not zero_shot._is_mean({"metric": "mcc"}) and not zero_shot._is_mean({"metric": "f1", "aggregation": "f1"})
+
+
 def test_a_task_that_lm_eval_does_not_know_is_refused_with_what_is_like_it() -> None:
     with pytest.raises(UserError, match=r"zero_shot.tasks has 'arc_easyy', which lm-eval does not know.*'arc_easy'"):
         zero_shot.check_tasks(["arc_challenge", "arc_easyy"])
