@@ -22,6 +22,8 @@ from gotd_ray.config_compare import Arm
 from gotd_ray.errors import UserError
 from gotd_ray.models.intervals import METRICS, METRICS_OF, Examples, mean_difference, mean_interval
 from gotd_ray.progress import Progress
+from gotd_ray.report.machine import versions
+from gotd_ray.report.render import comparison_page
 from gotd_ray.stages.evaluate import EXAMPLES
 
 ARMS: dict[Arm, dict[str, Any] | None] = {
@@ -39,7 +41,8 @@ ARMS: dict[Arm, dict[str, Any] | None] = {
 
 PRESET_OF: dict[Arm, str] = {"gotd_paper": "paper", "gotd_debiased": "debiased", "gotd_rounds": "debiased"}
 
-RESULT = "compare.json"
+NUMBERS, PAGE = "compare.json", "compare.html"
+BETTER = {name: metric.better for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,11 @@ def compare(run: config.Run, progress: Progress) -> dict[str, Any]:
                 raise UserError(f"{cell.name}: {error}") from None
             if (number == len(todo) or cell.arm == todo[-1].arm) and run.compare and _held_against(run, done):
                 result = tell(run, done, len(todo))
-                data = json.dumps(result, indent=1, sort_keys=True).encode()
-                storage.write_bytes(storage.join(run.out, RESULT), data, run.storage)
+                for name, text in (
+                    (NUMBERS, json.dumps(result, indent=1, sort_keys=True)),
+                    (PAGE, comparison_page(result, BETTER)),
+                ):
+                    storage.write_bytes(storage.join(run.out, name), text.encode(), run.storage)
     return result
 
 
@@ -166,7 +172,8 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) ->
     Returns:
         ``rows``: for each judge, set, metric, arm and budget the ``value``, ``low``, ``high`` over ``seeds`` runs,
         the ``difference`` (value, low, high) from the arm it is held against, ``wins`` of how many pairs, and a
-        ``verdict``: better, worse or within noise. ``costs``: for each arm and budget the mean seconds of its stages.
+        ``verdict``: better, worse or within noise. ``costs``: for each arm and budget the mean seconds of its stages,
+        and where the report of its first run lies.
     """
     assert run.compare and run.evaluate
     against = run.compare.against
@@ -189,8 +196,9 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) ->
         {"arm": arm, "budget": budget, **_cost([done[cell] for cell in members], members[0])}
         for (arm, budget), members in groups.items()
     ]
-    state = {"cells": len(done), "cells_in_all": cells_in_all, "against": against, "level": 0.95}
-    return state | {"rows": rows, "costs": costs, "seeds": run.compare.seeds}
+    state = {"run": run.name, "cells": len(done), "cells_in_all": cells_in_all, "against": against, "level": 0.95}
+    made = {"settings": run.model_dump(mode="json"), "versions": versions()}
+    return state | made | {"rows": rows, "costs": costs, "seeds": run.compare.seeds}
 
 
 def _examples(plan: pipeline.Plan, run: config.Run) -> dict[tuple[str, str], Examples]:
@@ -234,4 +242,5 @@ def _cost(plans: list[pipeline.Plan], cell: Cell) -> dict[str, Any]:
     stages = [stage for stage in _stages(cell) if stage != "embed"]
     manifests = [[plan.manifests.get(stage) for stage in stages if plan.needed(stage)] for plan in plans]
     seconds = [sum(facts.get("seconds", 0.0) for facts in found if facts) for found in manifests]
-    return {"seconds": float(np.mean(seconds))}
+    report = None if ARMS[cell.arm] is None else f"arms/{cell.name}/report/report.html"
+    return {"seconds": float(np.mean(seconds)), "report": report}

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from gotd_ray.report import pictures, words
+from gotd_ray.report import comparison, pictures, words
 
 TEMPLATES = Path(__file__).with_name("templates")
 EXCERPT = 420
@@ -32,6 +32,19 @@ def page(facts: dict[str, Any]) -> str:
     Args:
         facts: what stands in ``report.json``, see ``stages/report.py``; a section without its numbers falls away.
     """
+    return _template("report.html").render(
+        facts=facts, opening=words.opening(facts), stages=words.STAGES, pictures=pictures.of(facts)
+    )
+
+
+def comparison_page(found: dict[str, Any], better: dict[str, str]) -> str:
+    """The HTML of a comparison; the arguments are those of :func:`gotd_ray.report.comparison.tables`."""
+    return _template("compare.html").render(
+        facts=found, opening=comparison.opening(found, better), tables=comparison.tables(found, better)
+    )
+
+
+def _template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -42,15 +55,14 @@ def page(facts: dict[str, Any]) -> str:
     )
     environment.filters |= {
         "number": number,
+        "signed": lambda value: ("+" if value > 0 else "") + number(value),
         "share": share,
         "duration": duration,
         "excerpt": excerpt,
         "reason": words.reason,
         "yaml": lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True),
     }
-    return environment.get_template("report.html").render(
-        facts=facts, opening=words.opening(facts), stages=words.STAGES, pictures=pictures.of(facts)
-    )
+    return environment.get_template(name)
 
 
 def _visible(value: Any) -> Any:
