@@ -250,6 +250,7 @@ def comparison(found: dict[str, Any], console: Console) -> None:
         console.print(table)
     if found["cells"] < found["cells_in_all"]:
         console.print(f"{found['cells']} of {found['cells_in_all']} cells are done.")
+    console.print(f"the page: {storage.join(found['settings']['out'], 'compare.html')}", markup=False)
 
 
 def _arm(row: dict[str, Any], cost: dict[str, Any]) -> list[str]:
