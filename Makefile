@@ -30,7 +30,7 @@ test: export TOKENIZERS_PARALLELISM := false
 test: export RAY_AUTH_MODE := disabled
 test: export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 test: check ## lint, check the types and run the tests
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/.test ## lint and check the types
 	$(VENV)/bin/ruff check .
