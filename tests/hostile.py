@@ -42,7 +42,8 @@ TRAINING = {
 """What a training leaves for its section."""
 
 ROW = {"model": "m", "against": "n", "judge": "j", "set": "s", "metric": "x", "value": 1.0, "low": -0.5, "high": 2.0}
-JUDGES = {"results": [ROW | {"examples": 20}], "differences": [ROW]}
+OVERLAP = {"judge": "j", "set": "s", "texts": 9, "subset": 2, "target": 1}
+JUDGES = {"results": [ROW | {"examples": 20}], "differences": [ROW], "overlap": [OVERLAP]}
 
 
 def poisoned(facts: dict[str, Any]) -> dict[str, Any]:

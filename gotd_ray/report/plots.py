@@ -45,9 +45,10 @@ class Scale:
 
 
 def _name(value: float, digits: int) -> str:
-    if abs(value) >= 10_000:
-        return f"{value:,.0f}"
-    return f"{value:.{digits}f}".replace("-0." + "0" * digits, "0." + "0" * digits) if digits else f"{value:,.0f}"
+    """With so many digits behind the point; very small numbers as powers of ten."""
+    if digits > 3:
+        return f"{value:.3g}".replace("e-0", "e-") if abs(value) > 1e-15 else "0"
+    return f"{value + 0.0 if round(value, digits) else 0.0:,.{digits}f}"
 
 
 @dataclass(frozen=True)

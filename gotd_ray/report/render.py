@@ -55,7 +55,7 @@ def _template(name: str) -> Template:
     )
     environment.filters |= {
         "number": number,
-        "signed": lambda value: ("+" if value > 0 else "") + number(value),
+        "signed": signed,
         "share": share,
         "duration": duration,
         "excerpt": excerpt,
@@ -98,6 +98,11 @@ def number(value: float | None, digits: int = 3) -> str:
     if places > 6:
         return f"{value:.{digits - 1}e}"
     return f"{value:,.{max(places, 0)}f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference, with its sign."""
+    return NOTHING if value is None else ("+" if value > 0 else "") + number(value)
 
 
 def share(value: float | None) -> str:

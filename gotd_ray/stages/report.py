@@ -169,7 +169,7 @@ def _gather(done: Done, resources: Resources | None) -> dict[str, Any]:
 
 
 def _judges(evaluated: dict[str, Any] | None) -> dict[str, Any] | None:
-    return evaluated and {name: evaluated.get(name, []) for name in ("results", "differences")}
+    return evaluated and {name: evaluated.get(name, []) for name in ("results", "differences", "overlap")}
 
 
 def _sets(done: Done) -> dict[str, Snapshot]:
