@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from gotd_ray.config_base import Paths, Section, Share, StoragePath
 from gotd_ray.config_compare import Compare
 from gotd_ray.config_evaluation import Evaluation
-from gotd_ray.config_training import Finetune, Model, Training
+from gotd_ray.config_training import Finetune, Model, Tracking, Training
 from gotd_ray.errors import UserError
 
 
@@ -277,6 +277,7 @@ class Run(Section):
     model: Model | None = None
     pretune: Training | None = None
     finetune: Finetune | None = None
+    tracking: Tracking | None = None
     evaluate: Evaluation | None = None
     compare: Compare | None = Field(None, description="for `gotd compare`: the arms, budgets and seeds")
     storage: Storage = Storage()

@@ -122,3 +122,18 @@ class Finetune(Training):
         None, description="column of the label, for classification; null: a language model"
     )
     truncate: bool = Field(False, description="classify longer texts by their first max_tokens; else they are an error")
+
+
+class Tracking(Section):
+    """Where the curves of the trainings and the final numbers are sent, besides the report. Each is its own package.
+
+    Servers and keys are the package's own business: its environment variables and logins count.
+    """
+
+    to: Annotated[list[Literal["mlflow", "wandb", "tensorboard"]], Field(min_length=1)] = Field(
+        description="`mlflow`, `wandb` (Weights & Biases), `tensorboard`; one or more"
+    )
+    project: str | None = Field(None, description="the experiment of MLflow, the project of W&B; null: the run's name")
+    folder: StoragePath | None = Field(
+        None, description="TensorBoard's files, a folder that every node sees; null: `tracking` under `out`"
+    )

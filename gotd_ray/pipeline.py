@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from gotd_ray import config, storage
+from gotd_ray import config, storage, tracking
 from gotd_ray.artifacts import Artifact, make_key
 from gotd_ray.cluster import Site, connected
 from gotd_ray.errors import UserError
@@ -109,6 +109,7 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     Raises:
         UserError: a path, the encoder or a setting does not serve.
     """
+    tracking.check(run)
     device = pick_device(run.encoder, gpus)
     encoder = describe(run.encoder, device)
     # Decided here, once: in a cluster of unlike machines each would decide for itself.
@@ -330,7 +331,10 @@ def _select(plan: Plan, site: Site) -> dict[str, Any]:
 
 def _report(plan: Plan, site: Site | None) -> dict[str, Any]:
     done = report.Done(plan.run, _vectors(plan), plan.artifacts, plan.ran)
-    return report.report(done, plan.artifacts["report"], site.resources if site else None)
+    manifest, facts = report.report(done, plan.artifacts["report"], site.resources if site else None)
+    if site:
+        tracking.finish(plan.run, facts)
+    return manifest
 
 
 def _train(stage: str, plan: Plan, site: Site) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def join_group(rank: int, workers: int, meeting: Path) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=workers)
 
 
-def silent(step: int, note: str) -> None:
+def silent(step: int, loss: float) -> None:
     """No progress is shown."""
 
 
@@ -121,7 +121,7 @@ def work(rank: int, workers: int, folder: Path, base: Path, trainings: dict[str,
     for name, changes in trainings.items():
         die = changes.pop("die", None)
 
-        def tell(step: int, note: str, die: int | None = die) -> None:
+        def tell(step: int, loss: float, die: int | None = die) -> None:
             if step == die:
                 os.kill(os.getpid(), 9)
 

@@ -40,6 +40,8 @@ class Job:
         seed: of order, masks, dropout and new weights.
         checkpoints: folder of checkpoints and rows.
         key: the training's key.
+        report_to: names of Hugging Face's callbacks that send the curves somewhere.
+        name: of the training there.
     """
 
     stage: str
@@ -57,6 +59,8 @@ class Job:
     seed: int
     checkpoints: str
     key: str
+    report_to: tuple[str, ...] = ()
+    name: str = ""
 
     def rows(self, name: str) -> Rows:
         return Rows.from_bytes(storage.read_bytes(self.path(name), self.storage))

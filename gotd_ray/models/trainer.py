@@ -20,7 +20,7 @@ from gotd_ray.models.job import Job
 from gotd_ray.models.packing import IGNORED
 from gotd_ray.models.parameters import groups
 
-Tell = Callable[[int, str], None]
+Tell = Callable[[int, float], None]
 """Called by the first worker with the step reached and a note."""
 
 
@@ -144,7 +144,7 @@ class _Watch(TrainerCallback):
 
     def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
         if "loss" in logs and dist.get_rank() == 0:
-            self.trainer.tell(self.trainer.state.global_step, f"loss {logs['loss']:.4f}")
+            self.trainer.tell(self.trainer.state.global_step, logs["loss"])
 
     def on_evaluate(self, *_: Any, **__: Any) -> None:
         job, looks = self.trainer.job, self.trainer.looks()

@@ -24,6 +24,7 @@ from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Entry, Index
 from gotd_ray.models.encoder import TextEncoder
+from gotd_ray.stages import _metrics
 from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, errors_without_a_trace, set_up_data
 from gotd_ray.stages._units import SUMMARY, Unit, make_units, open_part, read_unit
 from gotd_ray.text.documents import Tally
@@ -41,18 +42,21 @@ class EncodeParts:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         (row,) = batch.to_pylist()
+        row["tokens"] = 0
         if row["part"] != SUMMARY:
             if row["payload"]:
                 job = self.jobs[row["job"]]
-                self._encode(job.collection.index, job.unit.name, row["part"], row["payload"])
+                row["tokens"] = self._encode(job.collection.index, job.unit.name, row["part"], row["payload"])
             row["payload"] = b""
         return pa.table({name: [value] for name, value in row.items()})
 
-    def _encode(self, index: Index, entry: str, part: int, payload: bytes) -> None:
+    def _encode(self, index: Index, entry: str, part: int, payload: bytes) -> int:
+        """Write a part, and return its tokens."""
         table, ids = open_part(payload)
         vectors = self.encoder.encode_ids(ids)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
         index.write_part(entry, part, table.append_column("vector", column))
+        return sum(map(len, ids))
 
 
 def embed(run: config.Run, collections: dict[str, Collection], artifact: Artifact, site: Site) -> dict[str, Any]:
@@ -157,6 +161,7 @@ def _embed_jobs(jobs: list[Job], work: dict[str, _Work], run: config.Run, site: 
                 done.documents += row["documents"]
                 done.seconds = time.perf_counter() - started
                 task.advance(row["documents"])
+                _metrics.embedded(job.name, row["documents"], row["tokens"])
             if unit.summary and unit.parts == unit.summary["parts"]:
                 _commit(job, unit.summary)
                 del unfinished[row["job"]]

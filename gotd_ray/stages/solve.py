@@ -22,6 +22,7 @@ from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count
 from gotd_ray.ot.sinkhorn import Solution, State
 from gotd_ray.progress import Progress
+from gotd_ray.stages import _metrics
 from gotd_ray.stages._earlier import Earlier
 from gotd_ray.stages._fit import fit_shards, sample_stride, total_mass
 from gotd_ray.stages._shards import Points, Pool, Precision, Problem, landmarks_of, one_thread_each, points_of, shards
@@ -213,6 +214,7 @@ class _Fits:
             def on_pass(state: State) -> None:
                 nonlocal saved
                 task.advance(1)
+                _metrics.residual(state.history[-1], role)
                 task.update(note=f"residual {state.history[-1]:.2g}, wanted {self.tolerance:g}")
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
                     storage.write_bytes(path, state.to_bytes(), run.storage)

@@ -21,7 +21,7 @@ import ray
 import ray.train
 from ray.train.torch import TorchTrainer
 
-from gotd_ray import config, storage
+from gotd_ray import config, storage, tracking
 from gotd_ray.artifacts import Artifact, make_key
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
@@ -29,6 +29,7 @@ from gotd_ray.models import language
 from gotd_ray.models.checkpoints import NOTE
 from gotd_ray.models.dataset import Example, prepare
 from gotd_ray.models.job import Job, less_memory, micro_batch
+from gotd_ray.stages import _metrics
 from gotd_ray.storage import StoredFile, list_files
 from gotd_ray.text.documents import BadFile, Tally, read_documents
 
@@ -154,8 +155,10 @@ def train(run: config.Run, task: Task, artifact: Artifact, site: Site) -> dict[s
         seed=task.seed,
         checkpoints=checkpoints,
         key=artifact.key,
+        report_to=tuple(run.tracking.to) if run.tracking else (),
+        name=f"{run.name}-{task.stage}",
     )
-    facts = _fit(job, artifact, workers, cpus, site)
+    facts = _fit(job, artifact, workers, cpus, tracking.environment(run, task.stage), site)
     manifest = artifact.commit(prepared["facts"] | facts | {"seconds": time.perf_counter() - started})
     storage.delete_tree(checkpoints, run.storage)
     return manifest
@@ -226,27 +229,29 @@ class _Board:
     """Where the workers say how far they are, and what a user must mend."""
 
     def __init__(self) -> None:
-        self._news: tuple[int, str] = (0, "")
+        self._news: tuple[int, float] = (0, 0.0)
         self._failure: str | None = None
 
-    def tell(self, step: int, note: str) -> None:
-        self._news = (step, note)
+    def tell(self, step: int, loss: float) -> None:
+        self._news = (step, loss)
 
     def fail(self, message: str) -> None:
         self._failure = self._failure or message
 
-    def read(self) -> tuple[int, str, str | None]:
+    def read(self) -> tuple[int, float, str | None]:
         return (*self._news, self._failure)
 
 
-def _fit(job: Job, artifact: Artifact, workers: int, cpus: int, site: Site) -> dict[str, Any]:
+def _fit(
+    job: Job, artifact: Artifact, workers: int, cpus: int, environment: dict[str, str], site: Site
+) -> dict[str, Any]:
     """Start the workers until they are done, each time from the last checkpoint."""
     failures, reached = 0, _checkpoint(job)
     while True:
         board = _Board.remote()  # type: ignore[attr-defined]
         with _shown(board, job, site):
             try:
-                return _attempt(job, artifact, workers, cpus, board)
+                return _attempt(job, artifact, workers, cpus, environment, board)
             except ray.train.TrainingFailedError as error:
                 message = ray.get(board.read.remote())[2]
                 if message:
@@ -262,13 +267,15 @@ def _fit(job: Job, artifact: Artifact, workers: int, cpus: int, site: Site) -> d
         site.progress.say(f"{job.stage}: a worker died; going on from {reached or 'the beginning'}")
 
 
-def _attempt(job: Job, artifact: Artifact, workers: int, cpus: int, board: Any) -> dict[str, Any]:
+def _attempt(
+    job: Job, artifact: Artifact, workers: int, cpus: int, environment: dict[str, str], board: Any
+) -> dict[str, Any]:
     folder = artifact.path("ray")
     filesystem, path = storage.resolve(folder, job.storage)
     gpus = {"GPU": 1} if job.device == "cuda" else {}
     trainer = _Trainer(
         _work,
-        train_loop_config={"job": job, "out": artifact.folder, "board": board},
+        train_loop_config={"job": job, "out": artifact.folder, "board": board, "environment": environment},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers, use_gpu=bool(gpus), resources_per_worker={"CPU": cpus, **gpus}
         ),
@@ -297,11 +304,12 @@ def _work(given: dict[str, Any]) -> dict[str, Any]:
     job, board = given["job"], given["board"]
     if job.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ |= given["environment"]
     os.environ["DS_ACCELERATOR"] = job.device  # before DeepSpeed is imported
     from gotd_ray.models import training
 
     try:
-        return training.train(job, given["out"], lambda step, note: board.tell.remote(step, note))
+        return training.train(job, given["out"], lambda step, loss: board.tell.remote(step, loss))
     except UserError as error:
         ray.get(board.fail.remote(str(error)))
         raise
@@ -320,9 +328,10 @@ def _shown(board: Any, job: Job, site: Site) -> Iterator[None]:
     with site.progress.task(job.stage, total=job.steps, unit="steps") as task:
 
         def look() -> None:
-            step, note, _ = ray.get(board.read.remote())
+            step, loss, _ = ray.get(board.read.remote())
             if step > task.done:
-                task.note = note
+                task.note = f"loss {loss:.4f}"
+                _metrics.training(job.stage, step, loss)
                 task.advance(step - task.done)
 
         def watch() -> None:

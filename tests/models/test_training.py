@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tensorboard_files import scalars
 from tiny import join_group, make_job, silent, texts
 
 from gotd_ray import config
@@ -72,6 +73,14 @@ def start(folder: Path, base: Path, trainings: dict[str, Any], workers: int) -> 
 def reference(llama: Path, tmp_path_factory: pytest.TempPathFactory, alone: None) -> tuple[dict[str, Any], Path]:
     folder = tmp_path_factory.mktemp("reference")
     return run(make_job(folder, llama), folder), folder
+
+
+def test_curves_go_where_tracking_sends_them(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "curves"))
+    facts = run(replace(make_job(tmp_path, llama, steps=2), report_to=("tensorboard",)), tmp_path)
+    sent = scalars(tmp_path / "curves")
+    assert sent["train/loss"] == pytest.approx(losses(facts)[-1])
+    assert sent["train/learning_rate"] == pytest.approx(facts["learning_rates"][-1][1])
 
 
 def test_the_engine_is_deepspeeds_and_a_saved_model_loads(reference: tuple[dict[str, Any], Path]) -> None:

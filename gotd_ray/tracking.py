@@ -1,0 +1,118 @@
+"""MLflow, Weights & Biases and TensorBoard: what a run sends there. Each package is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gotd_ray import config, storage
+from gotd_ray.errors import UserError
+
+_PACKAGES = {"mlflow": ("mlflow",), "wandb": ("wandb",), "tensorboard": ("tensorboard", "tensorboardX")}
+"""Any one of them serves."""
+
+_LONGEST = 250
+"""Characters of a setting that MLflow takes."""
+
+
+def check(run: config.Run) -> None:
+    """Hold the section against this machine.
+
+    Raises:
+        UserError: a package is not installed; TensorBoard has no folder that it can write.
+    """
+    for name in run.tracking.to if run.tracking else ():
+        if not any(importlib.util.find_spec(package) for package in _PACKAGES[name]):
+            package = _PACKAGES[name][-1]
+            raise UserError(
+                f"tracking.to names {name}, and {package} is not installed. pip install {package} on every node, or "
+                "take it out."
+            )
+    if run.tracking and "tensorboard" in run.tracking.to and "://" in _folder(run):
+        raise UserError(
+            f"TensorBoard cannot write to {_folder(run)}. Set tracking.folder to a folder that all nodes see."
+        )
+
+
+def _folder(run: config.Run) -> str:
+    assert run.tracking
+    return run.tracking.folder or storage.join(run.out, "tracking")
+
+
+def environment(run: config.Run, stage: str) -> dict[str, str]:
+    """What tells Hugging Face's callbacks where a training's curves go."""
+    if not run.tracking:
+        return {}
+    project = run.tracking.project or run.name
+    return {
+        "MLFLOW_EXPERIMENT_NAME": project,
+        "WANDB_PROJECT": project,
+        "TENSORBOARD_LOGGING_DIR": storage.join(_folder(run), stage),
+    }
+
+
+def finish(run: config.Run, facts: Mapping[str, Any]) -> None:
+    """Send the final numbers of a report, and the run's settings."""
+    numbers, settings = dict(final(facts)), dict(_flat(facts["settings"]))
+    for name in run.tracking.to if run.tracking else ():
+        _SEND[name](run, numbers, settings)
+
+
+def final(facts: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The numbers of a report by which runs are compared, by name."""
+    selection = facts["selection"]
+    found: dict[str, Any] = {f"selection/{key}": selection[key] for key in ("documents", "tokens", "cut_score")}
+    found |= {f"seconds/{step['stage']}": step["seconds"] for step in facts["flow"]}
+    if facts["solve"]:
+        found["solve/residual"] = facts["solve"]["residual"]
+    if facts["divergence"]:
+        found |= {f"divergence/{key}": facts["divergence"][key] for key in ("corpus", "mixture", "subset")}
+    for stage, one in facts["trainings"].items():
+        found |= {f"{stage}/loss": one["losses"][-1][1]} if one["losses"] else {}
+        found |= {f"{stage}/dev_loss": one["dev"][-1]["loss"]} if one["dev"] else {}
+    for row in facts["judges"]["results"] if facts["judges"] else ():
+        found["/".join(row[key] for key in ("model", "judge", "set", "metric"))] = row["value"]
+    for name, value in found.items():
+        if isinstance(value, int | float):
+            yield re.sub(r"[^\w./ -]", "_", name), float(value)
+
+
+def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Settings by dotted name, without those that are not set."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        elif value is not None:
+            yield re.sub(r"[^\w./ -]", "_", before + name), str(value)[:_LONGEST]
+
+
+def _mlflow(run: config.Run, numbers: dict[str, float], settings: dict[str, str]) -> None:
+    mlflow = importlib.import_module("mlflow")
+    assert run.tracking
+    mlflow.set_experiment(run.tracking.project or run.name)
+    with mlflow.start_run(run_name=run.name):
+        mlflow.log_params(settings)
+        mlflow.log_metrics(numbers)
+
+
+def _wandb(run: config.Run, numbers: dict[str, float], settings: dict[str, str]) -> None:
+    wandb = importlib.import_module("wandb")
+    assert run.tracking
+    sent = wandb.init(project=run.tracking.project or run.name, name=run.name, config=settings)
+    sent.summary.update(numbers)
+    sent.finish()
+
+
+def _tensorboard(run: config.Run, numbers: dict[str, float], settings: dict[str, str]) -> None:
+    own = importlib.util.find_spec("tensorboard")
+    module = importlib.import_module("torch.utils.tensorboard" if own else "tensorboardX")
+    with module.SummaryWriter(storage.join(_folder(run), "run")) as writer:
+        for name, value in numbers.items():
+            writer.add_scalar(name, value, 0)
+        writer.add_text("settings", "\n".join(f"    {name}: {value}" for name, value in settings.items()))
+
+
+_SEND = {"mlflow": _mlflow, "wandb": _wandb, "tensorboard": _tensorboard}
