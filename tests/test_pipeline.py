@@ -101,7 +101,7 @@ def test_a_second_run_does_nothing(library: Path, tmp_path: Path, capsys: pytest
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     run(settings)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
-    assert capsys.readouterr().err.count("skipped") == 3
+    assert capsys.readouterr().err.count("skipped") == 4
 
 
 def test_a_changed_setting_redoes_only_what_depends_on_it(library: Path, tmp_path: Path) -> None:
