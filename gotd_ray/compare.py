@@ -182,7 +182,7 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) ->
     for cell in done:
         groups.setdefault((cell.arm, cell.budget), []).append(cell)
     rows: list[dict[str, Any]] = []
-    for judge, name in sorted({place for found in examples.values() for place in found}):
+    for judge, name in dict.fromkeys(place for found in examples.values() for place in found):
         for metric in METRICS_OF[judge]:
             for (arm, budget), members in groups.items():
                 runs = [examples[cell][judge, name] for cell in members]

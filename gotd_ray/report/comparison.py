@@ -27,11 +27,16 @@ def _table(found: dict[str, Any], place: tuple[str, str, str], better: str) -> d
         row | {"from": scale.at(row["low"]), "to": scale.at(row["high"]), "at": scale.at(row["value"]), "line": line}
         for row in rows
     ]
-    return {"title": f"{place[2].replace('_', ' ')} on {place[1]}".capitalize(), "better": better, "rows": drawn}
+    return {
+        "place": place,
+        "title": f"{place[2].replace('_', ' ')} on {place[1]}".capitalize(),
+        "better": better,
+        "rows": drawn,
+    }
 
 
 def opening(found: dict[str, Any], better: dict[str, str]) -> list[str]:
-    """What was compared, and for each metric which arms differ from the one they are held against."""
+    """What was compared, and by each judge's first metric which arms differ from the one they are held against."""
     arms = dict.fromkeys(row["arm"] for row in found["rows"])
     seeds = max(row["seeds"] for row in found["rows"])
     said = [
@@ -40,7 +45,9 @@ def opening(found: dict[str, Any], better: dict[str, str]) -> list[str]:
     ]
     if found["cells"] < found["cells_in_all"]:
         said.append(f"Only {found['cells']} of {found['cells_in_all']} runs are done.")
-    for table in tables(found, better):
+    first = {(row["judge"], row["set"]): row["metric"] for row in reversed(found["rows"])}
+    places = {(judge, name, metric) for (judge, name), metric in first.items()}
+    for table in (table for table in tables(found, better) if table["place"] in places):
         by: dict[str, list[str]] = {}
         for row in table["rows"]:
             if "verdict" in row:
