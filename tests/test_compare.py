@@ -117,17 +117,19 @@ def test_equal_runs_differ_by_nothing_and_better_ones_are_below() -> None:
 def test_a_comparison_runs_each_arm_once_and_tells_its_examples_numbers(
     library: Path, llama: Path, tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = settings(tmp_path, library, llama, compare={"seeds": [0], "arms": ["base", "target_only", "nearest"]})
+    run = settings(
+        tmp_path, library, llama, finetune=None, compare={"seeds": [0], "arms": ["base", "nearest"], "against": "base"}
+    )
     found = compare.compare(run, Progress())
     rows = {row["arm"]: row for row in found["rows"] if row["metric"] == "perplexity"}
-    assert set(rows) == {"base", "target_only", "nearest"}
-    for arm, cell in (("base", "base"), ("target_only", "target_only-s0"), ("nearest", "nearest-b40-s0")):
-        plan = pipeline.plan(pipeline.resolve_paths(run_of(run, next(c for c in cells(run) if c.name == cell))))
+    assert set(rows) == {"base", "nearest"}
+    for cell in cells(run):
+        plan = pipeline.plan(pipeline.resolve_paths(run_of(run, cell)))
         (measured,) = [one for one in plan.manifests["evaluate"]["results"] if one["metric"] == "perplexity"]
-        assert rows[arm]["value"] == pytest.approx(measured["value"])
-    assert "difference" not in rows["target_only"]
-    assert rows["base"]["difference"][0] == pytest.approx(rows["base"]["value"] - rows["target_only"]["value"])
-    assert not (tmp_path / "arms" / "target_only-s0" / "pretune").exists()
+        assert rows[cell.arm]["value"] == pytest.approx(measured["value"])
+    assert "difference" not in rows["base"]
+    assert rows["nearest"]["difference"][0] == pytest.approx(rows["nearest"]["value"] - rows["base"]["value"])
+    assert not (tmp_path / "arms" / "base" / "embed").exists()
     capsys.readouterr()
     assert compare.compare(run, Progress()) == found
     assert "steps" not in capsys.readouterr().err

@@ -18,7 +18,7 @@ from gotd_ray.errors import UserError
 from gotd_ray.progress import Progress
 
 SELECT = {"method": "nearest", "budget": 40}
-PRETUNE = {"max_tokens": 64, "batch_size": 8, "steps": 20, "checkpoint_every": 2, "workers": 1, "learning_rate": 1e-3}
+PRETUNE = {"max_tokens": 64, "batch_size": 8, "steps": 12, "checkpoint_every": 2, "workers": 1, "learning_rate": 1e-3}
 
 
 def settings(folder: Path, library: Path, llama: Path, **sections: Any) -> config.Run:
