@@ -29,6 +29,7 @@ from s3_server import S3Server, find_rclone, s3_server  # noqa: E402
 from gotd_ray import config, storage  # noqa: E402
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under ``pytest -n``, all tests that use Ray run one after the other in one process: they share its cluster."""
     for item in items:

