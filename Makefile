@@ -29,8 +29,13 @@ test: export HF_HUB_OFFLINE := 1
 test: export TOKENIZERS_PARALLELISM := false
 test: export RAY_AUTH_MODE := disabled
 test: export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
+# The tests without Ray run beside those with it, which wait much and share one cluster.
 test: check ## lint, check the types and run the tests
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
+	@$(VENV)/bin/python -m pytest -q -m "not ray" >$(VENV)/without-ray.log 2>&1 & others=$$!; \
+	$(VENV)/bin/python -m pytest -m ray; with_ray=$$?; \
+	wait $$others; without_ray=$$?; \
+	cat $(VENV)/without-ray.log; \
+	exit $$((with_ray | without_ray))
 
 check: $(VENV)/.test ## lint and check the types
 	$(VENV)/bin/ruff check .
