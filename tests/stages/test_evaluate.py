@@ -175,7 +175,8 @@ def test_a_run_judges_its_models_and_goes_on_where_it_was_killed(
 def test_a_classifier_is_judged_by_its_classes_and_by_nothing_else(
     library: Path, bert: Path, sets: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
-    finetune = {"paths": str(sets / "labelled.parquet"), "label_column": "source", **SHORT, "steps": 24}
+    finetune = {"paths": str(sets / "labelled.parquet"), "label_column": "source", **SHORT}
+    finetune |= {"steps": 40, "learning_rate": 3e-3}
     section = {"classification": {"paths": str(sets / "labelled.parquet")}}
     plan = pipeline.execute(judged(tmp_path, library, bert, section, finetune=finetune), Progress(), STAGES)
     facts = plan.manifests["evaluate"]
