@@ -64,8 +64,8 @@ def test_given_potentials_score_as_the_run_that_made_them_and_score_new_document
     again = run(make_run(tmp_path / "again", library, solve={"potentials": potentials}))
     assert scores(again) == before
     assert chosen(again) == chosen(first)
-    with pytest.raises(UserError, match=r"max_tokens: 256.*max_tokens: 32"):
-        run(make_run(tmp_path / "other", library, solve={"potentials": potentials}, encoder={"max_tokens": 32}))
+    with pytest.raises(UserError, match=r"max_tokens: 32.*max_tokens: 64"):
+        run(make_run(tmp_path / "other", library, solve={"potentials": potentials}, encoder={"max_tokens": 64}))
     assert not (tmp_path / "other").exists()
 
 
