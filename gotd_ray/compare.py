@@ -7,19 +7,18 @@ stopped, and a cell can be looked at with ``gotd show``.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from gotd_ray import config, pipeline, storage
 from gotd_ray.cluster import connected
 from gotd_ray.config_compare import Arm
 from gotd_ray.errors import UserError
+from gotd_ray.index import table_of
 from gotd_ray.models.intervals import METRICS, METRICS_OF, Examples, mean_difference, mean_interval
 from gotd_ray.progress import Progress
 from gotd_ray.report.machine import versions
@@ -203,7 +202,7 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) ->
 
 def _examples(plan: pipeline.Plan, run: config.Run) -> dict[tuple[str, str], Examples]:
     """(judge, set) -> the examples of the cell's one model."""
-    table = pq.read_table(io.BytesIO(storage.read_bytes(plan.artifacts["evaluate"].path(EXAMPLES), run.storage)))
+    table = table_of(storage.read_bytes(plan.artifacts["evaluate"].path(EXAMPLES), run.storage))
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
     places = list(zip(columns["judge"].tolist(), columns["set"].tolist(), strict=True))
     found: dict[tuple[str, str], Examples] = {}

@@ -10,6 +10,7 @@ by another entry, and its old rows are no longer read. So adding files costs a l
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -218,6 +219,14 @@ def scan(paths: list[str], columns: list[str], wanted: pc.Expression, settings: 
     filesystem, _ = storage.resolve(paths[0], settings)
     keys = [storage.resolve(path, settings)[1] for path in paths]
     return pads.dataset(keys, format="parquet", filesystem=filesystem).to_table(columns=columns, filter=wanted)
+
+
+def table_of(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet file in memory, with its metadata.
+
+    Not by ``pq.read_table``: its threads may let go of the Python bytes while the interpreter ends, which aborts it.
+    """
+    return pq.ParquetFile(io.BytesIO(data)).read(columns)
 
 
 def ids_of(table: pa.Table) -> np.ndarray:

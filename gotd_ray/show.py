@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import time
 from typing import Any
 
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from gotd_ray import storage
+from gotd_ray.index import table_of
 from gotd_ray.models.intervals import METRICS
 from gotd_ray.pipeline import Plan
 from gotd_ray.preflight import Count
@@ -225,7 +224,7 @@ def _selection(plan: Plan, console: Console) -> None:
     data = storage.read_bytes(artifact.path("subset.parquet"), plan.run.storage)
     top = Table("rank", "score", "source", "begins")
     room = max(30, console.width - 50)
-    for row in pq.read_table(io.BytesIO(data)).slice(0, TOP).to_pylist():
+    for row in table_of(data).slice(0, TOP).to_pylist():
         begins = " ".join(row["text"].split())[:room]
         top.add_row(str(row["rank"]), f"{row['score']:.4f}", escape(row["source"]), escape(begins))
     console.print(top)

@@ -23,6 +23,7 @@ from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
+from gotd_ray.index import table_of
 from gotd_ray.models import intervals, language, toxicity, zero_shot
 from gotd_ray.models.classify import check_labels, classify
 from gotd_ray.models.generation import continuations
@@ -77,7 +78,7 @@ def evaluate(
             task.advance(1)
         seen = ray.get(overlap)
     data = [storage.read_bytes(storage.join(folder, unit.file), run.storage) for unit in units]
-    tables = [pq.read_table(io.BytesIO(one)) for one in data]
+    tables = [table_of(one) for one in data]
     examples = pa.concat_tables([table.replace_schema_metadata() for table in tables])
     sink = io.BytesIO()
     pq.write_table(examples, sink)
@@ -145,7 +146,7 @@ def _overlap(run: config.Run, planned: Evaluations) -> list[dict[str, Any]]:
     seen: dict[str, set[str] | None] = {"subset": None, "target": None}
     if planned.subset is not None:
         data = storage.read_bytes(planned.subset, run.storage)
-        seen["subset"] = set(pq.read_table(io.BytesIO(data), columns=["doc_id"])["doc_id"].to_pylist())
+        seen["subset"] = set(table_of(data, ["doc_id"])["doc_id"].to_pylist())
     if planned.trained_on is not None:
         whole = run.finetune is not None and run.finetune.label_column
         chunks = _evaluation.WHOLE if whole else run.chunks

@@ -6,7 +6,6 @@ stage's own folder, so that a killed run goes on, on these machines or on others
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 import time
@@ -16,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.parquet as pq
 import ray
 import ray.train
 from ray.train.torch import TorchTrainer
@@ -25,6 +23,7 @@ from gotd_ray import config, storage, tracking
 from gotd_ray.artifacts import Artifact, make_key
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
+from gotd_ray.index import table_of
 from gotd_ray.models import language
 from gotd_ray.models.checkpoints import NOTE
 from gotd_ray.models.dataset import Example, prepare
@@ -204,7 +203,7 @@ def _prepare(run: config.Run, task: Task, checkpoints: str) -> dict[str, Any]:
 def _training_data(run: config.Run, task: Task) -> list[Example]:
     if task.subset is None:
         return _examples(run, task, task.files)
-    table = pq.read_table(io.BytesIO(storage.read_bytes(task.subset, run.storage)), columns=["text"])
+    table = table_of(storage.read_bytes(task.subset, run.storage), ["text"])
     return [(text, None) for text in table["text"].to_pylist()]
 
 
