@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from gotd_ray import storage
 from gotd_ray.index import table_of
@@ -243,7 +243,8 @@ def comparison(found: dict[str, Any], console: Console) -> None:
         rows = [row for row in found["rows"] if (row["judge"], row["set"], row["metric"]) == (judge, name, metric)]
         rows.sort(key=lambda row: row["value"], reverse=METRICS[metric].better == "higher")
         title = f"{escape(metric)} of {escape(name)} ({METRICS[metric].better} is better)"
-        table = Table("arm", "budget", "value", "95% interval", f"minus {against}", "wins", "", "s", title=title)
+        arm = Column("arm", no_wrap=True)
+        table = Table(arm, "budget", "value", "95% interval", f"minus {against}", "wins", "", "s", title=title)
         for row in rows:
             table.add_row(*_arm(row, costs[row["arm"], row["budget"]]))
         console.print(table)
