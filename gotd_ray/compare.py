@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from gotd_ray import config, pipeline, storage
 from gotd_ray.cluster import connected
@@ -23,7 +24,7 @@ from gotd_ray.models.intervals import METRICS, METRICS_OF, Examples, mean_differ
 from gotd_ray.progress import Progress
 from gotd_ray.report.machine import versions
 from gotd_ray.report.render import comparison_page
-from gotd_ray.stages.evaluate import EXAMPLES
+from gotd_ray.stages.evaluate import EXAMPLES, grouped
 
 ARMS: dict[Arm, dict[str, Any] | None] = {
     "base": None,
@@ -98,6 +99,9 @@ def run_of(run: config.Run, cell: Cell) -> config.Run:
 
     Args:
         run: with its paths resolved.
+
+    Raises:
+        UserError: the arm does not go with the run's other settings.
     """
     assert run.evaluate and run.compare
     select = ARMS[cell.arm]
@@ -105,7 +109,7 @@ def run_of(run: config.Run, cell: Cell) -> config.Run:
     update: dict[str, Any] = {
         "name": f"{run.name}-{cell.name}",
         "out": storage.join(run.out, "arms", cell.name),
-        "evaluate": run.evaluate.model_copy(update={"models": [judged]}),
+        "evaluate": run.evaluate.model_copy(update={"models": [judged]} | _fitting(cell)),
         "compare": None,
     }
     for stage in ("pretune", "finetune"):
@@ -114,17 +118,32 @@ def run_of(run: config.Run, cell: Cell) -> config.Run:
     if select is None:
         update["pretune"] = None
         update["finetune"] = None if cell.arm == "base" else update["finetune"]
-        return run.model_copy(update=update)
+        return _validated(run, update, cell)
     rounds = {"rounds": run.compare.rounds} if cell.arm == "gotd_rounds" else {}
-    update["select"] = run.select.model_copy(update={"budget": cell.budget} | select | rounds)
-    if cell.arm in PRESET_OF:
-        update["solve"] = run.solve.model_copy(update={"preset": PRESET_OF[cell.arm]})
     chosen_by_chance = cell.arm in ("random", "dsir")
-    if chosen_by_chance:
-        update["seed"] = cell.seed
+    draw = {"seed": cell.seed} if chosen_by_chance else {}
+    update["select"] = run.select.model_copy(update={"budget": cell.budget} | select | rounds | draw)
+    preset = PRESET_OF.get(cell.arm, run.solve.preset)
+    if preset != run.solve.preset:  # what was set beside the one preset is not the other
+        own = {"preset": preset, "epsilon": None, "epsilon_unit": None, "tolerance": None}
+        update["solve"] = run.solve.model_copy(update=own)
     shared = cell.name if chosen_by_chance else f"{cell.arm}-b{cell.budget}"
     update["selection"] = storage.join(run.out, "selections", shared)
-    return run.model_copy(update=update)
+    return _validated(run, update, cell)
+
+
+def _fitting(cell: Cell) -> dict[str, None]:
+    """The base is no classifier yet."""
+    return {"classification": None} if cell.arm == "base" else {}
+
+
+def _validated(run: config.Run, update: dict[str, Any], cell: Cell) -> config.Run:
+    """A copy is not validated by itself."""
+    try:
+        return config.Run.model_validate(run.model_copy(update=update).model_dump())
+    except ValidationError as error:
+        said = "; ".join(str(problem.get("ctx", {}).get("error", problem["msg"])) for problem in error.errors())
+        raise UserError(f"the arm {cell.arm} cannot be run: {said}. Or drop it from compare.arms.") from None
 
 
 def compare(run: config.Run, progress: Progress) -> dict[str, Any]:
@@ -134,16 +153,17 @@ def compare(run: config.Run, progress: Progress) -> dict[str, Any]:
         UserError: of a cell's run, with the cell's name.
     """
     run = pipeline.resolve_paths(run)
-    todo = cells(run)
+    todo = {cell: run_of(run, cell) for cell in cells(run)}
+    last = list(todo)[-1]
     done: dict[Cell, pipeline.Plan] = {}
     with connected(run.ray):
-        for number, cell in enumerate(todo, 1):
+        for number, (cell, its_run) in enumerate(todo.items(), 1):
             progress.say(f"{cell.name}: {number} of {len(todo)}")
             try:
-                done[cell] = pipeline.execute(run_of(run, cell), progress, _stages(cell))
+                done[cell] = pipeline.execute(its_run, progress, _stages(cell))
             except UserError as error:
                 raise UserError(f"{cell.name}: {error}") from None
-            if (number == len(todo) or cell.arm == todo[-1].arm) and run.compare and _held_against(run, done):
+            if cell.arm == last.arm and _held_against(run, done):
                 result = tell(run, done, len(todo))
                 for name, text in (
                     (NUMBERS, json.dumps(result, indent=1, sort_keys=True)),
@@ -176,19 +196,23 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) ->
     """
     assert run.compare and run.evaluate
     against = run.compare.against
-    examples = {cell: _examples(plan, run) for cell, plan in done.items()}
+    examples = {cell: _examples(plan, run) for cell, plan in done.items()}  # by (judge, set): a cell has one model
     groups: dict[tuple[Arm, int | None], list[Cell]] = {}
     for cell in done:
         groups.setdefault((cell.arm, cell.budget), []).append(cell)
     rows: list[dict[str, Any]] = []
     for judge, name in dict.fromkeys(place for found in examples.values() for place in found):
         for metric in METRICS_OF[judge]:
-            for (arm, budget), members in groups.items():
+            for (arm, budget), every in groups.items():
+                members = [cell for cell in every if (judge, name) in examples[cell]]
+                if not members:  # a base that is no classifier, a classifier that gives texts no likelihood
+                    continue
                 runs = [examples[cell][judge, name] for cell in members]
                 value, low, high = mean_interval(metric, runs, run.seed, run.evaluate.resamples)
                 row: dict[str, Any] = {"judge": judge, "set": name, "metric": metric, "arm": arm, "budget": budget}
                 row |= {"seeds": len(runs), "value": value, "low": low, "high": high}
-                others = _partners(members, [cell for cell in done if cell.arm == against])
+                judged = [cell for cell in done if cell.arm == against and (judge, name) in examples[cell]]
+                others = _partners(members, judged)
                 pairs = [(examples[a][judge, name], examples[b][judge, name]) for a, b in others]
                 rows.append(row | (_difference(metric, pairs, run) if arm != against and pairs else {}))
     costs = [
@@ -200,16 +224,10 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) ->
     return state | made | {"rows": rows, "costs": costs, "seeds": run.compare.seeds}
 
 
-def _examples(plan: pipeline.Plan, run: config.Run) -> dict[tuple[str, str], Examples]:
+def _examples(plan: pipeline.Plan, run: config.Run) -> dict[tuple[str, ...], Examples]:
     """(judge, set) -> the examples of the cell's one model."""
     table = table_of(storage.read_bytes(plan.artifacts["evaluate"].path(EXAMPLES), run.storage))
-    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
-    places = list(zip(columns["judge"].tolist(), columns["set"].tolist(), strict=True))
-    found: dict[tuple[str, str], Examples] = {}
-    for place in dict.fromkeys(places):
-        here = np.array([other == place for other in places])
-        found[place] = {name: column[here] for name, column in columns.items()}
-    return found
+    return grouped(table, ["judge", "set"])
 
 
 def _partners(members: list[Cell], others: list[Cell]) -> Iterator[tuple[Cell, Cell]]:
@@ -237,7 +255,7 @@ def _difference(metric: str, pairs: list[tuple[Examples, Examples]], run: config
 
 
 def _cost(plans: list[pipeline.Plan], cell: Cell) -> dict[str, Any]:
-    """Mean seconds of the arm's stages and tokens of its trainings; embedding, which all arms share, is left out."""
+    """Mean seconds of the arm's own stages, without embedding, which all arms share; and its first run's report."""
     stages = [stage for stage in _stages(cell) if stage != "embed"]
     manifests = [[plan.manifests.get(stage) for stage in stages if plan.needed(stage)] for plan in plans]
     seconds = [sum(facts.get("seconds", 0.0) for facts in found if facts) for found in manifests]

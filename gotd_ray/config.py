@@ -218,8 +218,9 @@ class Select(Section):
         None, gt=0, description="mmd: sigma^2 of its Gaussian kernel, in squared distance; null: the median one"
     )
     landmarks: int = Field(2048, ge=2, description="mmd: documents that stand for the corpus in its mean kernel")
+    seed: int | None = Field(None, ge=0, description="random, dsir: seed of what is drawn; null: the run's")
     dsir_sample: bool = Field(
-        True, description="dsir: draw in proportion to the importance weights, by `seed`; false takes the largest"
+        True, description="dsir: draw in proportion to the importance weights, by the seed; false takes the largest"
     )
     dsir_min_words: int = Field(
         100, ge=0, description="dsir: words and runs of punctuation; shorter documents are never taken"

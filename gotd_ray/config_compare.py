@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,7 @@ class Compare(Section):
     """Arms that differ in the documents of the pre-fine-tune alone: the same filters, steps and initialisation."""
 
     arms: list[Arm] = Field(
-        ["base", "target_only", "random", "nearest", "dsir", "mmd", "gotd_paper", "gotd_debiased", "gotd_rounds"],
+        list(get_args(Arm)),
         min_length=2,
         description="base: the model as it is; target_only: no pre-fine-tune; the others name the method",
     )
@@ -26,7 +26,7 @@ class Compare(Section):
         None, min_length=1, description="sizes of the subset, in select.budget_unit; null: select.budget"
     )
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
-        [0, 1, 2], min_length=1, description="seeds of the trainings (and of the random arm's choice)"
+        [0, 1, 2], min_length=1, description="seeds of the trainings, and of what the arms random and dsir draw"
     )
     against: Arm = Field("target_only", description="the arm that the others are held against")
     rounds: int = Field(5, ge=2, description="select.rounds of the arm gotd_rounds")

@@ -14,6 +14,7 @@ from gotd_ray.index import table_of
 from gotd_ray.models.intervals import METRICS
 from gotd_ray.pipeline import Plan
 from gotd_ray.preflight import Count
+from gotd_ray.report.comparison import tables
 
 TOP = 8
 """Documents and sources shown."""
@@ -238,14 +239,11 @@ def comparison(found: dict[str, Any], console: Console) -> None:
     """The arms of `gotd compare`, the best first, and which differences are more than noise."""
     against = found["against"]
     costs = {(row["arm"], row["budget"]): row for row in found["costs"]}
-    places = dict.fromkeys((row["judge"], row["set"], row["metric"]) for row in found["rows"])
-    for judge, name, metric in places:
-        rows = [row for row in found["rows"] if (row["judge"], row["set"], row["metric"]) == (judge, name, metric)]
-        rows.sort(key=lambda row: row["value"], reverse=METRICS[metric].better == "higher")
-        title = f"{escape(metric)} of {escape(name)} ({METRICS[metric].better} is better)"
+    for told in tables(found, {name: metric.better for name, metric in METRICS.items()}):
+        title = f"{escape(told['title'])} ({told['better']} is better)"
         arm = Column("arm", no_wrap=True)
         table = Table(arm, "budget", "value", "95% interval", f"minus {against}", "wins", "", "s", title=title)
-        for row in rows:
+        for row in told["rows"]:
             table.add_row(*_arm(row, costs[row["arm"], row["budget"]]))
         console.print(table)
     if found["cells"] < found["cells_in_all"]:

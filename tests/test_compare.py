@@ -46,7 +46,8 @@ def test_arms_share_their_selection_where_it_is_the_same_and_nothing_else(librar
         twin = runs[Cell(cell.arm, cell.budget, 1 - (cell.seed or 0))]
         by_chance = cell.arm in ("random", "dsir")
         assert (one.selection != twin.selection) == by_chance
-        assert (one.seed != twin.seed) == by_chance
+        assert (one.select.seed != twin.select.seed) == by_chance
+        assert one.seed == twin.seed
     assert len({one.selection for one in runs.values()}) == 7 + 2
 
 
@@ -58,7 +59,7 @@ def test_arms_differ_in_the_way_they_select_alone(library: Path, tmp_path: Path)
         assert one.model_copy(update=same).model_dump(exclude={"name", "out", "selection", "evaluate", "compare"}) == (
             run.model_dump(exclude={"name", "out", "selection", "evaluate", "compare"})
         )
-        assert one.select.model_copy(update={"method": "gotd", "rounds": 1}) == run.select
+        assert one.select.model_copy(update={"method": "gotd", "rounds": 1, "seed": None}) == run.select
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,53 @@ def test_arms_that_could_not_be_compared_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         cells(settings(tmp_path, library, "x", **sections))
+
+
+def test_an_arm_that_does_not_go_with_the_run_is_refused_by_name(library: Path, tmp_path: Path) -> None:
+    run = settings(tmp_path, library, "x", contrast={"paths": f"{library}/target"})
+    with pytest.raises(UserError, match=r"the arm gotd_rounds cannot be run: .*cannot go with contrast.*drop it"):
+        run_of(run, Cell("gotd_rounds", 40, 0))
+    judge = {"classification": {"paths": f"{library}/target"}}
+    run = settings(tmp_path, library, "x", evaluate=judge, finetune=TRAINING | {"label_column": "label"})
+    with pytest.raises(UserError, match=r"the arm base cannot be run: there is no judge"):
+        run_of(run, Cell("base", None, None))
+
+
+def test_the_paper_arm_is_the_papers_whatever_the_debiased_one_was_set_to(library: Path, tmp_path: Path) -> None:
+    run = settings(tmp_path, library, "x", solve={"epsilon": 0.3, "tolerance": 1e-4})
+    paper, debiased = (run_of(run, Cell(arm, 40, 0)).solve for arm in ("gotd_paper", "gotd_debiased"))
+    assert (paper.preset, paper.epsilon, paper.tolerance) == ("paper", None, None)
+    assert (debiased.preset, debiased.epsilon, debiased.tolerance) == ("debiased", 0.3, 1e-4)
+
+
+def test_an_arm_without_documents_runs_no_stage_that_chooses_some(library: Path, tmp_path: Path) -> None:
+    run, cell = settings(tmp_path, library, "x"), Cell("target_only", None, 0)
+    assert compare._stages(cell) == ("finetune", "evaluate")
+    assert run_of(run, cell).pretune is None
+    assert run_of(run, cell).finetune is not None
+
+
+def test_arms_that_no_common_judge_looked_at_are_told_apart(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = settings(tmp_path, library, "x", compare={"seeds": [0], "arms": ["base", "target_only", "random"]})
+    found = {
+        "base": {("perplexity", "held"): examples(0) | {"bytes": np.full(60, 99)}},
+        "target_only": {("classification", "test"): labels(0)},
+        "random": {("classification", "test"): labels(1)},
+    }
+    monkeypatch.setattr(compare, "_examples", lambda plan, _run: found[plan])
+    monkeypatch.setattr(compare, "_cost", lambda plans, cell: {"seconds": float(len(plans)), "report": cell.name})
+    told = compare.tell(run, {cell: cell.arm for cell in cells(run)}, 3)  # type: ignore[misc]
+    assert {(row["judge"], row["arm"]) for row in told["rows"]} == {
+        ("perplexity", "base"), ("classification", "target_only"), ("classification", "random")
+    }  # fmt: skip
+    assert {row["arm"] for row in told["rows"] if "difference" in row} == {"random"}
+
+
+def labels(seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {name: rng.choice(["a", "b"], 60) for name in ("label", "predicted")}
 
 
 def test_an_arm_to_be_held_against_must_be_there(library: Path, tmp_path: Path) -> None:

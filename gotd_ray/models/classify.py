@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from gotd_ray.errors import UserError
+from gotd_ray.models.batches import by_length
 
 
 def check_labels(known: list[str], given: list[str]) -> None:
@@ -49,15 +50,11 @@ def classify(
     sizes = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
     encoded = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
     pad = model.config.pad_token_id or 0
-    order = sorted(range(len(texts)), key=lambda number: -len(encoded[number]))
     names = [model.config.id2label[number] for number in range(model.config.num_labels)]
     found, scores = np.empty(len(texts), object), np.zeros(len(texts))
-    start = 0
     with torch.inference_mode():
-        while start < len(order):
-            width = len(encoded[order[start]])
-            batch = order[start : start + max(1, batch_tokens // max(width, 1))]
-            start += len(batch)
+        for batch in by_length([len(ids) for ids in encoded], batch_tokens):
+            width = len(encoded[batch[0]])
             rows = [encoded[number] + [pad] * (width - len(encoded[number])) for number in batch]
             seen = [[1] * len(encoded[number]) + [0] * (width - len(encoded[number])) for number in batch]
             inputs, mask = (torch.tensor(part, device=model.device) for part in (rows, seen))

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from gotd_ray.models.batches import by_length
+
 
 class _Drawn(LogitsProcessor):
     """Leaves of each row's logits the one token that its next uniform number picks; the search that follows takes it.
@@ -75,13 +77,9 @@ def continuations(
     start_of_text = next((t for t in (tokenizer.bos_token_id, tokenizer.eos_token_id) if t is not None), 0)
     encoded = [ids[-room:] or [start_of_text] for ids in tokenizer(prompts, verbose=False)["input_ids"]]
     pad = next((t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id) if t is not None), 0)
-    order = sorted(range(len(prompts)), key=lambda number: -len(encoded[number]))
     found: list[list[str]] = [[] for _ in prompts]
-    start = 0
-    while start < len(order):
-        width = len(encoded[order[start]])
-        batch = order[start : start + max(1, batch_tokens // (each * (width + new_tokens)))]
-        start += len(batch)
+    for batch in by_length([each * (len(ids) + new_tokens) for ids in encoded], batch_tokens):
+        width = len(encoded[batch[0]])
         rows = [[pad] * (width - len(encoded[number])) + encoded[number] for number in batch]
         mask = [[0] * (width - len(encoded[number])) + [1] * len(encoded[number]) for number in batch]
         uniforms = np.concatenate([stream(seed, prompts[number]).random((new_tokens, each)) for number in batch], 1)

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from gotd_ray.errors import UserError
 from gotd_ray.models import language
+from gotd_ray.models.batches import by_length
 
 MAX_TOKENS = 1024
 """Tokens of a window where nobody says; the model's own limit where that is less."""
@@ -102,10 +103,10 @@ def perplexity(
     pieces = [
         window for number, ids in enumerate(encoded) for window in windows(np.array(before + ids), max_tokens, number)
     ]
-    pieces.sort(key=lambda window: (-len(window.tokens), window.text))  # those of like length share a batch
     found = {"nll": np.zeros(len(texts)), "tokens": np.zeros(len(texts), np.int64)}
     with torch.inference_mode():
-        for batch in _batches(pieces, batch_tokens):
+        for numbers in by_length([len(window.tokens) for window in pieces], batch_tokens):
+            batch = [pieces[number] for number in numbers]
             with autocast or nullcontext():
                 losses = _losses(model, batch)
             for window, loss in zip(batch, losses, strict=True):
@@ -117,14 +118,6 @@ def perplexity(
             "to float32, or train with a lower learning_rate."
         )
     return found | {"bytes": np.array([len(text.encode()) for text in texts], np.int64)}
-
-
-def _batches(pieces: list[_Window], batch_tokens: int) -> Iterator[list[_Window]]:
-    start = 0
-    while start < len(pieces):
-        rows = max(1, batch_tokens // len(pieces[start].tokens))
-        yield pieces[start : start + rows]
-        start += rows
 
 
 def _losses(model: Any, batch: list[_Window]) -> np.ndarray:

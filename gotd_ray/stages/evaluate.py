@@ -106,16 +106,9 @@ def measure(examples: pa.Table, seed: int, resamples: int) -> dict[str, Any]:
     Returns:
         ``results`` and ``differences``, a mapping for each model, judge, set and metric.
     """
-    rows = examples.select(["model", "judge", "set"]).to_pylist()
-    columns = {name: examples[name].to_numpy(zero_copy_only=False) for name in SCHEMA.names}
     results: list[dict[str, Any]] = []
     differences: list[dict[str, Any]] = []
-    found: dict[tuple[str, str, str], dict[str, np.ndarray]] = {}
-    start = 0
-    for place, same in groupby(tuple(row.values()) for row in rows):
-        end = start + sum(1 for _ in same)
-        found[place] = {name: column[start:end] for name, column in columns.items()}
-        start = end
+    found = grouped(examples, ["model", "judge", "set"])
     for (model, judge, name), own in found.items():
         where = {"model": model, "judge": judge, "set": name}
         for metric in intervals.METRICS_OF[judge]:
@@ -128,6 +121,19 @@ def measure(examples: pa.Table, seed: int, resamples: int) -> dict[str, Any]:
                 bounds = {"value": value, "low": low, "high": high}
                 differences.append(where | {"against": "base", "metric": metric, **bounds})
     return {"results": results, "differences": differences}
+
+
+def grouped(examples: pa.Table, by: list[str]) -> dict[tuple[str, ...], intervals.Examples]:
+    """The columns of each group of rows that follow each other and are equal in the columns ``by``."""
+    columns = {name: examples[name].to_numpy(zero_copy_only=False) for name in examples.column_names}
+    places = zip(*(columns[name].tolist() for name in by), strict=True)
+    found: dict[tuple[str, ...], intervals.Examples] = {}
+    start = 0
+    for place, same in groupby(places):
+        end = start + sum(1 for _ in same)
+        found[place] = {name: column[start:end] for name, column in columns.items()}
+        start = end
+    return found
 
 
 def _places(model: config.Model | None, resources: Resources) -> tuple[str, int, int]:

@@ -107,21 +107,22 @@ def _scoring(
 ) -> Scoring:
     """What ``select.method`` needs to score any document."""
     method = run.select.method
+    seed = run.seed if run.select.seed is None else run.select.seed
     if solved:
-        return Scoring(name, method, run.seed, solved.target, solved)
+        return Scoring(name, method, seed, solved.target, solved)
     points = points_of(embedded.target, embedded.width, run.storage, shares=run.target.proportions)
     if log_weights:
         names = sorted(storage.list_names(log_weights, run.storage))
         paths = [storage.join(log_weights, name) for name in names if name.endswith(".parquet")]
         weights = LogWeights(paths, run.select.dsir_min_words, run.select.dsir_sample)
-        return Scoring(name, method, run.seed, points.vectors, None, log_weights=weights)
+        return Scoring(name, method, seed, points.vectors, None, log_weights=weights)
     if method != "mmd":
-        return Scoring(name, method, run.seed, points.vectors, None)
+        return Scoring(name, method, seed, points.vectors, None)
     ids, landmarks, masses = landmarks_of(pool, run.select.landmarks)
     with one_thread_each():
         bandwidth = run.select.bandwidth or median_bandwidth(landmarks, points.vectors)
     witness = Witness(points.vectors, landmarks, ids, bandwidth, points.b, masses)
-    return Scoring(name, method, run.seed, points.vectors, None, witness)
+    return Scoring(name, method, seed, points.vectors, None, witness)
 
 
 def _evaluation_texts(run: config.Run) -> NgramIndex | None:

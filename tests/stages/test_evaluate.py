@@ -175,7 +175,8 @@ def test_a_run_judges_its_models_and_goes_on_where_it_was_killed(
 def test_a_classifier_is_judged_by_its_classes_and_by_nothing_else(
     library: Path, bert: Path, sets: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
-    finetune = {"paths": str(sets / "labelled.parquet"), "label_column": "source", **SHORT}
+    enough = {"steps": 80, "learning_rate": 3e-3, "schedule": "constant", "max_tokens": 32, "truncate": True}
+    finetune = {"paths": str(sets / "labelled.parquet"), "label_column": "source", **SHORT, **enough}
     section = {"classification": {"paths": str(sets / "labelled.parquet")}}
     plan = pipeline.execute(judged(tmp_path, library, bert, section, finetune=finetune), Progress(), STAGES)
     facts = plan.manifests["evaluate"]
@@ -186,5 +187,5 @@ def test_a_classifier_is_judged_by_its_classes_and_by_nothing_else(
     assert {row["label"] for row in rows} == {"yes", "no"} >= {row["predicted"] for row in rows}
     right = [row["label"] == row["predicted"] for row in rows]
     assert found["accuracy"]["examples"] == len(right) == 120
-    assert found["accuracy"]["value"] == pytest.approx(np.mean(right))
+    assert found["accuracy"]["value"] == pytest.approx(np.mean(right)) and np.mean(right) > 0.9
     assert facts["overlap"] == [{"judge": "classification", "set": "test", "texts": 120, "subset": None, "target": 120}]
