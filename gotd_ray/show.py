@@ -15,6 +15,7 @@ from gotd_ray.models.intervals import METRICS
 from gotd_ray.pipeline import Plan
 from gotd_ray.preflight import Count
 from gotd_ray.report.comparison import tables
+from gotd_ray.stages import train
 
 TOP = 8
 """Documents and sources shown."""
@@ -36,8 +37,18 @@ def stages(plan: Plan, console: Console) -> None:
 
 def estimate(plan: Plan, counts: dict[str, Count], console: Console) -> None:
     """What a run would need."""
-    from gotd_ray.models.encoder import TextEncoder
+    _counted(plan, counts, console)
+    _encoding(plan, counts["corpus"], console)
+    for stage, task in plan.trainings.items():
+        needed, workers, rows = train.estimate(plan.run, task)
+        many = "one worker" if workers == 1 else f"each of {workers} workers"
+        console.print(
+            f"{stage}: {task.kind}, at least {needed / 1e9:.3g} GB on {many}, {rows} rows of up to "
+            f"{task.settings.max_tokens:,} tokens at a time, ZeRO {task.settings.zero_stage}"
+        )
 
+
+def _counted(plan: Plan, counts: dict[str, Count], console: Console) -> None:
     table = Table("", "files", "size", "documents", "mean characters", "left out")
     for name, count in counts.items():
         left_out = ", ".join(f"{n:,} {reason}" for reason, n in sorted(count.tally.reasons.items())) or "none"
@@ -60,13 +71,19 @@ def estimate(plan: Plan, counts: dict[str, Count], console: Console) -> None:
             f"survey: compares {plan.run.survey.documents:,} documents of each source with the target, keeps {keep}; "
             "the estimates are for all sources"
         )
+
+
+def _encoding(plan: Plan, corpus: Count, console: Console) -> None:
+    """Rate of the encoder here, measured on some documents, and memory of their vectors."""
+    from gotd_ray.models.encoder import TextEncoder
+
     encoder = TextEncoder(plan.run.encoder, plan.device)
-    texts = counts["corpus"].sample[:: max(1, len(counts["corpus"].sample) // 200)]
+    texts = corpus.sample[:: max(1, len(corpus.sample) // 200)]
     encoder.encode(texts[:16])
     started = time.perf_counter()
     encoder.encode(texts)
     rate = len(texts) / (time.perf_counter() - started)
-    documents = counts["corpus"].documents
+    documents = corpus.documents
     console.print(
         f"encoder: {escape(plan.run.encoder.model)} on {plan.device} in {encoder.precision}, {rate:,.0f} documents/s "
         f"here: about {documents / rate / 60:,.1f} minutes for one such process"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -34,6 +35,17 @@ def test_check_counts_and_estimates_and_writes_nothing(
     assert "documents/s here: about" in out
     assert "GB of vectors" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.yaml"]
+
+
+def test_check_says_what_memory_the_trainings_need(
+    library: Path, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = {"max_tokens": 64, "batch_size": 8, "steps": 1, "workers": 2, "zero_stage": 2}
+    run = make_run(tmp_path / "out", library, model={"base": str(llama)}, pretune=training)
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run.model_dump()))
+    out = gotd("check", str(tmp_path / "run.yaml"), monkeypatch=monkeypatch, capsys=capsys)
+    said = re.search(r"pretune: causal, at least ([\d.]+) GB on each of 2 workers, 4 rows of up to 64 tokens", out)
+    assert said and 0 < float(said[1]) < 0.1
 
 
 def test_plan_says_what_is_to_do(

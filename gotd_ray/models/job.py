@@ -114,15 +114,22 @@ def less_memory(job: Job) -> str:
     )
 
 
-def needed_bytes(job: Job, base: language.Base, workers: int) -> int:
+def needed_bytes(
+    settings: config.Training,
+    base: language.Base,
+    kind: language.Kind,
+    labels: list[str],
+    micro_batch: int,
+    workers: int,
+) -> int:
     """A worker's memory at the least: float32 weights, gradients, AdamW's two moments, ZeRO's copy, and logits."""
-    model = choose(language.skeleton(base, job.kind, list(job.labels)), job.settings, new_head=bool(job.labels))
+    model = choose(language.skeleton(base, kind, labels), settings, new_head=bool(labels))
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    shared = [workers if job.settings.zero_stage >= stage else 1 for stage in (1, 2, 3)]
+    shared = [workers if settings.zero_stage >= stage else 1 for stage in (1, 2, 3)]
     weights = 4 * total / shared[2] + 4 * trained / shared[1] + 12 * trained / shared[0]
-    wide = len(job.labels) / job.settings.max_tokens if job.labels else model.config.vocab_size
-    logits = 2 * 4 * job.micro_batch * job.settings.max_tokens * wide
+    wide = len(labels) / settings.max_tokens if labels else model.config.vocab_size
+    logits = 2 * 4 * micro_batch * settings.max_tokens * wide
     return int(weights + logits)
 
 
@@ -133,7 +140,7 @@ def check_memory(job: Job, base: language.Base) -> None:
         UserError: with the estimate and what is free.
     """
     workers = dist.get_world_size()
-    needed = needed_bytes(job, base, workers)
+    needed = needed_bytes(job.settings, base, job.kind, list(job.labels), job.micro_batch, workers)
     if job.device == "cuda":
         free = torch.cuda.mem_get_info()[0]
     else:

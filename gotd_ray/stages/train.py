@@ -27,7 +27,7 @@ from gotd_ray.index import table_of
 from gotd_ray.models import language
 from gotd_ray.models.checkpoints import NOTE
 from gotd_ray.models.dataset import Example, prepare
-from gotd_ray.models.job import Job, less_memory, micro_batch
+from gotd_ray.models.job import Job, less_memory, micro_batch, needed_bytes
 from gotd_ray.stages import _metrics
 from gotd_ray.storage import StoredFile, list_files
 from gotd_ray.text.documents import BadFile, Tally, read_documents
@@ -122,6 +122,21 @@ def keys(run: config.Run, trainings: dict[str, Task], selected: str) -> dict[str
         settings = task.settings.model_dump(exclude=RESOURCE_KEYS | {"paths", "dev", "preset", "seed"})
         found[stage] = make_key(VERSION, start, data, listed, settings, task.kind, task.model.pad_token, task.seed)
     return found
+
+
+def estimate(run: config.Run, task: Task) -> tuple[int, int, int]:
+    """Before anything runs: bytes that each worker needs at the least, workers (1 where a GPU may decide), and rows at
+    a time on each.
+
+    Raises:
+        UserError: the batch cannot be dealt out evenly.
+    """
+    assert run.model is not None
+    workers = task.settings.workers or 1
+    micro = micro_batch(task.settings, workers, task.stage)
+    labels = ["one", "other"] if task.kind == "classification" else []  # their number hardly counts
+    base = language.find(run.model, run.storage)  # after pretune it is another, of the same shape
+    return needed_bytes(task.settings, base, task.kind, labels, micro, workers), workers, micro
 
 
 def train(run: config.Run, task: Task, artifact: Artifact, site: Site) -> dict[str, Any]:

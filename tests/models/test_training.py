@@ -240,7 +240,8 @@ def test_a_loss_that_is_not_a_number_stops_with_step_and_checkpoint(llama: Path,
 
 def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(llama: Path, tmp_path: Path) -> None:
     job = make_job(tmp_path, llama)
-    small = needed_bytes(job, language.find(job.model, job.storage), 1)
+    base = language.find(job.model, job.storage)
+    small = needed_bytes(job.settings, base, job.kind, [], job.micro_batch, 1)
     assert 0 < small < 50e6
     shape = json.loads((llama / "config.json").read_text()) | {"hidden_size": 65536, "intermediate_size": 262144}
     huge = tmp_path / "huge"
