@@ -157,6 +157,12 @@ class Solve(Section):
     precision: Literal["auto", "float64", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic of the scores; sums are always exact. auto: float32"
     )
+    kept_memory: int = Field(
+        1024,
+        ge=0,
+        description="megabytes over all shards for the plan kept between passes, 2 bytes per candidate and target: "
+        "most passes are then a tenth of the work. Of one that is too large, a sample's is kept. 0 keeps none",
+    )
     shards: int | None = Field(
         None, ge=1, description="solver processes; null: one per GPU, or one per 4 million candidates"
     )

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 CHUNKS = {"max_chars": 100, "min_chars": 40}
 """Short candidates: many of them, so that embed has several parts, and quick ones."""
 
-LONG_SOLVE = {"tolerance": 1e-12, "max_passes": 120, "epsilon": 0.05}
+LONG_SOLVE = {"tolerance": 1e-12, "max_passes": 120, "epsilon": 0.05, "kept_memory": 0}
 """A solve that makes all its passes: it runs for some seconds, and ends after the same number of them."""
 
 

@@ -38,7 +38,7 @@ def random(folder: Path, targets: int) -> Embedded:
 
 
 def run_of(folder: Path) -> config.Run:
-    settings = {"tolerance": 1e-12, "max_passes": 120, "epsilon": 0.05, "landmarks": 64, "shards": 3}
+    settings = {"tolerance": 1e-12, "max_passes": 120, "epsilon": 0.05, "landmarks": 64, "shards": 3, "kept_memory": 0}
     return make_run(folder, folder, solve=settings)
 
 

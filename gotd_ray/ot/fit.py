@@ -3,11 +3,13 @@
 The caller supplies a function that asks all shards and adds their int64 answers. One process adds them in a list, Ray
 adds them over actors: the same integers, so the same result to the last bit.
 
-A pass over all candidates is dear, one over a sample of them is cheap, and one in 8-bit integers costs a third. So a
-pass over all serves only to say what the cheap ones get wrong (*defect correction*, the nonlinear form of iterative
-refinement; Brandt 1977, "Multi-level adaptive solutions", section 5): where a cheap level sees columns u(g) and the
-level above it c(g), the cheap one is solved for the columns b u / c instead of b. At its solution c is close to b,
-and the next pass says how close.
+A pass over all candidates is dear, one over a sample of them is cheap, and one with a kept plan (``ot.kept``) is next
+to nothing. So a sample is solved first; then, where the plan over all candidates may be kept, one exact pass at the
+sample's g keeps it, and all that follow use it. Where it would be too large, a pass over all serves only to say what
+cheaper ones get wrong (*defect correction*, the nonlinear form of iterative refinement; Brandt 1977, "Multi-level
+adaptive solutions", section 5): where a cheap level sees columns u(g) and the level above it c(g), the cheap one is
+solved for the columns b u / c instead of b. At its solution c is close to b, and the next pass says how close. The
+cheap levels are then a sample with its plan kept, and passes in 8-bit integers, each a third of an exact one.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gotd_ray.ot import kept
 from gotd_ray.ot.exact import from_grid
-from gotd_ray.ot.shard import MOMENT_LIMIT
+from gotd_ray.ot.kernel import LOG2_E
+from gotd_ray.ot.shard import MOMENT_LIMIT, How
 from gotd_ray.ot.sinkhorn import Correction, Marginal, Solution, State, solve
 
 SAMPLE_TOLERANCE = 0.02
@@ -31,24 +35,38 @@ _INNER_GAIN = 0.1
 """By how much a cheap level reduces a residual; more would be lost in its difference from the level above."""
 
 _INNER_PASSES = 12
+_KEPT_SHARE = 0.75
+"""Share of the tolerance at which passes with a kept plan stop; the rest is for what they get wrong."""
+
+KEPT_BYTES = 1024 * 10**6
+"""Memory for kept plans over all shards, where nobody says."""
+
 _RATIO = 8.0
 """Bound on b u / (c b): far from the solution the difference of two levels says little."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """What one pass runs over: every stride-th segment, in 8-bit integers or in the precision of the solve."""
+    """What one pass runs over: every stride-th segment, in 8-bit integers or in the precision of the solve; and whether
+    the plan is kept."""
 
     stride: int
     rows: int
     rough: bool = False
+    kept: bool = False
+
+    def how(self, base: np.ndarray | None = None) -> How:
+        """The arithmetic of a pass: with a base, by the plan that is kept of it."""
+        return How(rough=self.rough, keep=self.kept and base is None, base=base)
 
 
-ColumnSums = Callable[[np.ndarray, Level], np.ndarray]
-"""(g (m,), level) -> (m,) int64 grid sums over all shards."""
+ColumnSums = Callable[[np.ndarray, int, How], np.ndarray]
+"""(g (m,), stride, arithmetic) -> (m,) int64 grid sums over all shards."""
 
 
-def levels(rows_at: Callable[[int], int], target_rows: int, segments: int, rough: bool = False) -> list[Level]:
+def levels(
+    rows_at: Callable[[int], int], target_rows: int, segments: int, rough: bool = False, room: int = KEPT_BYTES
+) -> list[Level]:
     """From a sample of about the target's size over a sixteenth of the candidates, or more, to all of them.
 
     Segments are random samples, so the potentials of some are close to those of all: the closer, the more rows there
@@ -57,15 +75,22 @@ def levels(rows_at: Callable[[int], int], target_rows: int, segments: int, rough
     Args:
         rows_at: stride -> candidates in every stride-th segment.
         segments: of the whole corpus.
-        rough: whether 8-bit passes pay.
+        rough: whether 8-bit passes pay, where a plan cannot be kept.
+        room: bytes for kept plans over all shards.
     """
     fits = [s for s in (16, 8, 4) if s <= segments // 2 and rows_at(s) >= (2 if s == 4 else 4) * target_rows]
     strides = fits[:1]
     while strides and strides[-1] * 4 <= segments // 2 and rows_at(strides[-1] * 4) >= target_rows:
         strides.append(strides[-1] * 4)
-    sampled = [Level(stride, rows_at(stride), rough) for stride in reversed(strides)]
-    whole = Level(1, rows_at(1))
-    return [*sampled, Level(1, whole.rows, True), whole] if rough else [*sampled, whole]
+
+    def level(stride: int) -> Level:
+        rows = rows_at(stride)
+        keeps = kept.BYTES * rows * target_rows <= room
+        return Level(stride, rows, rough=rough and stride > 1 and not keeps, kept=keeps)
+
+    sampled, whole = [level(stride) for stride in reversed(strides)], level(1)
+    eight_bits = [Level(1, whole.rows, rough=True)] if rough and not whole.kept else []
+    return [*sampled, *eight_bits, whole]
 
 
 def mean_cost(moments: np.ndarray, target: np.ndarray, b: np.ndarray) -> float:
@@ -104,22 +129,26 @@ def fit(
     while True:
         number, level = state.level, plan[state.level]
         last, sampled = number == len(plan) - 1, level.stride > 1
-        if level.rough and not sampled and not state.history:
+        if level.rough and not state.history:
             state.scale = ladder.defect(state)
+        enough = tolerance if last else max(tolerance, SAMPLE_TOLERANCE if sampled else ROUGH_TOLERANCE)
         found = solve(
             ladder.marginal(level, state),
             b,
             epsilon=epsilon,
-            tolerance=tolerance if last else max(tolerance, SAMPLE_TOLERANCE if sampled else ROUGH_TOLERANCE),
+            tolerance=enough * _KEPT_SHARE if level.kept and last else enough,
             max_passes=max_passes,
             state=state,
             correct=ladder.correction(number, state),
             leap=not last,
             on_pass=(lambda _: None) if sampled else on_pass,
         )
-        if last:
+        if not last:
+            state = State.at(found.g, level=number + 1, work=state.work)
+        elif not found.converged or not level.kept or found.residual + kept.ERROR * state.at_base <= tolerance:
             return found
-        state = State.at(found.g, level=number + 1, work=state.work)
+        else:
+            state.base = None  # what the kept plan gets wrong may count: an exact pass looks
 
 
 class _Ladder:
@@ -138,13 +167,32 @@ class _Ladder:
         if np.abs(columns - self._b).sum() <= SAMPLE_TOLERANCE:
             state.level = len(self._plan) - 1
             self._known = start.tobytes(), columns
-        return state
+            return state
+        return State.at(start, work=state.work)
 
     def columns(self, g: np.ndarray, level: Level, state: State) -> np.ndarray:
-        """(m,) the columns that a level sees, counted in the state; a full rough level's with the known defect."""
-        state.work[int(level.rough)] += level.rows / self._plan[-1].rows
-        columns = from_grid(self._sums(g, level))
+        """(m,) the columns that a level sees, counted in the state; those of a kept plan, or of all candidates in 8
+        bits, with the known defect."""
+        if level.kept:
+            return self._by_kept(g, level, state)
+        state.work[int(level.rough)] += self._share(level)
+        columns = from_grid(self._sums(g, level.stride, level.how()))
         return columns * state.scale if level.rough and level.stride == 1 else columns
+
+    def _by_kept(self, g: np.ndarray, level: Level, state: State) -> np.ndarray:
+        """By the kept plan, or exact where none is kept or g has moved too far from it; that plan is then kept."""
+        state.work[2] += self._share(level)
+        if state.base is not None and kept.in_reach((g - state.base) * (LOG2_E / self._epsilon)):
+            columns = from_grid(self._sums(g, level.stride, level.how(state.base))) * state.scale
+            return columns / columns.sum()
+        state.work[0] += self._share(level)
+        columns = from_grid(self._sums(g, level.stride, level.how()))
+        state.base, state.at_base = g, float(np.abs(columns - self._b).sum())
+        state.scale = _ratio(columns, from_grid(self._sums(g, level.stride, level.how(g))))
+        return columns
+
+    def _share(self, level: Level) -> float:
+        return level.rows / self._plan[-1].rows
 
     def marginal(self, level: Level, state: State) -> Marginal:
         def columns(g: np.ndarray) -> np.ndarray:
@@ -163,24 +211,25 @@ class _Ladder:
         sample = self._sample()
         if sample is None:
             return np.ones_like(self._b)
-        exact = self.columns(state.g, Level(sample.stride, sample.rows), state)
-        return _ratio(exact, self.columns(state.g, sample, state))
+        exact, rough = (Level(sample.stride, sample.rows, rough=rough) for rough in (False, True))
+        return _ratio(self.columns(state.g, exact, state), self.columns(state.g, rough, state))
 
     def correction(self, number: int, state: State) -> Correction | None:
         """The step of level ``number`` by a cheaper one, or None where there is none."""
         level, cheap = self._plan[number], self._sample()
-        if level.stride > 1 or cheap is None:
+        if level.stride > 1 or level.kept or cheap is None:
             return None
 
         def correct(g: np.ndarray, columns: np.ndarray, residual: float) -> np.ndarray:
-            seen = self.columns(g, cheap, state)
+            inner = State.at(g, work=state.work)
+            seen = self.columns(g, cheap, inner)
             aim = self._b * _ratio(seen, columns)
             aim /= aim.sum()
             known = {g.tobytes(): seen}  # the inner solve begins with the pass that was just made
 
             def marginal(at: np.ndarray) -> np.ndarray:
                 first = known.pop(at.tobytes(), None)
-                return self.columns(at, cheap, state) if first is None else first
+                return self.columns(at, cheap, inner) if first is None else first
 
             wanted = max(_INNER_GAIN * residual, 0.1 * self._tolerance)
             return solve(
@@ -189,7 +238,7 @@ class _Ladder:
                 epsilon=self._epsilon,
                 tolerance=wanted,
                 max_passes=_INNER_PASSES,
-                state=State.at(g),
+                state=inner,
                 leap=True,
             ).g
 

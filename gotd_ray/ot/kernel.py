@@ -13,6 +13,8 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from gotd_ray.ot.kept import store
+
 CPU_TILE_ENTRIES = 512 * 1024
 """Entries of a tile on CPU: 2 MB of float32, which stay in a core's second-level cache between matmul and exp."""
 
@@ -204,7 +206,14 @@ def soft_minimum(x: Tensor, to: Side, g: Tensor, work: Workspace | None = None) 
 
 
 def column_marginal(
-    x: Tensor, a: Tensor | None, to: Side, g: Tensor, work: Workspace | None = None, *, rough: bool = False
+    x: Tensor,
+    a: Tensor | None,
+    to: Side,
+    g: Tensor,
+    work: Workspace | None = None,
+    *,
+    rough: bool = False,
+    keep: Tensor | None = None,
 ) -> Tensor:
     """Column sums of the plan of (f(g), g) over these rows, whose row sums are then exactly a.
 
@@ -215,6 +224,7 @@ def column_marginal(
         x: (r, d); a: (r,) weights, or None for ones; to: the target; g: (m,) float64.
         rough: from 8-bit vectors. Errors of the scores average out in the sums: on unit vectors the sums are off by
             a few thousandths in all (L1), which serves until a residual is of that size.
+        keep: (r, m) float16, is overwritten with the plan's rows for :mod:`gotd_ray.ot.kept`.
 
     Returns:
         (m,) float64.
@@ -224,6 +234,8 @@ def column_marginal(
     total = torch.zeros(to.size, dtype=torch.float64, device=to.scaled.device)
     for rows in tiles(x.shape[0], to.tile_rows()):
         exponentials, sums, _ = _exponentials(scores(x[rows], to, bias, work))
+        if keep is not None:
+            sums = store(exponentials, sums, keep[rows])
         weights = sums.reciprocal() if a is None else a[rows].to(sums) / sums
         # Twice as fast as a product with the transposed tile, and the same bits for any number of threads.
         total += exponentials.mul_(weights[:, None]).sum(0)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gotd_ray.ot.exact import from_units
-from gotd_ray.ot.fit import centre, fit, levels
+from gotd_ray.ot.fit import KEPT_BYTES, centre, fit, levels
 from gotd_ray.ot.kernel import fast_matmul_is_exact, matmul_precision, one_thread_each, rough_is_fast, side
 from gotd_ray.ot.shard import Segment, Shard, segment_count
 from gotd_ray.ot.sinkhorn import Solution
@@ -25,6 +25,7 @@ def solve_local(
     b: np.ndarray | None = None,
     precision: Literal["float32", "float64"] = "float32",
     rough: bool | None = None,
+    room: int = KEPT_BYTES,
     threads: int | None = None,
     max_passes: int = 500,
 ) -> Solution:
@@ -36,7 +37,9 @@ def solve_local(
         epsilon: temperature, in units of squared distance.
         tolerance: residual, see :class:`gotd_ray.ot.sinkhorn.Solution`.
         a: (n,) weights >= 0 of any sum, None for equal ones; b: (m,) positive weights, None for equal ones.
-        rough: whether passes in 8-bit integers come first; None: where the CPU has them in hardware.
+        rough: whether passes in 8-bit integers come first, where the plan is too large to be kept; None: where the CPU
+            has them in hardware.
+        room: bytes for the plan, 2 n m for all of it: most passes are then a tenth of the work.
         threads: of this process; None: one per CPU.
 
     Raises:
@@ -55,9 +58,10 @@ def solve_local(
             dtype=torch.float64 if precision == "float64" else torch.float32,
             centre=centre(shard.moments(mass[1])) if rough else None,
         )
+
         return fit(
-            lambda g, level: shard.columns(target, g, mass[level.stride], level.stride, level.rough),
-            levels(shard.support, len(y), count, rough),
+            lambda g, stride, how: shard.columns(target, g, mass[stride], stride, how),
+            levels(shard.support, len(y), count, rough, room),
             b,
             epsilon=epsilon,
             tolerance=tolerance,

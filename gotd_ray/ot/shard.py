@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gotd_ray.ot import kept
 from gotd_ray.ot.exact import to_grid, to_units
-from gotd_ray.ot.kernel import Side, Workspace, column_marginal
+from gotd_ray.ot.kernel import LOG2_E, Side, Workspace, column_marginal, tiles
 from gotd_ray.ot.weights import distinct, priorities
 
 SEGMENT_ROWS = 2048
@@ -85,6 +86,24 @@ def _unless_ones(weights: np.ndarray | None, low: int, high: int) -> np.ndarray 
     return None if weights is None or (weights[low:high] == 1).all() else weights[low:high]
 
 
+@dataclass(frozen=True)
+class How:
+    """The arithmetic of a pass: exact, unless something else is said."""
+
+    rough: bool = False
+    """In 8-bit integers, see :func:`gotd_ray.ot.kernel.column_marginal`."""
+
+    keep: bool = False
+    """Exact, and the plan at this g is kept for the passes that name it as their base."""
+
+    base: np.ndarray | None = None
+    """(m,), an earlier g of the same segments: by the plan that is kept of it (see :mod:`gotd_ray.ot.kept`). A shard
+    that does not have it makes it first."""
+
+
+PLAIN = How()
+
+
 class Shard:
     """Segments held in memory, and the pass over them.
 
@@ -101,6 +120,7 @@ class Shard:
         self._device = device
         self._pool = ThreadPoolExecutor(threads)
         self._own = threading.local()
+        self._kept = _Kept()
         self.reset()
 
     def reset(self) -> None:
@@ -177,25 +197,78 @@ class Shard:
 
         return np.sum(self.each(sums), axis=0)
 
-    def columns(self, target: Side, g: np.ndarray, total: float, stride: int = 1, rough: bool = False) -> np.ndarray:
+    def columns(
+        self,
+        target: Side,
+        g: np.ndarray,
+        total: float,
+        stride: int = 1,
+        how: How = PLAIN,
+    ) -> np.ndarray:
         """(m,) int64 grid sums of the plan's columns over every stride-th segment, for weights as they are held.
 
-        ``total`` is the mass of all shards at this stride: the sums of all shards, read with
-        :func:`gotd_ray.ot.exact.from_grid`, are the column marginal for weights ``a_i / total``.
-        ``rough`` as in :func:`gotd_ray.ot.kernel.column_marginal`.
+        Args:
+            total: the mass of all shards at this stride: the sums of all shards, read with
+                :func:`gotd_ray.ot.exact.from_grid`, are the column marginal for weights ``a_i / total``.
+            how: which arithmetic.
         """
+        base = how.base
+        if base is not None and not self._kept.is_of(target, base, stride):
+            self.columns(target, base, total, stride, How(keep=True))
+        if how.keep:
+            self._kept.begin(target, g, stride)
         potential = torch.from_numpy(np.ascontiguousarray(g)).to(target.scaled.device)
+        factors = None if base is None else _factors(g - base, target)
 
         def sums(segment: Segment) -> np.ndarray:
             if not hasattr(self._own, "work"):
                 self._own.work = Workspace()
-            a = self._weights[segment.index]
-            x = self._vectors[segment.index]
-            columns = column_marginal(x, a.scaled, target, potential, self._own.work, rough=rough)
+            a, x, work = self._weights[segment.index], self._vectors[segment.index], self._own.work
+            if factors is None:
+                room = self._kept.room(segment.index, len(x), target) if how.keep else None
+                columns = column_marginal(x, a.scaled, target, potential, work, rough=how.rough, keep=room)
+            else:
+                tiled = tiles(len(x), max(1, KEPT_TILE_ENTRIES // target.size))
+                buffers = ((rows, work.rows(rows.stop - rows.start, target, factors.dtype)) for rows in tiled)
+                columns = kept.column_marginal(self._kept.plan(segment.index), a.scaled, factors, buffers)
             found = columns.cpu().numpy()
             return to_grid(found if a.own is None else found * a.scale, total)
 
         return np.sum(self.each(sums, stride) or [np.zeros(target.size, np.int64)], axis=0)
+
+
+KEPT_TILE_ENTRIES = 1024 * 1024
+"""Entries of a tile of a kept plan: so many that starting the few operations on it takes no part of the time."""
+
+
+def _factors(moved: np.ndarray, target: Side) -> Tensor:
+    """(m,) exp(moved / epsilon), the largest 1."""
+    powers = torch.from_numpy((moved - moved.max()) * (LOG2_E / target.epsilon))
+    return powers.exp2().to(target.scaled)
+
+
+class _Kept:
+    """The plan at one g over some segments of a shard. Its memory is used again for the next one."""
+
+    def __init__(self) -> None:
+        self._of: tuple[Side, bytes, int] | None = None
+        self._plans: dict[int, Tensor] = {}
+
+    def is_of(self, target: Side, g: np.ndarray, stride: int) -> bool:
+        return self._of is not None and self._of[0] is target and self._of[1:] == (g.tobytes(), stride)
+
+    def begin(self, target: Side, g: np.ndarray, stride: int) -> None:
+        if self._of is None or self._of[0].size != target.size or self._of[2] < stride:
+            self._plans = {}
+        self._of = target, g.tobytes(), stride
+
+    def room(self, segment: int, rows: int, target: Side) -> Tensor:
+        if segment not in self._plans:
+            self._plans[segment] = target.scaled.new_empty((rows, target.size), dtype=torch.float16)
+        return self._plans[segment]
+
+    def plan(self, segment: int) -> Tensor:
+        return self._plans[segment]
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,9 @@ class Solution:
     rough_passes: float
     """The same of passes in 8-bit integers, each about a third of the work of an exact one."""
 
+    kept_passes: float
+    """The same of passes with a kept plan, each a tenth of the work of an exact one or less."""
+
     reason: Literal["converged", "max_passes"]
 
     last_move: float
@@ -79,15 +82,21 @@ class State:
     level: int = 0
     """Where in the plan of a fit this is."""
 
-    work: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    """Exact and rough passes made so far, on all levels, in shares of all candidates."""
+    base: np.ndarray | None = None
+    """(m,), the g whose plan is kept; None: none is."""
+
+    at_base: float = np.inf
+    """The residual there."""
+
+    work: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    """Exact, rough and kept passes made so far, on all levels, in shares of all candidates."""
 
     history: list[float] = field(default_factory=list)
 
     @classmethod
     def at(cls, g: np.ndarray, level: int = 0, work: list[float] | None = None) -> State:
         none = np.empty((0, len(g)))
-        return cls(g, none, none, fallback=g, scale=np.ones_like(g), level=level, work=work or [0.0, 0.0])
+        return cls(g, none, none, fallback=g, scale=np.ones_like(g), level=level, work=work or [0.0, 0.0, 0.0])
 
     def give_up_corrections(self) -> None:
         """Plain steps from here on; steps of two kinds do not mix."""
@@ -95,14 +104,18 @@ class State:
 
     def to_bytes(self) -> bytes:
         arrays = {name: getattr(self, name) for name in ("g", "images", "errors", "fallback", "scale")}
-        arrays["scalars"] = np.array([self.best, self.plain, self.level, *self.work, *self.history])
+        if self.base is not None:
+            arrays["base"] = self.base
+        arrays["scalars"] = np.array([self.best, self.plain, self.level, self.at_base, *self.work, *self.history])
         return save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> State:
         arrays = load_tensors(data)
-        best, plain, level, exact, rough, *history = arrays.pop("scalars").tolist()
-        return cls(**arrays, best=best, plain=bool(plain), level=int(level), work=[exact, rough], history=history)
+        best, plain, level, at_base, *numbers = arrays.pop("scalars").tolist()
+        found = cls(**arrays, work=numbers[:3], history=numbers[3:])  # type: ignore[arg-type]
+        found.best, found.plain, found.level, found.at_base = best, bool(plain), int(level), at_base
+        return found
 
 
 def solve(
@@ -167,6 +180,7 @@ def solve(
                 residual=residual,
                 passes=state.work[0],
                 rough_passes=state.work[1],
+                kept_passes=state.work[2],
                 reason="converged" if enough else "max_passes",
                 last_move=float(np.abs((plain - g) - b @ (plain - g)).max()),
                 history=state.history,

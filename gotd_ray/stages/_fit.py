@@ -10,7 +10,8 @@ import numpy as np
 
 from gotd_ray.errors import UserError
 from gotd_ray.ot.exact import from_units
-from gotd_ray.ot.fit import Level, fit, levels
+from gotd_ray.ot.fit import fit, levels
+from gotd_ray.ot.shard import How
 from gotd_ray.ot.sinkhorn import Solution, State
 from gotd_ray.stages._shards import Pool, Problem
 
@@ -22,6 +23,7 @@ def fit_shards(
     *,
     tolerance: float,
     max_passes: int,
+    room: int,
     sample: int = 1,
     start: np.ndarray | None = None,
     resume: State | None = None,
@@ -31,6 +33,7 @@ def fit_shards(
 
     Args:
         segments: those of the whole corpus.
+        room: bytes for kept plans, over all shards.
         sample: the stride of the segments to fit on, see :func:`sample_stride`; 1 is all of them.
     """
     shared = pool.share(problem)
@@ -43,13 +46,12 @@ def fit_shards(
     def mass(stride: int) -> float:
         return total_mass(pool, sample * stride, shared)
 
-    def column_sums(g: np.ndarray, level: Level) -> np.ndarray:
-        answers = pool.ask("columns", shared, g, mass(level.stride), sample * level.stride, level.rough)
-        return np.sum(answers, axis=0)
+    def column_sums(g: np.ndarray, stride: int, how: How) -> np.ndarray:
+        return np.sum(pool.ask("columns", shared, g, mass(stride), sample * stride, how), axis=0)
 
     return fit(
         column_sums,
-        levels(rows, len(problem.b), segments // sample, rough=problem.centre is not None),
+        levels(rows, len(problem.b), segments // sample, rough=problem.centre is not None, room=room),
         problem.b,
         epsilon=problem.epsilon,
         tolerance=tolerance,

@@ -81,6 +81,7 @@ class Rounds:
             self._segments,
             tolerance=tolerance,
             max_passes=self._run.solve.max_passes,
+            room=self._run.solve.kept_memory * 10**6,
             start=self.potentials.g,
             on_pass=lambda state: task.update(
                 f"round {number}: residual {state.history[-1]:.2g}, wanted {tolerance:g}"

@@ -19,7 +19,16 @@ from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded, Snapshot, ids_of, vectors_of, weights_of
 from gotd_ray.ot.kernel import Side, fast_matmul_is_exact, matmul_precision, one_thread_each, rough_is_fast, side
-from gotd_ray.ot.shard import Segment, Shard, make_segments, segment_bounds, segment_count, shard_segments
+from gotd_ray.ot.shard import (
+    PLAIN,
+    How,
+    Segment,
+    Shard,
+    make_segments,
+    segment_bounds,
+    segment_count,
+    shard_segments,
+)
 from gotd_ray.ot.weights import by_source, distinct, thin
 from gotd_ray.select.topk import TopK, top_k
 from gotd_ray.stages._scoring import Scoring
@@ -133,7 +142,7 @@ class Work:
         self._weigh(None)
         return self.shard.moments(total)
 
-    def columns(self, problem: Problem, g: np.ndarray, total: float, stride: int, rough: bool = False) -> np.ndarray:
+    def columns(self, problem: Problem, g: np.ndarray, total: float, stride: int, how: How = PLAIN) -> np.ndarray:
         """See :meth:`gotd_ray.ot.shard.Shard.columns`."""
         self._weigh(problem)
         if self._side is None or self._side[0] != problem.name:
@@ -142,7 +151,7 @@ class Work:
             layout = side(y, b, problem.epsilon, dtype=dtype, device=device, centre=problem.centre)
             self._side = problem.name, layout
         with one_thread_each(), self._matmul(problem.precision):
-            return self.shard.columns(self._side[1], g, total, stride, rough)
+            return self.shard.columns(self._side[1], g, total, stride, how)
 
     def _matmul(self, precision: Precision) -> Any:
         fast = precision == "bfloat16" or (self.holding.device == "cpu" and fast_matmul_is_exact())

@@ -27,7 +27,7 @@ from gotd_ray.stages._earlier import Earlier
 from gotd_ray.stages._fit import fit_shards, sample_stride, total_mass
 from gotd_ray.stages._shards import Points, Pool, Precision, Problem, landmarks_of, one_thread_each, points_of, shards
 
-VERSION = 3
+VERSION = 4
 """Raised when the result of equal settings changes."""
 
 PRESETS = {
@@ -156,6 +156,7 @@ def _facts(solution: Solution) -> dict[str, Any]:
         "residual": solution.residual,
         "passes": round(solution.passes, 2),
         "rough_passes": round(solution.rough_passes, 2),
+        "kept_passes": round(solution.kept_passes, 2),
         "reason": solution.reason,
         "last_move": solution.last_move,
         "residuals": [float(f"{r:.4g}") for r in solution.history],
@@ -227,6 +228,7 @@ class _Fits:
                 self.segments,
                 tolerance=self.tolerance,
                 max_passes=run.solve.max_passes,
+                room=run.solve.kept_memory * 10**6,
                 sample=self.sample,
                 resume=State.from_bytes(storage.read_bytes(path, run.storage)) if known else None,
                 start=None if known else self._warm(points, start),

@@ -41,7 +41,7 @@ class Fitted:
         dtype = torch.float64 if self.precision == "float64" else torch.float32
         target = side(torch.tensor(y), torch.tensor(self.b), epsilon, dtype=dtype)
         self.solution: Solution = fit(
-            lambda g, level: shard.columns(target, g, mass[level.stride], level.stride),
+            lambda g, stride, how: shard.columns(target, g, mass[stride], stride, how),
             levels(shard.support, len(y), count),
             self.b,
             epsilon=epsilon,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from gotd_ray.ot.fit import KEPT_BYTES
 from gotd_ray.ot.kernel import column_marginal, side
 from gotd_ray.ot.local import solve_local
 from gotd_ray.ot.sinkhorn import State, solve
@@ -23,11 +24,18 @@ def problem() -> tuple[np.ndarray, np.ndarray]:
     return x.astype(np.float16), y.astype(np.float32)
 
 
-@pytest.mark.parametrize("rough", [False, True])
+WAYS = pytest.mark.parametrize(
+    ("rough", "room"),
+    [(False, 0), (True, 0), (False, KEPT_BYTES), (True, 2 * 1000 * 60)],
+    ids=["exact", "8-bit", "plan kept", "a sample's plan kept"],
+)
+
+
+@WAYS
 @pytest.mark.parametrize("epsilon", [0.5, 0.1, 0.03])
-def test_the_residual_is_what_a_float64_referee_finds(problem, epsilon: float, rough: bool) -> None:
+def test_the_residual_is_what_a_float64_referee_finds(problem, epsilon: float, rough: bool, room: int) -> None:
     x, y = problem
-    solution = solve_local(x, y, epsilon=epsilon, tolerance=1e-3, rough=rough, threads=1)
+    solution = solve_local(x, y, epsilon=epsilon, tolerance=1e-3, rough=rough, room=room, threads=1)
     assert solution.converged
     assert solution.residual <= 1e-3
     uniform = np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y))
@@ -41,20 +49,22 @@ def test_weights_and_a_fine_tolerance_give_the_potential_of_the_exact_iteration(
     rng = np.random.default_rng(0)
     a, b = rng.random(len(x)), rng.random(len(y)) + 0.1
     a[::7] = 0
-    found, plain = (
-        solve_local(x, y, epsilon=0.1, tolerance=1e-9, a=a, b=b, precision="float64", rough=rough, threads=1)
-        for rough in (True, False)
-    )
-    assert found.converged
-    assert plain.converged
-    np.testing.assert_allclose(found.g, plain.g, atol=1e-8)
+    given = {"epsilon": 0.1, "tolerance": 1e-9, "a": a, "b": b, "precision": "float64", "threads": 1}
+    plain = solve_local(x, y, rough=False, room=0, **given)
+    for ways in ({"rough": True, "room": 0}, {"room": KEPT_BYTES}):
+        found = solve_local(x, y, **given, **ways)
+        assert found.converged
+        assert plain.converged
+        np.testing.assert_allclose(found.g, plain.g, atol=1e-8)
 
 
 def test_most_passes_over_all_candidates_are_spared(problem) -> None:
     x, y = problem
     before = solve(_marginal(x, y, 0.03), np.full(len(y), 1 / len(y)), epsilon=0.03, tolerance=1e-3, max_passes=500)
-    after = solve_local(x, y, epsilon=0.03, tolerance=1e-3, rough=True, threads=1)
-    assert len(after.history) <= 0.4 * len(before.history)
+    rough = solve_local(x, y, epsilon=0.03, tolerance=1e-3, rough=True, room=0, threads=1)
+    assert len(rough.history) <= 0.4 * len(before.history)
+    kept = solve_local(x, y, epsilon=0.03, tolerance=1e-3, threads=1)
+    assert kept.passes < 2
 
 
 def test_rough_columns_are_off_by_little_and_by_less_than_half_when_centred(problem) -> None:

@@ -44,7 +44,7 @@ def solve(shards: list[Shard], y: np.ndarray, segments: int, rough: bool = True)
     moments = np.sum([s.moments(mass[1]) for s in shards], axis=0)
     target = side(torch.tensor(y), torch.tensor(b), 0.05, centre=centre(moments))
     solution = fit(
-        lambda g, at: np.sum([s.columns(target, g, mass[at.stride], at.stride, at.rough) for s in shards], axis=0),
+        lambda g, stride, how: np.sum([s.columns(target, g, mass[stride], stride, how) for s in shards], axis=0),
         levels(rows.__getitem__, len(y), segments, rough),
         b,
         epsilon=0.05,
@@ -97,7 +97,8 @@ def test_levels_end_with_an_exact_one_of_all_candidates_and_start_no_smaller_tha
     ids, x, _ = corpus
     (shard,) = make_shards(ids, x, 1)
     for rough in (False, True):
-        plan = levels(shard.rows, 40, segment_count(len(ids)), rough)
+        assert levels(shard.rows, 40, segment_count(len(ids)), rough)[-1] == Level(1, len(ids), kept=True)
+        plan = levels(shard.rows, 40, segment_count(len(ids)), rough, room=0)
         assert plan[-1] == Level(1, len(ids), rough=False)
         assert [level.stride for level in plan] == sorted((level.stride for level in plan), reverse=True)
         assert plan[0].rows >= 40

@@ -46,7 +46,7 @@ def solve(shards: list[Shard], y: np.ndarray, b: np.ndarray) -> np.ndarray:
     target = side(torch.tensor(y), torch.tensor(b), EPSILON, dtype=torch.float64)
     total = from_units(sum(s.mass() for s in shards))
     return fit(
-        lambda g, _: np.sum([s.columns(target, g, total) for s in shards], axis=0),
+        lambda g, stride, how: np.sum([s.columns(target, g, total, stride, how) for s in shards], axis=0),
         [Level(1, sum(s.support() for s in shards))],
         b,
         epsilon=EPSILON,

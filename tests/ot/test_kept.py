@@ -1,0 +1,123 @@
+"""A kept plan: what passes with it get wrong, when it is made anew, and that a solve which lost it goes on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gotd_ray.ot import kept
+from gotd_ray.ot.exact import from_grid, from_units
+from gotd_ray.ot.fit import fit, levels
+from gotd_ray.ot.kernel import LOG2_E, Side, side
+from gotd_ray.ot.shard import How, Shard, make_segments, segment_count
+from gotd_ray.ot.sinkhorn import Solution, State
+
+EPSILON = 0.05
+B = np.full(40, 1 / 40)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids and vectors of 3,000 candidates, 40 targets; on the sphere, in clusters."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(6, 24))
+    x, y = (centres[rng.integers(0, 6, n)] + rng.normal(size=(n, 24)) for n in (3000, 40))
+    x, y = (points / np.linalg.norm(points, axis=1, keepdims=True) for points in (x, y))
+    ids = np.array(sorted(rng.bytes(16).hex() for _ in x), dtype="S32")
+    return ids, x.astype(np.float16), y.astype(np.float32)
+
+
+def shard_of(corpus: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[Shard, Side]:
+    ids, x, y = corpus
+    count = segment_count(len(ids))
+    weights = np.random.default_rng(1).random(len(ids))
+    target = side(torch.from_numpy(y), torch.from_numpy(B), EPSILON)
+    return Shard(make_segments(ids, x, count, range(count), weights), threads=2), target
+
+
+def columns(shard: Shard, target: Side, g: np.ndarray, **how: object) -> np.ndarray:
+    return from_grid(shard.columns(target, g, from_units(shard.mass()), how=How(**how)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("step", [0.0, 0.002, 0.02, 0.2])
+def test_columns_by_a_kept_plan_are_the_exact_ones_but_for_its_rounding(corpus, step: float) -> None:
+    shard, target = shard_of(corpus)
+    base = np.random.default_rng(2).normal(scale=0.1, size=40)
+    g = base + np.random.default_rng(3).normal(scale=step, size=40)
+    assert np.abs(columns(shard, target, base, keep=True) - columns(shard, target, base)).sum() < 1e-6
+    difference = columns(shard, target, g, base=base) - columns(shard, target, g)
+    assert np.abs(difference).sum() < kept.ERROR
+
+
+def test_a_shard_that_does_not_have_the_plan_makes_it_and_answers_in_the_same_bits(corpus) -> None:
+    (first, target), (anew, _) = shard_of(corpus), shard_of(corpus)
+    base, g = np.zeros(40), np.linspace(0, 0.1, 40)
+    first.columns(target, base, 1500.0, how=How(keep=True))
+    assert (
+        first.columns(target, g, 1500.0, how=How(base=base)) == anew.columns(target, g, 1500.0, how=How(base=base))
+    ).all()
+    first.columns(target, g, 1500.0, 2, How(keep=True))  # of half the segments: that of all is gone
+    answers = [shard.columns(target, g, 1500.0, how=How(base=base)) for shard in (first, anew)]
+    assert (answers[0] == answers[1]).all()
+
+
+def test_a_plan_serves_where_factors_fall_far_but_not_where_they_rise_far() -> None:
+    powers = np.zeros(9)
+    powers[0] = -60
+    assert kept.in_reach(powers)
+    powers[0] = kept.REACH + 1
+    assert not kept.in_reach(powers)
+
+
+def solved(corpus, tolerance: float, resume: State | None = None, saved: list[bytes] | None = None) -> Solution:
+    shard, target = shard_of(corpus)
+    count = segment_count(len(corpus[0]))
+    mass = {stride: from_units(shard.mass(stride)) for stride in (1, 4, 16, 64)}
+    return fit(
+        lambda g, stride, how: shard.columns(target, g, mass[stride], stride, how),
+        levels(shard.support, 40, count),
+        B,
+        epsilon=EPSILON,
+        tolerance=tolerance,
+        max_passes=200,
+        resume=resume,
+        on_pass=lambda state: saved.append(state.to_bytes()) if saved is not None else None,
+    )
+
+
+def test_a_solve_whose_shards_lost_the_plan_ends_in_the_same_bits(corpus) -> None:
+    saved: list[bytes] = []
+    whole = solved(corpus, 1e-6, saved=saved)
+    assert whole.kept_passes > whole.passes > 1
+    for state in saved[1::3]:
+        resumed = solved(corpus, 1e-6, State.from_bytes(state))
+        assert resumed.g.tobytes() == whole.g.tobytes()
+        assert resumed.history == whole.history
+
+
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-3, 1e-5])
+def test_the_residual_that_is_said_is_that_of_an_exact_pass(corpus, tolerance: float) -> None:
+    found = solved(corpus, tolerance)
+    shard, target = shard_of(corpus)
+    exact = np.abs(columns(shard, target, found.g) - B).sum()
+    assert found.converged and exact <= tolerance
+    assert found.residual == pytest.approx(exact, abs=0.1 * tolerance)
+
+
+def test_a_step_out_of_reach_makes_the_plan_anew(corpus) -> None:
+    """Of one target that starts far too low no entry is kept."""
+    shard, target = shard_of(corpus)
+    mass = from_units(shard.mass())
+    asked: list[How] = []
+
+    def sums(g: np.ndarray, stride: int, how: How) -> np.ndarray:
+        asked.append(how)
+        return shard.columns(target, g, mass, stride, how)
+
+    start = np.zeros(40)
+    start[0] = -3 * kept.REACH * EPSILON / LOG2_E
+    state = State.at(start)
+    found = fit(sums, levels(shard.support, 40, 1), B, epsilon=EPSILON, tolerance=1e-3, max_passes=99, resume=state)
+    assert found.converged
+    assert sum(how.keep for how in asked) > 1
