@@ -45,23 +45,23 @@ def solve_local(
     Raises:
         FloatingPointError: the arithmetic broke down; the message names the remedy.
     """
-    count = segment_count(len(x))
+    count = segment_count(len(x)) // 2  # nobody shares them, and a larger segment has less to start
     shard = Shard([_segment(x, a, i, count) for i in range(count)], threads=threads or os.cpu_count() or 1)
     b = np.full(len(y), 1.0 / len(y)) if b is None else np.asarray(b, np.float64) / np.sum(b)
     rough = rough_is_fast() if rough is None else rough
     mass = {stride: from_units(shard.mass(stride)) for stride in (1 << k for k in range(count.bit_length()))}
+    plan = levels(shard.support, len(y), count, rough, room)
     with one_thread_each(), matmul_precision("medium" if fast_matmul_is_exact() else "highest"):
         target = side(
             torch.from_numpy(np.asarray(y)),
             torch.from_numpy(b),
             epsilon,
             dtype=torch.float64 if precision == "float64" else torch.float32,
-            centre=centre(shard.moments(mass[1])) if rough else None,
+            centre=centre(shard.moments(mass[1])) if any(level.rough for level in plan) else None,
         )
-
         return fit(
             lambda g, stride, how: shard.columns(target, g, mass[stride], stride, how),
-            levels(shard.support, len(y), count, rough, room),
+            plan,
             b,
             epsilon=epsilon,
             tolerance=tolerance,

@@ -114,9 +114,7 @@ class Shard:
 
     def __init__(self, segments: list[Segment], device: str = "cpu", threads: int = 1):
         self.segments = segments
-        self._vectors: dict[int, Tensor] = {
-            s.index: torch.from_numpy(np.ascontiguousarray(s.vectors)).to(device) for s in segments
-        }
+        self._vectors: dict[int, Tensor] = {s.index: torch.from_numpy(s.vectors).to(device) for s in segments}
         self._device = device
         self._pool = ThreadPoolExecutor(threads)
         self._own = threading.local()
