@@ -4,9 +4,9 @@ Run: GOTD_DATA=folder python benchmarks/bench_pass.py --vectors cache [--rows 50
 
 1. A pass (column sums of the plan over all candidates, float16 vectors in memory) against the bare matmul and
    exponential of the same tiles: same buffers, same threads, same precision of the matmul, its input already as the
-   matmul wants it, exp2 in place, nothing else. So for the exact pass and, where the CPU has them in hardware, for the
-   one in 8-bit integers (bare: the integer matmul, its conversion to float32, exp2). All in one process, in turn;
-   medians.
+   matmul wants it, exp2 in place, nothing else. So for the exact pass, the one that keeps its plan, the one by the kept
+   plan (which does neither; the bare one is the exact one's) and, where the CPU has them in hardware, the one in 8-bit
+   integers (bare: the integer matmul, its conversion to float32, exp2). All in one process, in turn; medians.
 2. Seconds per pass and peak memory besides the vectors on two corpora, each in a fresh process. Their vectors are real
    ones drawn again and again with noise, of length 1, float16.
 """
@@ -33,7 +33,7 @@ from machine import facts
 from solvers import idle_memory, resident
 
 from gotd_ray.ot.kernel import Side, fast_matmul_is_exact, rough_is_fast, side, tiles
-from gotd_ray.ot.shard import Segment, Shard, segment_count
+from gotd_ray.ot.shard import How, Segment, Shard, segment_count
 
 EPSILON = 0.05
 ROUNDS = 9
@@ -112,10 +112,11 @@ def against_bare(cache: Path, rows: int) -> None:
     print("| pass | n | m | ours, s | bare, s | ours / bare |\n|---|---|---|---|---|---|")
     for m in TARGETS:
         target, g = make_side(x, y[:m]), np.zeros(m)
-        ways = {"exact": False} | ({"8-bit": True} if rough_is_fast() else {})
+        ways = {"exact": How(), "exact, the plan is kept": How(keep=True), "by the kept plan": How(base=g)}
+        ways |= {"8-bit": How(rough=True)} if rough_is_fast() else {}
         calls: list[Callable[[], object]] = []
-        for rough in ways.values():
-            calls += [partial(shard.columns, target, g, float(rows), 1, rough), bare_pass(shard, target, rough)]
+        for how in ways.values():
+            calls += [partial(shard.columns, target, g, float(rows), 1, how), bare_pass(shard, target, how.rough)]
         taken = seconds_of(calls, ROUNDS)
         for name, ours, bare in zip(ways, taken[::2], taken[1::2], strict=True):
             print(f"| {name} | {rows:,} | {m:,} | {ours:.3f} | {bare:.3f} | {ours / bare:.2f} |", flush=True)
