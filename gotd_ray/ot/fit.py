@@ -117,7 +117,7 @@ def fit(
     resume: State | None = None,
     on_pass: Callable[[State], None] = lambda _: None,
 ) -> Solution:
-    """Solve on each level in turn, each from the last one's g; the last level is exact and decides.
+    """Solve on each level in turn, each from the last one's g; the last level decides.
 
     Args:
         start: (m,) a guess of g, such as an earlier run's. Where it is good, the last level begins with it.
@@ -129,7 +129,7 @@ def fit(
     while True:
         number, level = state.level, plan[state.level]
         last, sampled = number == len(plan) - 1, level.stride > 1
-        if level.rough and not state.history:
+        if level.rough and not sampled and not state.history:
             state.scale = ladder.defect(state)
         enough = tolerance if last else max(tolerance, SAMPLE_TOLERANCE if sampled else ROUGH_TOLERANCE)
         found = solve(

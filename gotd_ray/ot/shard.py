@@ -226,7 +226,7 @@ class Shard:
                 room = self._kept.room(segment.index, len(x), target) if how.keep else None
                 columns = column_marginal(x, a.scaled, target, potential, work, rough=how.rough, keep=room)
             else:
-                tiled = tiles(len(x), max(1, KEPT_TILE_ENTRIES // target.size))
+                tiled = tiles(len(x), max(target.tile_rows(), KEPT_TILE_ENTRIES // target.size))
                 buffers = ((rows, work.rows(rows.stop - rows.start, target, factors.dtype)) for rows in tiled)
                 columns = kept.column_marginal(self._kept.plan(segment.index), a.scaled, factors, buffers)
             found = columns.cpu().numpy()
