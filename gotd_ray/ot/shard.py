@@ -150,7 +150,10 @@ class Shard:
 
     def each(self, function: Callable[[Segment], np.ndarray], stride: int = 1) -> list[np.ndarray]:
         """``function`` of every stride-th segment, in their order, several at once."""
-        return list(self._pool.map(function, [s for s in self.segments if s.index % stride == 0]))
+        return list(self._pool.map(function, self._every(stride)))
+
+    def _every(self, stride: int) -> list[Segment]:
+        return [s for s in self.segments if s.index % stride == 0]
 
     def support(self, stride: int = 1) -> int:
         """Candidates of positive weight in every stride-th segment: those that take part in a fit."""
@@ -232,7 +235,10 @@ class Shard:
             found = columns.cpu().numpy()
             return to_grid(found if a.own is None else found * a.scale, total)
 
-        return np.sum(self.each(sums, stride) or [np.zeros(target.size, np.int64)], axis=0)
+        found = np.zeros(target.size, np.int64)
+        for part in self._pool.map(sums, self._every(stride)):  # added as they come: memory does not grow with n
+            found += part
+        return found
 
 
 KEPT_TILE_ENTRIES = 1024 * 1024
