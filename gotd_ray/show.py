@@ -38,7 +38,7 @@ def stages(plan: Plan, console: Console) -> None:
 def estimate(plan: Plan, counts: dict[str, Count], console: Console) -> None:
     """What a run would need."""
     _counted(plan, counts, console)
-    _encoding(plan, counts["corpus"], console)
+    _encoding(plan, counts["corpus"], counts["target"], console)
     for stage, task in plan.trainings.items():
         needed, workers, rows = train.estimate(plan.run, task)
         many = "one worker" if workers == 1 else f"each of {workers} workers"
@@ -73,8 +73,8 @@ def _counted(plan: Plan, counts: dict[str, Count], console: Console) -> None:
         )
 
 
-def _encoding(plan: Plan, corpus: Count, console: Console) -> None:
-    """Rate of the encoder here, measured on some documents, and memory of their vectors."""
+def _encoding(plan: Plan, corpus: Count, target: Count, console: Console) -> None:
+    """Rate of the encoder here, measured on some documents, and memory of their vectors and of the plan."""
     from gotd_ray.models.encoder import TextEncoder
 
     encoder = TextEncoder(plan.run.encoder, plan.device)
@@ -88,8 +88,12 @@ def _encoding(plan: Plan, corpus: Count, console: Console) -> None:
         f"encoder: {escape(plan.run.encoder.model)} on {plan.device} in {encoder.precision}, {rate:,.0f} documents/s "
         f"here: about {documents / rate / 60:,.1f} minutes for one such process"
     )
-    memory = documents * encoder.dim * 2 / 1e9
-    console.print(f"memory: {memory:,.2f} GB of vectors over all shards, about 1 GB more for each process")
+    vectors, kept = documents * encoder.dim * 2 / 1e9, documents * target.documents * 2 / 1e9
+    kept = min(kept, plan.run.solve.kept_memory / 1e3)  # of a larger one, that of a sample
+    console.print(
+        f"memory: {vectors:,.2f} GB of vectors and up to {kept:,.2f} GB of the solve's plan over all shards, about 1 GB "
+        "more for each process"
+    )
 
 
 def results(plan: Plan, console: Console) -> None:

@@ -33,7 +33,7 @@ def test_check_counts_and_estimates_and_writes_nothing(
 ) -> None:
     out = gotd("check", config_file, monkeypatch=monkeypatch, capsys=capsys)
     assert "documents/s here: about" in out
-    assert "GB of vectors" in out
+    assert "GB of vectors and up to" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.yaml"]
 
 
