@@ -91,8 +91,8 @@ def _encoding(plan: Plan, corpus: Count, target: Count, console: Console) -> Non
     vectors, kept = documents * encoder.dim * 2 / 1e9, documents * target.documents * 2 / 1e9
     kept = min(kept, plan.run.solve.kept_memory / 1e3)  # of a larger one, that of a sample
     console.print(
-        f"memory: {vectors:,.2f} GB of vectors and up to {kept:,.2f} GB of the solve's plan over all shards, about 1 GB "
-        "more for each process"
+        f"memory: {vectors:,.2f} GB of vectors and up to {kept:,.2f} GB of the solve's plan over all shards, about "
+        "1 GB more for each process"
     )
 
 
