@@ -1,6 +1,6 @@
 """How near does each selection bring the model to the task? The debiased divergence of (1 - l) corpus + l subset.
 
-Run: python benchmarks/bench_rounds.py VECTORS [seeds] [task ...]
+Run: GOTD_DATA=folder python benchmarks/bench_rounds.py VECTORS [seeds] [task ...]
 
 VECTORS is a folder of ``corpus_<source>.npz`` and ``task_<name>.npz``, each with ``ids`` (n,) S32 and ``x`` (n, d)
 float16. For each seed 20,000 candidates are drawn, as many of each source as there are, and of each task 2,000 train
@@ -9,27 +9,34 @@ near-duplicates (cosine 0.95) giving way, and the Sinkhorn divergence of the mix
 all 20,000 candidates, self-terms included: not by the landmarks that selected. Lower is better; what one half is from
 the other says how much of it is the noise of 1,000 texts.
 
+DSIR needs the texts, from GOTD_DATA, and is left out without; as they are cut to 500 characters, none is too short for
+it here.
+
 All methods share dense kernel matrices here, so that the rounds of many runs are affordable; ``main`` first holds the
 dense scores against those of the package.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import vectors
 from bench_figure3 import interval
 from torch import Tensor
 
 from gotd_ray.config import Select, Solve
 from gotd_ray.ot.divergence import self_potential, sinkhorn_divergence
 from gotd_ray.ot.potentials import Potentials
+from gotd_ray.select.dsir import dsir_scores, features, log_ratio
 from gotd_ray.select.mmd import Witness, median_bandwidth
 from gotd_ray.select.scorers import nearest_scores, random_scores
 from gotd_ray.stages.solve import PRESETS
+from gotd_ray.text.documents import document_id
 
 TASKS = ("chemprot", "agnews", "scicite", "glue_sst2")
 CANDIDATES = 20_000
@@ -156,8 +163,30 @@ def in_rounds(problem: Problem, budget: int, rounds: int, mix: float) -> list[in
     return kept
 
 
-def selections(problem: Problem, y: np.ndarray, budget: int, seed: int) -> dict[str, list[int]]:
-    """Places in the pool, by method."""
+Texts = dict[bytes, str]
+
+
+def texts_by_id(tasks: list[str]) -> Texts:
+    """The texts of all vectors, by id; none where GOTD_DATA is not set."""
+    data = os.environ.get("GOTD_DATA")
+    if not data:
+        print("dsir skipped: GOTD_DATA is not set", file=sys.stderr)
+        return {}
+    paths = [*Path(data, "corpus").glob("*.parquet"), *(Path(data, "tasks", task, "train.parquet") for task in tasks)]
+    return {document_id(text).encode(): text for path in paths for text in vectors._texts(path)}
+
+
+def importance(pool: Pool, target: np.ndarray, texts: Texts, seed: int) -> np.ndarray:
+    """(n,) DSIR's scores of the pool for a target of these ids."""
+    raw, wanted = (features([texts[doc_id] for doc_id in ids.tolist()]) for ids in (pool.ids, target))
+    weights = raw.log_weights(log_ratio(wanted.counts(), raw.counts()))
+    return dsir_scores(pool.ids, weights, raw.words(), min_words=0, seed=seed)
+
+
+def selections(
+    problem: Problem, ids: np.ndarray, y: np.ndarray, texts: Texts, budget: int, seed: int
+) -> dict[str, list[int]]:
+    """Places in the pool, by method, for the target y (m, d) of these ids (m,)."""
     pool = problem.pool
     uniform = torch.full((len(pool.ids), 1), 1 / len(pool.ids), dtype=torch.float64)
     marks = pool.x[:LANDMARKS]
@@ -170,6 +199,8 @@ def selections(problem: Problem, y: np.ndarray, budget: int, seed: int) -> dict[
         "mmd witness": witness.scorer()(pool.ids, pool.x),
         "gotd paper": paper.potentials(uniform, tolerance=tolerance)[0][:, 0].numpy(),
     }
+    if texts:
+        scored["dsir"] = importance(pool, ids, texts, seed)
     found: dict[str, list[int]] = {}
     for name, scores in scored.items():
         found[name] = []
@@ -184,12 +215,12 @@ Row = tuple[str, int, str]
 """Task, budget, method."""
 
 
-def one_task(pool: Pool, task: str, texts: np.ndarray, seed: int) -> dict[Row, list[float]]:
+def one_task(pool: Pool, task: str, ids: np.ndarray, y: np.ndarray, texts: Texts, seed: int) -> dict[Row, list[float]]:
     """Divergence from the fitted half and from the held-out half, and MMD^2 from the latter (median bandwidth)."""
-    order = np.random.default_rng(seed).permutation(len(texts))[: 2 * HALF]
-    fitted, held_out = texts[order[:HALF]], texts[order[HALF:]]
-    x, y = pool.x.astype(np.float64), fitted.astype(np.float64)
-    cost = float((x * x).sum(1).mean() + (y * y).sum(1).mean() - 2 * x.mean(0) @ y.mean(0))
+    order = np.random.default_rng(seed).permutation(len(y))[: 2 * HALF]
+    (fitted, held_out), fitted_ids = (y[order[:HALF]], y[order[HALF:]]), ids[order[:HALF]]
+    x, z = pool.x.astype(np.float64), fitted.astype(np.float64)
+    cost = float((x * x).sum(1).mean() + (z * z).sum(1).mean() - 2 * x.mean(0) @ z.mean(0))
     epsilon = float(PRESETS["debiased"]["epsilon"]) * cost  # type: ignore[arg-type]
     own, count = pool.kernel(epsilon), len(pool.ids)
     problem = Problem(pool, own, fitted, epsilon)
@@ -197,7 +228,7 @@ def one_task(pool: Pool, task: str, texts: np.ndarray, seed: int) -> dict[Row, l
     columns: dict[Row, Tensor] = {}
     for budget in BUDGETS:
         columns[task, budget, "nothing taken"] = nothing
-        for name, kept in selections(problem, fitted, budget, seed).items():
+        for name, kept in selections(problem, fitted_ids, fitted, texts, budget, seed).items():
             columns[task, budget, name] = weights_with(count, kept, MIX)
     for mix in OTHER_MIXES:
         for rounds in (1, 10):
@@ -262,12 +293,14 @@ def main() -> None:
     seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     tasks = sys.argv[3:] or TASKS
     agrees(folder)
+    texts = texts_by_id(list(tasks))
     results: dict[Row, list[list[float]]] = {}
     for seed in range(seeds):
         pool = draw(folder, seed)
         for task in tasks:
-            texts = np.load(folder / f"task_{task}.npz")["x"].astype(np.float32)
-            for row, values in one_task(pool, task, texts, seed).items():
+            held = np.load(folder / f"task_{task}.npz")
+            found = one_task(pool, task, held["ids"], held["x"].astype(np.float32), texts, seed)
+            for row, values in found.items():
                 results.setdefault(row, []).append(values)
                 print("#", seed, *row, *values, sep="\t", file=sys.stderr)
             print(f"seed {seed}, {task}", file=sys.stderr, flush=True)
