@@ -57,13 +57,13 @@ def connected(settings: RaySettings) -> Iterator[Resources]:
         UserError: no cluster answers at ``ray.address``.
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it would warn that its progress bars are off
-    if ray.is_initialized():  # a test's or a notebook's own cluster
-        yield _resources(private=False)
+    if ray.is_initialized():  # a notebook's cluster, or one that start_private left for several runs
+        yield _resources(private=_ours())
         return
     address = settings.address or ("auto" if in_job() or os.environ.get("RAY_ADDRESS") else None)
     try:
         if address is None:
-            _start_private(settings.num_cpus)
+            start_private(settings.num_cpus)
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, TimeoutError) as error:
@@ -77,10 +77,21 @@ def connected(settings: RaySettings) -> Iterator[Resources]:
         ray.shutdown()
 
 
-def _start_private(num_cpus: int | None) -> None:
+_started: list[str] = []
+"""Addresses of the clusters that this process has started."""
+
+
+def _ours() -> bool:
+    return ray.get_runtime_context().gcs_address in _started
+
+
+def start_private(num_cpus: int | None) -> None:
+    """A cluster on this machine, for this process alone; ``ray.shutdown`` ends it."""
     # Ray's core warns on the terminal of things that Ray Data does on purpose; its log files keep all of it.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Threads that wait by spinning would take the cores from the other processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Listen on the loopback interface only; without this Ray takes the machine's address.
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     with _native_stderr_silenced():  # it would say that the level was set; errors are raised all the same
@@ -93,6 +104,7 @@ def _start_private(num_cpus: int | None) -> None:
             # A laptop's other programs must not make Ray kill our workers.
             _system_config={"memory_monitor_refresh_ms": 0},
         )
+    _started.append(ray.get_runtime_context().gcs_address)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 # Before Ray is imported: the same surroundings under a plain `pytest` as under `make test`.
@@ -51,10 +50,12 @@ def s3(_s3_process: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Ser
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """One Ray for the session, of two CPUs: the smallest cluster that must do."""
+    """One Ray for the session, of two CPUs: the smallest cluster that must do, started as a run on a laptop does."""
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    from gotd_ray.cluster import start_private
+
+    start_private(2)
     yield
     ray.shutdown()
 

@@ -5,9 +5,11 @@ Weights come from safetensors or GGUF; nothing that was downloaded is run.
 
 from __future__ import annotations
 
-import copy
+import hashlib
 import importlib.util
 import json
+import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,10 +37,9 @@ class Base:
     folder: Path
     gguf: str | None = None
 
-    def source(self) -> dict[str, Any]:
-        """Arguments of ``from_pretrained``."""
-        given: dict[str, Any] = {"pretrained_model_name_or_path": str(self.folder)}
-        return given | ({"gguf_file": self.gguf} if self.gguf else {})
+    def readable(self) -> Path:
+        """A folder with config, tokenizer and safetensors; of a GGUF file the one that it is unpacked to."""
+        return _unpacked(self.folder / self.gguf) if self.gguf else self.folder
 
 
 def find(model: config.Model, options: config.Storage) -> Base:
@@ -105,6 +106,43 @@ def identity(base: Base) -> dict[str, Any]:
     return {"name": base.gguf or base.folder.name, "fingerprint": digest.hexdigest()}
 
 
+@lru_cache(maxsize=4)
+def _unpacked(file: Path) -> Path:
+    """The folder of a GGUF file's model in Hugging Face's form, made once on a machine: the file takes long to parse.
+
+    Raises:
+        ValueError: the file lacks weights.
+    """
+    import transformers
+
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, lambda: blake2b(digest_size=16)).hexdigest()
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gotd_ray" / "gguf"
+    folder = root / f"{digest}-{transformers.__version__}"
+    if not folder.is_dir():
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        made = Path(tempfile.mkdtemp(dir=root))
+        _unpack(file, made)
+        try:
+            made.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(made)
+    return folder
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    given: dict[str, Any] = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
+    # What the file gives is marked as quantised and cannot be saved: a fresh model takes its weights.
+    weights = _auto("causal").from_pretrained(**given, dtype=torch.float32, trust_remote_code=False).state_dict()
+    settings = AutoConfig.from_pretrained(**given, trust_remote_code=False)
+    model = _auto("causal").from_config(settings, dtype=torch.float32, trust_remote_code=False)
+    if missing := model.load_state_dict(weights, strict=False).missing_keys:
+        raise ValueError(f"no weights for {sorted(missing)[:3]}")
+    save(model, AutoTokenizer.from_pretrained(**given, trust_remote_code=False), folder, f"Unpacked from {file.name}.")
+
+
 def made_for(base: Base) -> Kind:
     """``causal`` or ``masked``, by the model's own config; GGUF files hold causal models.
 
@@ -132,7 +170,7 @@ def load_tokenizer(base: Base, pad_token: str | None) -> Any:
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(**base.source(), trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(base.readable(), trust_remote_code=False)
     if pad_token is not None:
         if pad_token not in tokenizer.get_vocab():
             raise UserError(
@@ -143,22 +181,11 @@ def load_tokenizer(base: Base, pad_token: str | None) -> Any:
     return tokenizer
 
 
-@lru_cache(maxsize=2)
-def _gguf_config(base: Base) -> Any:
-    """The whole file is parsed for it, so it is done once."""
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(**base.source(), trust_remote_code=False)
-
-
 def load_config(base: Base, labels: list[str] | None = None) -> Any:
     """The model's config, with the classes where there are any."""
     from transformers import AutoConfig
 
-    if base.gguf:
-        settings = copy.deepcopy(_gguf_config(base))
-    else:  # the folder may hold another model later: a training before this one, done again
-        settings = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+    settings = AutoConfig.from_pretrained(base.readable(), trust_remote_code=False)
     if labels:
         settings.id2label = dict(enumerate(labels))
         settings.label2id = {name: number for number, name in enumerate(labels)}
@@ -193,20 +220,17 @@ def load(base: Base, kind: Kind, seed: int, labels: list[str] | None = None) -> 
     Raises:
         UserError: the weights do not load.
     """
-    settings = load_config(base, labels)
-    torch.manual_seed(seed)
-    options: dict[str, Any] = {"trust_remote_code": False, "attn_implementation": "sdpa"}
     try:
-        if base.gguf is None:
-            model = _auto(kind).from_pretrained(
-                **base.source(), config=settings, dtype=torch.float32, use_safetensors=True, **options
-            )
-        else:  # what a GGUF file gives is marked as quantised and cannot be saved: a fresh model takes its weights
-            weights = _auto("causal").from_pretrained(**base.source(), dtype=torch.float32, **options).state_dict()
-            model = _auto(kind).from_config(settings, dtype=torch.float32, **options)
-            missing = set(model.load_state_dict(weights, strict=False).missing_keys)
-            if kind == "causal" and missing:
-                raise ValueError(f"no weights for {sorted(missing)[:3]}")
+        settings = load_config(base, labels)
+        torch.manual_seed(seed)
+        model = _auto(kind).from_pretrained(
+            base.readable(),
+            config=settings,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+        )
     except (OSError, ValueError, ImportError) as error:
         raise UserError(
             f"model.base '{base.folder.name}' does not load as a {kind} model: {error}. Choose another base, or the "

