@@ -75,14 +75,15 @@ def connected(settings: RaySettings) -> Iterator[Resources]:
         yield _resources(private=address is None)
     finally:
         ray.shutdown()
+        _started.clear()
 
 
 _started: list[str] = []
-"""Addresses of the clusters that this process has started."""
+"""Address of the cluster that this process has started."""
 
 
 def _ours() -> bool:
-    return ray.get_runtime_context().gcs_address in _started
+    return bool(_started) and ray.get_runtime_context().gcs_address in _started
 
 
 def start_private(num_cpus: int | None) -> None:

@@ -9,8 +9,8 @@ import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -111,7 +111,7 @@ def _unpacked(file: Path) -> Path:
     """The folder of a GGUF file's model in Hugging Face's form, made once on a machine: the file takes long to parse.
 
     Raises:
-        ValueError: the file lacks weights.
+        UserError: the file is no whole model, or the folder cannot be written.
     """
     import transformers
 
@@ -119,14 +119,21 @@ def _unpacked(file: Path) -> Path:
         digest = hashlib.file_digest(opened, lambda: blake2b(digest_size=16)).hexdigest()
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gotd_ray" / "gguf"
     folder = root / f"{digest}-{transformers.__version__}"
-    if not folder.is_dir():
+    if folder.is_dir():
+        return folder
+    try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        made = Path(tempfile.mkdtemp(dir=root))
-        _unpack(file, made)
-        try:
-            made.rename(folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(made)
+        with tempfile.TemporaryDirectory(dir=root) as scratch:
+            made = Path(scratch) / "model"
+            _unpack(file, made)
+            with suppress(FileExistsError):  # another process was faster
+                made.rename(folder)
+    except Exception as error:  # noqa: BLE001 - a parser of foreign files may stumble in any way
+        if not folder.is_dir():
+            raise UserError(
+                f"model.base '{file.name}' cannot be unpacked to {root}: {error}. Choose another base, or set "
+                "XDG_CACHE_HOME to a folder that can be written and has room for its weights in float32."
+            ) from None
     return folder
 
 

@@ -71,6 +71,14 @@ def test_a_new_head_is_the_seeds(bert: Path) -> None:
     assert not torch.equal(first.classifier.weight, other.classifier.weight)
 
 
+def test_a_broken_gguf_file_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "half.gguf").write_bytes(b"GGUF but not a model")
+    with pytest.raises(UserError, match=r"'half.gguf' cannot be unpacked to .*: .*Choose another base"):
+        language.load(base(tmp_path / "half.gguf"), "causal", 0)
+    assert not list((tmp_path / "cache" / "gotd_ray" / "gguf").iterdir())
+
+
 @pytest.mark.slow
 def test_a_real_model_from_a_gguf_package_is_unpacked_once_can_be_saved_and_loads_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
