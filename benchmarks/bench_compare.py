@@ -55,7 +55,7 @@ def model(out: Path) -> str:
     return str(folder)
 
 
-def run_of(data: Path, out: Path, task: str, arms: list[str], seeds: list[int]) -> Path:
+def run_of(data: Path, out: Path, task: str, given: argparse.Namespace) -> Path:
     """The YAML of a task's comparison."""
     train = some(data / "tasks" / task / "train.parquet", 1500, 0)
     held_out = [text for text in some(data / "tasks" / task / "test.parquet", 200, 1) if text not in set(train)]
@@ -84,7 +84,8 @@ def run_of(data: Path, out: Path, task: str, arms: list[str], seeds: list[int]) 
             "perplexity": {"target": test, "general": write(out / "general40.parquet", general)},
             "max_tokens": 256,
         },
-        "compare": {"arms": arms, "seeds": seeds},
+        "compare": {"arms": list(given.arms), "seeds": given.seeds},
+        "ray": {"num_cpus": given.cpus},
     }
     path = out / f"{task}.yaml"
     path.write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -97,13 +98,14 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*", default=TASKS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", default=ARMS)
+    parser.add_argument("--cpus", type=int, help="of the private cluster: 1 where another task has the other")
     given = parser.parse_args()
     data = os.environ.get("GOTD_DATA")
     if not data:
         sys.exit("GOTD_DATA is not set: nothing to compare on")
     given.out.mkdir(parents=True, exist_ok=True)
     for task in given.tasks:
-        run = config.load(run_of(Path(data), given.out.resolve(), task, list(given.arms), given.seeds))
+        run = config.load(run_of(Path(data), given.out.resolve(), task, given))
         show.comparison(compare(run, Progress()), Console(soft_wrap=True, width=160))
 
 

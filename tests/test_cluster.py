@@ -17,6 +17,9 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from gotd_ray import cluster
+from gotd_ray.errors import UserError
+
 ROOT = Path(__file__).parent.parent
 LAUNCHER_FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "cluster").glob("*.yaml"))
 SCRIPTS = ["cluster/local.sh", ".ci/run"]
@@ -96,3 +99,16 @@ def test_the_local_head_refuses_a_python_that_is_not_there() -> None:
     done = subprocess.run([ROOT / "cluster/local.sh", "start"], env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert "/no/such/python" in done.stderr or "taken" in done.stderr
+
+
+def test_a_machine_too_busy_for_ray_is_tried_again_and_then_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = ["The current node timed out during startup. This could happen because ..."] * 5
+    monkeypatch.setattr(cluster, "_start", lambda num_cpus: (_ for _ in ()).throw(Exception(said.pop())))
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)  # the session's own cluster stays
+    with pytest.raises(UserError, match=r"Ray did not start .* 3 attempts .* name a cluster elsewhere"):
+        cluster.start_private(None)
+    assert len(said) == 2
+    said[:] = ["kept", "something else"]
+    with pytest.raises(Exception, match="something else"):
+        cluster.start_private(None)
+    assert said == ["kept"]

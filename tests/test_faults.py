@@ -153,3 +153,33 @@ def test_shard_actor_killed(large: Path, tmp_path: Path, reference: Path, killer
     pipeline.execute(settings(large, tmp_path / "out", reference / "index", shards=3, **LONG_SOLVE), Progress())
     assert thread.killed
     assert ids(tmp_path / "out") == ids(reference / "out")
+
+
+def test_driver_killed_in_training_and_again_in_evaluate(
+    library: Path, llama: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    """The second run goes on from the first's checkpoint, the third judges what is left: the same bits."""
+    training = {"max_tokens": 64, "batch_size": 8, "steps": 60, "checkpoint_every": 2, "learning_rate": 1e-3}
+    held_out = {name: str(library / "target") for name in ("once", "twice", "again")}
+
+    def run(folder: Path) -> config.Run:
+        return make_run(
+            folder, library, select={"method": "random"}, model={"base": str(llama), "precision": "float32"},
+            pretune=training, evaluate={"perplexity": held_out},
+        )  # fmt: skip
+
+    out, unbroken = tmp_path / "out", tmp_path / "unbroken"
+    pipeline.execute(run(unbroken), Progress())
+    process = start(run(out), tmp_path)
+    wait_for(lambda: list(out.glob("pretune/checkpoint-*/latest.json")) or process.poll() is not None)
+    kill(process)
+    assert list(out.glob("pretune/checkpoint-*/latest.json"))
+    process = start(run(out), tmp_path)
+    wait_for(lambda: list(out.glob("evaluate/units/*")) or process.poll() is not None)
+    kill(process)
+    judged = {unit: unit.stat().st_mtime_ns for unit in out.glob("evaluate/units/*")}
+    assert judged and not (out / "evaluate" / "manifest.json").exists()
+    assert start(run(out), tmp_path).wait(timeout=250) == 0, (tmp_path / "log").read_text()
+    assert {unit: unit.stat().st_mtime_ns for unit in judged} == judged, "what was judged was judged again"
+    for name in ("pretune/model/model.safetensors", "evaluate/examples.parquet"):
+        assert (out / name).read_bytes() == (unbroken / name).read_bytes(), name

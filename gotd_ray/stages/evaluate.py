@@ -21,7 +21,7 @@ import torch
 
 from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
-from gotd_ray.cluster import Resources, Site
+from gotd_ray.cluster import KEEPS_ITS_MEMORY, Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import table_of
 from gotd_ray.models import intervals, language, toxicity, zero_shot
@@ -60,7 +60,7 @@ def evaluate(
     there = set(storage.list_names(folder, run.storage))
     missing = [unit for unit in units if unit.file not in there]
     device, cpus, gpus = _places(run.model, site.resources)
-    judge = _judge.options(num_cpus=cpus, num_gpus=gpus)
+    judge = _judge.options(num_cpus=cpus, num_gpus=gpus, runtime_env=KEEPS_ITS_MEMORY)
     with errors_without_a_trace(), site.progress.task("evaluate", total=len(units), unit="judgements") as task:
         task.advance(len(units) - len(missing))
         waiting = {

@@ -21,7 +21,7 @@ from ray.train.torch import TorchTrainer
 
 from gotd_ray import config, storage, tracking
 from gotd_ray.artifacts import Artifact, make_key
-from gotd_ray.cluster import Resources, Site
+from gotd_ray.cluster import KEEPS_ITS_MEMORY, Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import table_of
 from gotd_ray.models import language
@@ -293,7 +293,12 @@ def _attempt(
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers, use_gpu=bool(gpus), resources_per_worker={"CPU": cpus, **gpus}
         ),
-        run_config=ray.train.RunConfig(name=uuid.uuid4().hex, storage_path=path, storage_filesystem=filesystem),
+        run_config=ray.train.RunConfig(
+            name=uuid.uuid4().hex,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            worker_runtime_env=KEEPS_ITS_MEMORY,
+        ),
     )
     try:
         return trainer.fit().return_value
