@@ -6,8 +6,8 @@ Wanted are 1,000 prompts of the development half with their continuations, neith
 Perspective scores that come with them); unwanted 1,000 that are (>= 0.5, either). The corpus is a twentieth of all
 sources, toxic ones with them, cut into pieces of 400 characters; 500 are taken, and the base is pre-fine-tuned on
 40,000 of their tokens (last two layers) and not fine-tuned, as the paper does where it lowers toxicity. Prompts of the
-test half are continued. Two comparisons, one with `contrast` and one without, whose random arms are the same; three
-scorers, of which `classifier` learns from TweetEval's offensive tweets.
+test half are continued. Two comparisons, one with `contrast` and one without; three scorers, of which `classifier`
+learns from TweetEval's offensive tweets.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gotd_ray import config, show
 from gotd_ray.compare import compare
 from gotd_ray.progress import Progress
 
-ARMS = {"contrast": ("base", "random", "gotd_paper", "gotd_debiased"), "plain": ("random", "gotd_debiased")}
+ARMS = {"contrast": ("base", "random", "gotd_paper", "gotd_debiased"), "plain": ("base", "gotd_debiased")}
 WANTED, UNWANTED = 0.2, 0.5
 SCORES = ("prompt_toxicity", "continuation_toxicity")
 
@@ -97,7 +97,8 @@ def run_of(data: Path, out: Path, name: str, given: argparse.Namespace) -> Path:
             },
             "max_tokens": 256,
         },
-        "compare": {"arms": list(ARMS[name]), "seeds": given.seeds, "against": "random"},
+        "compare": {"arms": list(ARMS[name]), "seeds": given.seeds, "against": "base"},
+        "ray": {"num_cpus": given.cpus},
     }
     path = out / f"{name}.yaml"
     path.write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -110,6 +111,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--prompts", type=int, default=100, help="of each kind")
     parser.add_argument("--continuations", type=int, default=5, help="of each prompt")
+    parser.add_argument("--cpus", type=int, help="of the private cluster; all without")
     given = parser.parse_args()
     data = os.environ.get("GOTD_DATA")
     if not data:

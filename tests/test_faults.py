@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ import pytest
 import yaml
 from conftest import make_run
 from corpora import whole_library, write_parquet
+from s3_server import S3Server
 
 from gotd_ray import config, pipeline
 from gotd_ray.progress import Progress
@@ -84,19 +86,21 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def start_and_kill(run: config.Run, folder: Path, place: Path, sign: str) -> None:
+    """Kill a run, its cluster with it, as soon as there is such a file under ``place``."""
+    process = start(run, folder)
+    wait_for(lambda: list(place.glob(sign)) or process.poll() is not None)
+    kill(process)
+    assert list(place.glob(sign)), (folder / "log").read_text()
+
+
 def test_driver_killed_in_embed_and_again_in_solve(large: Path, tmp_path: Path, reference: Path) -> None:
     """The second run finds the parts of the first, the third goes on from the second's checkpoint: the same bits."""
     run = settings(large, tmp_path / "out", tmp_path / "index", **LONG_SOLVE)
-    process = start(run, tmp_path)
-    wait_for(lambda: list((tmp_path / "index").rglob("parts/*.parquet")) or process.poll() is not None)
-    kill(process)
+    start_and_kill(run, tmp_path, tmp_path, "index/**/parts/*.parquet")
     parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "index").rglob("parts/*.parquet")}
-    assert parts
     assert not (tmp_path / "out" / "embed" / "manifest.json").exists()
-    process = start(run, tmp_path)
-    wait_for(lambda: list((tmp_path / "out" / "solve").glob("checkpoint-*")) or process.poll() is not None)
-    kill(process)
-    assert list((tmp_path / "out" / "solve").glob("checkpoint-*"))
+    start_and_kill(run, tmp_path, tmp_path, "out/solve/checkpoint-*")
     assert {path: path.stat().st_mtime_ns for path in parts} == parts, "a finished part was written again"
     assert start(run, tmp_path).wait(timeout=250) == 0, (tmp_path / "log").read_text()
     potentials = [folder / "out" / "solve" / "potentials.safetensors" for folder in (tmp_path, reference)]
@@ -155,31 +159,28 @@ def test_shard_actor_killed(large: Path, tmp_path: Path, reference: Path, killer
     assert ids(tmp_path / "out") == ids(reference / "out")
 
 
-def test_driver_killed_in_training_and_again_in_evaluate(
-    library: Path, llama: Path, tmp_path: Path, ray_cluster: None
+def test_driver_killed_in_training_and_again_in_evaluate_with_its_files_on_s3(
+    library: Path, llama: Path, tmp_path: Path, s3: S3Server, ray_cluster: None
 ) -> None:
     """The second run goes on from the first's checkpoint, the third judges what is left: the same bits."""
     training = {"max_tokens": 64, "batch_size": 8, "steps": 60, "checkpoint_every": 2, "learning_rate": 1e-3}
     held_out = {name: str(library / "target") for name in ("once", "twice", "again")}
 
-    def run(folder: Path) -> config.Run:
+    def run(folder: object, **sections: Any) -> config.Run:
         return make_run(
-            folder, library, select={"method": "random"}, model={"base": str(llama), "precision": "float32"},
-            pretune=training, evaluate={"perplexity": held_out},
+            str(folder), library, select={"method": "random"}, model={"base": str(llama), "precision": "float32"},
+            pretune=training, evaluate={"perplexity": held_out}, **sections,
         )  # fmt: skip
 
-    out, unbroken = tmp_path / "out", tmp_path / "unbroken"
-    pipeline.execute(run(unbroken), Progress())
-    process = start(run(out), tmp_path)
-    wait_for(lambda: list(out.glob("pretune/checkpoint-*/latest.json")) or process.poll() is not None)
-    kill(process)
-    assert list(out.glob("pretune/checkpoint-*/latest.json"))
-    process = start(run(out), tmp_path)
-    wait_for(lambda: list(out.glob("evaluate/units/*")) or process.poll() is not None)
-    kill(process)
+    pipeline.execute(run(tmp_path / "unbroken"), Progress())
+    unbroken, out = tmp_path / "unbroken", s3.folder / "bucket" / "killed"
+    on_s3 = run("s3://bucket/killed", storage={"endpoint": s3.endpoint})
+    start_and_kill(on_s3, tmp_path, out, "pretune/checkpoint-*/latest.json")
+    assert not (out / "pretune" / "manifest.json").exists()
+    start_and_kill(on_s3, tmp_path, out, "evaluate/units/*")
+    assert not (out / "evaluate" / "manifest.json").exists()
     judged = {unit: unit.stat().st_mtime_ns for unit in out.glob("evaluate/units/*")}
-    assert judged and not (out / "evaluate" / "manifest.json").exists()
-    assert start(run(out), tmp_path).wait(timeout=250) == 0, (tmp_path / "log").read_text()
+    assert start(on_s3, tmp_path).wait(timeout=250) == 0, (tmp_path / "log").read_text()
     assert {unit: unit.stat().st_mtime_ns for unit in judged} == judged, "what was judged was judged again"
     for name in ("pretune/model/model.safetensors", "evaluate/examples.parquet"):
         assert (out / name).read_bytes() == (unbroken / name).read_bytes(), name

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from gotd_ray.ot import kept
 from gotd_ray.ot.exact import to_grid, to_units
-from gotd_ray.ot.kernel import LOG2_E, Side, Workspace, column_marginal, tiles
+from gotd_ray.ot.kernel import LOG2_E, Side, Workspace, column_marginal, matmul_precision, tiles
 from gotd_ray.ot.weights import distinct, priorities
 
 SEGMENT_ROWS = 2048
@@ -236,8 +237,10 @@ class Shard:
             return to_grid(found if a.own is None else found * a.scale, total)
 
         found = np.zeros(target.size, np.int64)
-        for part in self._pool.map(sums, self._every(stride)):  # added as they come: memory does not grow with n
-            found += part
+        # Products with a vector are twice as fast in MKL as in oneDNN, which "medium" takes for all products.
+        with nullcontext() if factors is None else matmul_precision("highest"):
+            for part in self._pool.map(sums, self._every(stride)):  # added as they come: memory does not grow with n
+                found += part
         return found
 
 
