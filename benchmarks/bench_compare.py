@@ -84,7 +84,7 @@ def run_of(data: Path, out: Path, task: str, given: argparse.Namespace) -> Path:
             "perplexity": {"target": test, "general": write(out / "general40.parquet", general)},
             "max_tokens": 256,
         },
-        "compare": {"arms": list(given.arms), "seeds": given.seeds},
+        "compare": {"arms": list(given.arms), "seeds": given.seeds, "against": given.against},
         "ray": {"num_cpus": given.cpus},
     }
     path = out / f"{task}.yaml"
@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*", default=TASKS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", default=ARMS)
+    parser.add_argument("--against", default="target_only", help="the arm that the others are held against")
     parser.add_argument("--cpus", type=int, help="of the private cluster: 1 where another task has the other")
     given = parser.parse_args()
     data = os.environ.get("GOTD_DATA")
