@@ -53,8 +53,8 @@ KEEPS_ITS_MEMORY = {
     }
 }
 """Runtime environment of processes that ask for the same hundreds of megabytes at every step, as a language model's
-logits are. By default glibc has the kernel map and clear them anew each time: a sixth of a training on CPU. The price is
-a heap with holes: a quarter more memory at the peak, with SmolLM2-135M."""
+logits are. By default glibc has the kernel map and clear them anew each time: a sixth of a training on CPU. The price
+is a heap with holes: a quarter more memory at the peak, with SmolLM2-135M."""
 
 
 def in_job() -> bool:
