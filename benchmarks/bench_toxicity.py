@@ -88,7 +88,7 @@ def run_of(data: Path, out: Path, name: str, given: argparse.Namespace) -> Path:
         "evaluate": {
             "toxicity": {
                 "prompts": {
-                    kind: write(out / f"prompts_{kind}.parquet", prompts(data, kind, given.prompts))
+                    kind: write(out / f"prompts_{kind}_{given.prompts}.parquet", prompts(data, kind, given.prompts))
                     for kind in ("toxic", "nontoxic")
                 },
                 "scorers": ["profanity", "words", "classifier"],

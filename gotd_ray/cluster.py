@@ -32,6 +32,9 @@ class Resources:
     private: bool
     """Started by this process, on this machine alone."""
 
+    gpu_cpus: int = 1
+    """CPUs for each GPU, on the node where these are fewest."""
+
 
 @dataclass(frozen=True)
 class Site:
@@ -157,4 +160,5 @@ def _resources(private: bool) -> Resources:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1] or [1]
     gpus = sum(int(node.get("GPU", 0)) for node in nodes)
-    return Resources(sum(cpus), gpus, len(cpus), min(cpus), private)
+    shares = [int(node.get("CPU", 0) // node["GPU"]) for node in nodes if node.get("GPU", 0) >= 1]
+    return Resources(sum(cpus), gpus, len(cpus), min(cpus), private, max(1, min(shares, default=1)))

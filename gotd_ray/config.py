@@ -7,7 +7,6 @@ project is imported, so that ``gotd --help`` is instant.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from gotd_ray.config_base import Paths, Section, Share, StoragePath
+from gotd_ray.config_base import Paths, Section, Share, StoragePath, secret_in
 from gotd_ray.config_compare import Compare
 from gotd_ray.config_evaluation import Evaluation
 from gotd_ray.config_training import Finetune, Model, Tracking, Training
@@ -38,12 +37,11 @@ class Storage(Section):
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Storage:
-        for name in self.options:
-            if re.search(r"secret|token|password|^key$|access_?key", name, re.IGNORECASE):
-                raise ValueError(
-                    f"storage.options.{name}: credentials do not belong in a config, where logs and manifests would "
-                    "copy them. Remedy: export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile"
-                )
+        if name := secret_in(self.options):
+            raise ValueError(
+                f"storage.options has '{name}': credentials do not belong in a config, where logs and manifests would "
+                "copy them. Remedy: export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile"
+            )
         return self
 
 

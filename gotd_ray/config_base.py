@@ -36,3 +36,17 @@ class Section(BaseModel):
     """A part of the config: strict keys, frozen after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+_SECRET = re.compile(r"secret|token|passw|passphrase|credential|connection_?string|access_?key|key$", re.IGNORECASE)
+
+
+def secret_in(options: object) -> str | None:
+    """The first name in nested settings, however deep, that is a credential's."""
+    pairs = options.items() if isinstance(options, dict) else enumerate(options) if isinstance(options, list) else ()
+    for name, value in pairs:
+        if isinstance(name, str) and _SECRET.search(name):
+            return name
+        if found := secret_in(value):
+            return found
+    return None

@@ -49,7 +49,7 @@ def resolve_paths(run: config.Run) -> config.Run:
     folders = {"out": out, "selection": selection, "index": index}
     update = folders | {"select": select, "solve": run.solve.model_copy(update=earlier)}
     if run.model and Path(run.model.base).exists():
-        update["model"] = run.model.model_copy(update={"base": absolute(run.model.base)})
+        update["model"] = run.model.model_copy(update={"base": str(Path(run.model.base).absolute())})
     if run.evaluate and run.evaluate.perplexity:
         held_out = {name: built(paths) for name, paths in run.evaluate.perplexity.items()}
         update["evaluate"] = run.evaluate.model_copy(update={"perplexity": held_out})

@@ -121,13 +121,19 @@ def needed_bytes(
     labels: list[str],
     micro_batch: int,
     workers: int,
+    *,
+    gpu: bool = False,
 ) -> int:
-    """A worker's memory at the least: float32 weights, gradients, AdamW's two moments, ZeRO's copy, and logits."""
+    """A worker's memory at the least: float32 weights, gradients, AdamW's two moments, ZeRO's copy, and logits.
+
+    On a GPU without what ``offload`` keeps in the host's.
+    """
     model = choose(language.skeleton(base, kind, labels), settings, new_head=bool(labels))
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     shared = [workers if settings.zero_stage >= stage else 1 for stage in (1, 2, 3)]
-    weights = 4 * total / shared[2] + 4 * trained / shared[1] + 12 * trained / shared[0]
+    weights = 4 * total / shared[2] + 4 * trained / shared[1]
+    weights += 0 if gpu and settings.offload else 12 * trained / shared[0]
     wide = len(labels) / settings.max_tokens if labels else model.config.vocab_size
     logits = 2 * 4 * micro_batch * settings.max_tokens * wide
     return int(weights + logits)
@@ -140,8 +146,9 @@ def check_memory(job: Job, base: language.Base) -> None:
         UserError: with the estimate and what is free.
     """
     workers = dist.get_world_size()
-    needed = needed_bytes(job.settings, base, job.kind, list(job.labels), job.micro_batch, workers)
-    if job.device == "cuda":
+    gpu = job.device == "cuda"
+    needed = needed_bytes(job.settings, base, job.kind, list(job.labels), job.micro_batch, workers, gpu=gpu)
+    if gpu:
         free = torch.cuda.mem_get_info()[0]
     else:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", workers))

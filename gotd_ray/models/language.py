@@ -27,7 +27,6 @@ from gotd_ray.models.tokenizer import download
 Kind = Literal["causal", "masked", "classification"]
 
 _ENDINGS: dict[str, Kind] = {"MaskedLM": "masked", "CausalLM": "causal", "LMHeadModel": "causal"}
-_EDGE = 1 << 20  # bytes at both ends of a file of weights that enter its fingerprint, with its size
 
 
 @dataclass(frozen=True)
@@ -98,12 +97,16 @@ def identity(base: Base) -> dict[str, Any]:
     weights = [base.folder / base.gguf] if base.gguf else sorted(base.folder.glob("*.safetensors"))
     for path in [*weights, base.folder / "config.json", base.folder / "tokenizer.json"]:
         if path.is_file():
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                digest.update(f"{size}".encode() + file.read(_EDGE))
-                file.seek(max(size - _EDGE, 0))
-                digest.update(file.read())
+            state = path.stat()
+            digest.update(_digest(path, state.st_size, state.st_mtime_ns))
     return {"name": base.gguf or base.folder.name, "fingerprint": digest.hexdigest()}
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, _size: int, _modified: int) -> bytes:
+    """Of the whole file as it is now: a training changes some of its tensors, wherever they lie."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, lambda: blake2b(digest_size=16)).digest()
 
 
 @lru_cache(maxsize=4)

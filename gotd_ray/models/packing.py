@@ -186,11 +186,13 @@ class Collator:
         packed: rows may hold several texts.
         causal: the model itself keeps the texts of a row apart, by their positions.
         pad_id: fills up the shorter rows.
+        first_position: that of a text's first token, see :func:`first_position`.
     """
 
     packed: bool
     causal: bool
     pad_id: int
+    first_position: int = 0
 
     def __call__(self, rows: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
         """``input_ids`` (B, L), ``labels`` (B, L) or (B,), and what keeps texts and padding apart."""
@@ -204,7 +206,7 @@ class Collator:
         )
         if not self.packed:
             return batch | {"attention_mask": (texts >= 0).long()}
-        batch["position_ids"] = _positions(texts)
+        batch["position_ids"] = _positions(texts) + self.first_position
         if not self.causal:
             batch["attention_mask"] = (texts[:, :, None] == texts[:, None, :])[:, None]
         return batch
@@ -225,16 +227,27 @@ def _positions(texts: torch.Tensor) -> torch.Tensor:
     return places - torch.where(first, places, 0).cummax(dim=1).values
 
 
+def first_position(model: torch.nn.Module) -> int:
+    """Models after RoBERTa count positions from behind that of the padding, others from 0."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return int(module.padding_idx) + 1
+    return 0
+
+
 def leak(model: torch.nn.Module, vocabulary: int, *, causal: bool) -> float:
-    """How far the logits of a text move when it gets neighbours in its row; 0 but for rounding where it sees none."""
+    """How far the logits of a text in a row by itself, not packed, move when it gets neighbours there: 0 but for
+    rounding where it sees none and has its own positions."""
     random = np.random.default_rng(0)
-    text, before, after = (random.integers(vocabulary, size=8).astype(np.int32) for _ in range(3))
-    collate = Collator(packed=True, causal=causal, pad_id=0)
+    padding = getattr(getattr(model, "config", None), "pad_token_id", None)
+    tokens = np.setdiff1d(np.arange(vocabulary, dtype=np.int32), [-1 if padding is None else padding])
+    text, before, after = (random.choice(tokens, size=8) for _ in range(3))
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     found = []
     for row, place in (([text], 0), ([before, text, after], 8)):
+        collate = Collator(place > 0, causal, 0, first_position(model))
         batch = collate([Draws(_rows([row]), 1, 0, None)[0]])
         batch.pop("labels")
         with torch.no_grad():

@@ -99,11 +99,11 @@ class EngineTrainer(Trainer):
         """Losses on dev so far, those before a resume too."""
         return [entry["eval_loss"] for entry in self.state.log_history if "eval_loss" in entry]
 
-    def best_weights(self) -> dict[str, torch.Tensor] | None:
-        path = self.job.path("best")
-        if not self.job.settings.patience or dist.get_rank():
-            return None
-        return load(storage.read_bytes(path, self.job.storage))
+    def best_weights(self) -> dict[str, torch.Tensor]:
+        """Those of the best look at dev, where there is patience; on the first worker only."""
+        if dist.get_rank():
+            return {}
+        return load(storage.read_bytes(self.job.path("best"), self.job.storage))
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Loss per label on dev, exact however many workers share it; accuracy for classes."""

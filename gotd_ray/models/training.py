@@ -22,7 +22,7 @@ from gotd_ray.models import language
 from gotd_ray.models.card import card
 from gotd_ray.models.checkpoints import Checkpoints
 from gotd_ray.models.job import Job, check_memory, engine_settings, less_memory
-from gotd_ray.models.packing import Collator, Draws, Masking, Rows, leak
+from gotd_ray.models.packing import Collator, Draws, Masking, Rows, first_position, leak
 from gotd_ray.models.parameters import choose
 from gotd_ray.models.trainer import EngineTrainer, Tell
 
@@ -67,18 +67,18 @@ def _without_compiler() -> None:
     deepspeed.ops.__compatible_ops__ = {}
 
 
-def _build(job: Job, base: language.Base) -> Any:
+def _build(job: Job, base: language.Base, pad: int) -> Any:
     model = language.load(base, job.kind, job.seed, list(job.labels))
+    if job.labels:
+        model.config.pad_token_id = pad  # a causal base has none, and classifies one text at a time without
     return choose(model, job.settings, new_head=bool(job.labels))
 
 
 def _train(job: Job, base: language.Base, out: str, tell: Tell) -> dict[str, Any]:
     started = time.perf_counter()
     tokenizer = language.load_tokenizer(base, job.model.pad_token)
-    model = _build(job, base)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    if job.labels:
-        model.config.pad_token_id = pad
+    model = _build(job, base, pad)
     if job.packed and (moved := leak(model, model.config.vocab_size, causal=job.kind == "causal")) > LEAK:
         raise UserError(
             f"a {type(model).__name__} lets a text see its neighbours in a packed row (a logit moved by {moved:.2g}). "
@@ -102,7 +102,7 @@ def _train(job: Job, base: language.Base, out: str, tell: Tell) -> dict[str, Any
             args=_arguments(job, folder, workers),
             train_dataset=Draws(rows, job.steps * job.settings.batch_size, job.seed, masking),
             eval_dataset=dev,
-            data_collator=Collator(job.packed, job.kind == "causal", pad),
+            data_collator=Collator(job.packed, job.kind == "causal", pad, first_position(model)),
         )
         resumed = checkpoints.fetch(Path(folder))
         # A run and its rerun must draw the same dropout: the state of the generators is part of a checkpoint.
@@ -110,11 +110,10 @@ def _train(job: Job, base: language.Base, out: str, tell: Tell) -> dict[str, Any
         result = trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         if dev is not None and not trainer.looks():
             trainer.evaluate()
-        best = trainer.best_weights()
-        weights = best if best is not None else trainer.weights()
+        weights = trainer.best_weights() if job.settings.patience else trainer.weights()
         facts = _facts(job, trainer, result, rows) | {"seconds": time.perf_counter() - started}
         if dist.get_rank() == 0:
-            _save(job, base, tokenizer, weights, Path(folder) / "out", out, facts)
+            _save(job, base, tokenizer, pad, weights, Path(folder) / "out", out, facts)
         dist.barrier()
     return facts
 
@@ -182,11 +181,18 @@ def _facts(job: Job, trainer: EngineTrainer, result: Any, rows: Rows) -> dict[st
 
 
 def _save(
-    job: Job, base: language.Base, tokenizer: Any, weights: dict[str, torch.Tensor], folder: Path, out: str, facts: Any
+    job: Job,
+    base: language.Base,
+    tokenizer: Any,
+    pad: int,
+    weights: dict[str, torch.Tensor],
+    folder: Path,
+    out: str,
+    facts: dict[str, Any],
 ) -> None:
     """A fresh model with the trained weights, LoRA merged, saved with its card."""
     unset_hf_deepspeed_config()  # under ZeRO 3 it would make a model of empty shards
-    model = _build(job, base)
+    model = _build(job, base, pad)
     model.load_state_dict(weights, strict=False)
     if job.settings.parameters == "lora":
         if job.settings.keep_adapter:

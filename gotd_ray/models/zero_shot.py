@@ -1,6 +1,7 @@
 """Questions with several answers, asked without training on them, by lm-eval: its own tasks, or a JSON lines file.
 
-The answer of the highest likelihood after the question counts (``acc``), or of the highest per byte (``acc_norm``).
+The answer of the highest likelihood after the question counts (``acc``), or of the highest per character
+(``acc_norm``).
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def read_questions(name: str, data: bytes, columns: Questions) -> list[dict[str,
         UserError: a row is not such; with its line.
     """
     rows = []
-    for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(data.decode("utf-8", errors="replace").split("\n"), 1):
         if not line.strip():
             continue
         try:

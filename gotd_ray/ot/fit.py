@@ -65,7 +65,12 @@ ColumnSums = Callable[[np.ndarray, int, How], np.ndarray]
 
 
 def levels(
-    rows_at: Callable[[int], int], target_rows: int, segments: int, rough: bool = False, room: int = KEPT_BYTES
+    rows_at: Callable[[int], int],
+    target_rows: int,
+    segments: int,
+    rough: bool = False,
+    room: int = KEPT_BYTES,
+    held_at: Callable[[int], int] | None = None,
 ) -> list[Level]:
     """From a sample of about the target's size over a sixteenth of the candidates, or more, to all of them.
 
@@ -73,10 +78,11 @@ def levels(
     are for each target.
 
     Args:
-        rows_at: stride -> candidates in every stride-th segment.
+        rows_at: stride -> candidates of positive weight in every stride-th segment.
         segments: of the whole corpus.
         rough: whether 8-bit passes pay, where a plan cannot be kept.
         room: bytes for kept plans over all shards.
+        held_at: the same as ``rows_at`` of all candidates, where some have weight 0: their plan is kept too.
     """
     fits = [s for s in (16, 8, 4) if s <= segments // 2 and rows_at(s) >= (2 if s == 4 else 4) * target_rows]
     strides = fits[:1]
@@ -85,7 +91,7 @@ def levels(
 
     def level(stride: int) -> Level:
         rows = rows_at(stride)
-        keeps = kept.BYTES * rows * target_rows <= room
+        keeps = kept.BYTES * (held_at or rows_at)(stride) * target_rows <= room
         return Level(stride, rows, rough=rough and stride > 1 and not keeps, kept=keeps)
 
     sampled, whole = [level(stride) for stride in reversed(strides)], level(1)
@@ -125,6 +131,8 @@ def fit(
         on_pass: called after passes over all candidates only.
     """
     ladder = _Ladder(column_sums, plan, b, epsilon, tolerance)
+    if resume and resume.level >= len(plan):  # from a machine with 8-bit passes, which this one has not
+        start, resume = resume.g, None
     state = resume or ladder.begin(start)
     while True:
         number, level = state.level, plan[state.level]

@@ -45,12 +45,13 @@ def solve_local(
     Raises:
         FloatingPointError: the arithmetic broke down; the message names the remedy.
     """
+    a = None if a is None else np.asarray(a, np.float64) / (np.max(a) or 1.0)
     count = segment_count(len(x)) // 2  # nobody shares them, and a larger segment has less to start
     shard = Shard([_segment(x, a, i, count) for i in range(count)], threads=threads or os.cpu_count() or 1)
     b = np.full(len(y), 1.0 / len(y)) if b is None else np.asarray(b, np.float64) / np.sum(b)
     rough = rough_is_fast() if rough is None else rough
     mass = {stride: from_units(shard.mass(stride)) for stride in (1 << k for k in range(count.bit_length()))}
-    plan = levels(shard.support, len(y), count, rough, room)
+    plan = levels(shard.support, len(y), count, rough, room, shard.rows)
     with one_thread_each(), matmul_precision("medium" if fast_matmul_is_exact() else "highest"):
         target = side(
             torch.from_numpy(np.asarray(y)),

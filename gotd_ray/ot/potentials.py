@@ -13,12 +13,15 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 from gotd_ray.errors import UserError
-from gotd_ray.ot.kernel import side, soft_minimum
+from gotd_ray.ot.kernel import one_thread_each, side, soft_minimum
 
 _FORMAT = "gotd-potentials-2"
 
 _ARRAYS = ("target", "target_ids", "b", "g", "landmarks", "landmark_ids", "landmark_potential", "landmark_weights")
 _IDS = ("target_ids", "landmark_ids")
+_BLOCK = 512
+"""Landmarks at a time."""
+
 _UNWANTED = "unwanted."
 """Before the names of the contrast's arrays in a file."""
 
@@ -115,6 +118,7 @@ class Potentials:
         weights = torch.from_numpy(self.weights_of_landmarks())
         around = side(torch.from_numpy(self.landmarks), weights, self.epsilon, dtype=dtype, device=device)
         p = torch.from_numpy(self.landmark_potential).to(device)
+        left_out = self._left_out()
         order = np.argsort(self.landmark_ids)
         sorted_ids = self.landmark_ids[order]
 
@@ -123,7 +127,8 @@ class Potentials:
             own = soft_minimum(x, around, p)
             place = np.minimum(np.searchsorted(sorted_ids, ids), count - 1)
             known = np.flatnonzero(sorted_ids[place] == ids)
-            own[known] = self._without_itself(own[known], order[place[known]])
+            others = left_out[order[place[known]]]
+            own[known] = np.where(np.isnan(others), own[known], others)
             return soft_minimum(x, target, g) - own
 
         return score
@@ -134,14 +139,25 @@ class Potentials:
         count = len(self.landmarks)
         return np.full(count, 1.0 / count) if self.landmark_weights is None else self.landmark_weights
 
-    def _without_itself(self, own: np.ndarray, landmark: np.ndarray) -> np.ndarray:
-        """Self-potentials (r,) of documents that are landmarks themselves, their own term taken out."""
-        assert self.landmark_potential is not None
-        weight = self.weights_of_landmarks()[landmark]
-        total = np.exp(-own / self.epsilon)
-        share = np.exp(self.landmark_potential[landmark] / self.epsilon) * weight
-        rest = np.maximum(total - share, 1e-9 * total) / np.maximum(1 - weight, 1e-9)
-        return -self.epsilon * np.log(rest)
+    def _left_out(self) -> np.ndarray:
+        """(k,) self-potentials of the landmarks, the own term of each left out; nan where it is the only one.
+
+        In float64 and summed anew: taken off the whole sum it would leave nothing but rounding at a small epsilon.
+        """
+        assert self.landmarks is not None and self.landmark_potential is not None
+        x, weights = self.landmarks.astype(np.float64), self.weights_of_landmarks()
+        squares, found = (x * x).sum(1), np.empty(len(x))
+        with one_thread_each(), np.errstate(divide="ignore", invalid="ignore"):
+            bias = self.landmark_potential / self.epsilon + np.log(weights)
+            for start in range(0, len(x), _BLOCK):
+                rows = np.arange(start, min(start + _BLOCK, len(x)))
+                cost = squares[rows, None] + squares - 2 * x[rows] @ x.T
+                scores = bias - np.maximum(cost, 0) / self.epsilon
+                scores[rows - start, rows] = -np.inf
+                top = scores.max(1)
+                sums = np.exp(scores - top[:, None]).sum(1)
+                found[rows] = -self.epsilon * (top + np.log(sums) - np.log1p(-weights[rows]))
+        return np.where(np.isfinite(found), found, np.nan)
 
     def to_bytes(self) -> bytes:
         """A safetensors file, the settings as JSON in its header; equal potentials are equal bytes."""

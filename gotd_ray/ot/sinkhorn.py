@@ -172,7 +172,8 @@ def solve(
             _advance(state, residual, plain, correct(g, columns, residual) if corrected and correct else plain)
             enough = leap and len(state.history) > 1 and residual * residual <= tolerance * state.history[-2]
             g = state.g if enough else g
-            on_pass(state)
+            if not enough:  # who goes on from a leap would make the pass here that it saves
+                on_pass(state)
         if enough or len(state.history) >= max_passes:
             return Solution(
                 g=g - b @ g,

@@ -39,6 +39,7 @@ _REASONS = {
     "not_a_string": "text is not a string",
     "missing_column": "no such column",
     "invalid_utf8": "not UTF-8",
+    "no_label": "no label",
     "bad_weight": "weight is not a number of at least 0",
 }
 

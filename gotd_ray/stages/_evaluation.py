@@ -15,7 +15,7 @@ from gotd_ray.models.classify import check_labels
 from gotd_ray.models.perplexity import refuse, window_tokens
 from gotd_ray.preflight import Count, count_documents
 from gotd_ray.storage import StoredFile, list_files
-from gotd_ray.text.documents import BadFile, Tally, read_documents
+from gotd_ray.text.documents import BadFile, Labelled, Tally, check_bad_rows, read_documents
 
 VERSION = 1
 """Raised when the result of equal settings changes."""
@@ -158,20 +158,21 @@ def text_of(run: config.Run, judge: str) -> config.Text:
     assert run.evaluate is not None
     all_of_it = {"exclude_sources": [], "sample": 1.0, "weight_column": None, "proportions": None}
     columns: dict[str, Any] = {"source_column": None}
-    if judge == "classification":
-        assert run.finetune is not None
-        columns = {"source_column": run.finetune.label_column}
     if judge == "zero_shot":
         columns |= {"format": "jsonl"}
     if run.evaluate.text_column:
         columns |= {"text_column": run.evaluate.text_column}
-    return run.target.model_copy(update=all_of_it | columns)
+    found = run.target.model_copy(update=all_of_it | columns)
+    if judge == "classification":
+        assert run.finetune is not None and run.finetune.label_column
+        return Labelled.of(found, run.finetune.label_column)
+    return found
 
 
 def labelled_text(run: config.Run) -> config.Text:
     """How the texts of the toxicity classifier are read."""
     assert run.evaluate and run.evaluate.toxicity and run.evaluate.toxicity.classifier
-    return text_of(run, "toxicity").model_copy(update={"source_column": run.evaluate.toxicity.classifier.label_column})
+    return Labelled.of(text_of(run, "toxicity"), run.evaluate.toxicity.classifier.label_column)
 
 
 def units(run: config.Run, planned: Evaluations, keys: Mapping[str, str]) -> list[Unit]:
@@ -233,6 +234,7 @@ def read_texts(
             found += [(one.doc_id, one.text, one.source) for one in read]
         except BadFile as problem:
             raise UserError(f"evaluate: {file.uri} cannot be read: {problem}. Mend it, or take it out.") from None
+    check_bad_rows("evaluate", tally, text, "target")
     return sorted(found)
 
 
@@ -286,9 +288,8 @@ def _count(where: str, files: list[StoredFile], judge: str, run: config.Run, tex
 
 
 def _finetune_text(run: config.Run) -> config.Text:
-    assert run.finetune is not None
-    paths = run.finetune.paths or run.target.paths
-    return run.target.model_copy(update={"paths": paths, "source_column": run.finetune.label_column})
+    assert run.finetune is not None and run.finetune.label_column
+    return Labelled.of(run.target, run.finetune.label_column, run.finetune.paths or run.target.paths)
 
 
 def _check_scorers(run: config.Run, planned: Evaluations) -> None:
@@ -298,7 +299,8 @@ def _check_scorers(run: config.Run, planned: Evaluations) -> None:
     toxicity.check_scorers(list(settings.scorers))
     if settings.classifier:
         count = _count("evaluate.toxicity.classifier", planned.labelled, "toxicity", run, labelled_text(run))
-        toxicity.check_labelled(sorted(count.sources), settings.classifier.toxic_label)
+        if count.exact:  # else once all are read
+            toxicity.check_labelled(sorted(count.sources), settings.classifier.toxic_label)
 
 
 def _check_context(run: config.Run, planned: Evaluations) -> None:

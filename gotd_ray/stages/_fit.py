@@ -13,7 +13,7 @@ from gotd_ray.ot.exact import from_units
 from gotd_ray.ot.fit import fit, levels
 from gotd_ray.ot.shard import How
 from gotd_ray.ot.sinkhorn import Solution, State
-from gotd_ray.stages._shards import Pool, Problem
+from gotd_ray.stages._shards import Pool, Problem, one_thread_each
 
 
 def fit_shards(
@@ -46,20 +46,25 @@ def fit_shards(
     def mass(stride: int) -> float:
         return total_mass(pool, sample * stride, shared)
 
+    @cache
+    def held(stride: int) -> int:
+        return sum(pool.ask("rows", sample * stride))
+
     def column_sums(g: np.ndarray, stride: int, how: How) -> np.ndarray:
         return np.sum(pool.ask("columns", shared, g, mass(stride), sample * stride, how), axis=0)
 
-    return fit(
-        column_sums,
-        levels(rows, len(problem.b), segments // sample, rough=problem.centre is not None, room=room),
-        problem.b,
-        epsilon=problem.epsilon,
-        tolerance=tolerance,
-        max_passes=max_passes,
-        start=start,
-        resume=resume,
-        on_pass=on_pass,
-    )
+    with one_thread_each():  # long sums have other bits on more threads
+        return fit(
+            column_sums,
+            levels(rows, len(problem.b), segments // sample, problem.centre is not None, room, held),
+            problem.b,
+            epsilon=problem.epsilon,
+            tolerance=tolerance,
+            max_passes=max_passes,
+            start=start,
+            resume=resume,
+            on_pass=on_pass,
+        )
 
 
 def total_mass(pool: Pool, stride: int, problem: Any = None) -> float:

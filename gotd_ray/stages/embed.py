@@ -27,7 +27,7 @@ from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.stages import _metrics
 from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, errors_without_a_trace, set_up_data
 from gotd_ray.stages._units import SUMMARY, Unit, make_units, open_part, read_unit
-from gotd_ray.text.documents import Tally
+from gotd_ray.text.documents import Tally, check_bad_rows
 
 VERSION = 2
 """Raised when equal settings give other rows."""
@@ -119,11 +119,7 @@ def _summary(name: str, collection: Collection, work: _Work) -> dict[str, Any]:
         tally.merge(Tally.from_dict(taken.entry.tally))
         bad_files += [bad for bad in taken.entry.bad_files if bad["uri"] in taken.live]
     _refuse_bad_files(name, bad_files, collection)
-    if tally.bad_rows > collection.text.max_bad_rows * tally.rows:
-        raise UserError(
-            f"{name}: {tally.bad_rows:,} of {tally.rows:,} rows are unusable ({dict(tally.reasons)}), and "
-            f"{name}.max_bad_rows allows a share of {collection.text.max_bad_rows:g}. Mend the data or raise it."
-        )
+    check_bad_rows(name, tally, collection.text, name)
     return {
         "files": len(collection.files),
         "documents": snapshot.rows,

@@ -264,6 +264,7 @@ def _toxicity(run: config.Run, planned: Evaluations, unit: Unit, model: Any, tok
     labelled = None
     if settings.classifier:
         rows = read_texts(planned.labelled, labelled_text(run), run)
+        toxicity.check_labelled(sorted({label for _, _, label in rows}), settings.classifier.toxic_label)
         labelled = [text for _, text, _ in rows], [label == settings.classifier.toxic_label for _, _, label in rows]
     names = np.array(list(prompts), object)
     return [

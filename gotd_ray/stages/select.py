@@ -25,6 +25,7 @@ from gotd_ray.select.choose import Candidate, Chooser
 from gotd_ray.select.decontaminate import NgramIndex
 from gotd_ray.select.mmd import Witness, median_bandwidth
 from gotd_ray.select.topk import TopK, merge
+from gotd_ray.stages._fit import total_mass
 from gotd_ray.stages._rounds import Rounds, Taken
 from gotd_ray.stages._scoring import LogWeights, Scoring
 from gotd_ray.stages._shards import Pool, landmarks_of, one_thread_each, points_of, shards
@@ -118,6 +119,7 @@ def _scoring(
         return Scoring(name, method, seed, points.vectors, None, log_weights=weights)
     if method != "mmd":
         return Scoring(name, method, seed, points.vectors, None)
+    total_mass(pool, 1)  # refuses weights that are all 0
     ids, landmarks, masses = landmarks_of(pool, run.select.landmarks)
     with one_thread_each():
         bandwidth = run.select.bandwidth or median_bandwidth(landmarks, points.vectors)

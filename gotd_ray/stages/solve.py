@@ -39,6 +39,9 @@ PRESETS = {
 SMALL_EPSILON = 1e-3
 """Below it the scores / epsilon are so large that float32 is not fine enough: auto takes float64."""
 
+NO_COST = 1e-9
+"""A mean cost below it is rounding: all vectors are one."""
+
 CHECKPOINT_SECONDS = 2.0
 POTENTIALS = "potentials.safetensors"
 
@@ -168,10 +171,16 @@ def _temperature(
 ) -> tuple[float, float, float]:
     """Absolute epsilon, the mean cost it may be relative to, and the tolerance."""
     preset = PRESETS[settings.preset]
-    cost = mean_cost(moments, y, b)
+    with one_thread_each():  # long sums have other bits on more threads
+        cost = mean_cost(moments, y, b)
     epsilon = settings.epsilon or preset["epsilon"]
     unit = settings.epsilon_unit or preset["epsilon_unit"]
     tolerance = settings.tolerance or preset["tolerance"]
+    if unit == "mean_cost" and cost < NO_COST:
+        raise UserError(
+            f"corpus and target have the same vectors (mean cost {cost:.2g}), and epsilon is a share of their cost. "
+            "Check corpus.paths and target.paths, or set solve.epsilon_unit to absolute."
+        )
     return float(epsilon) * (cost if unit == "mean_cost" else 1.0), cost, float(tolerance)  # type: ignore[arg-type]
 
 

@@ -30,9 +30,9 @@ from gotd_ray.models.dataset import Example, prepare
 from gotd_ray.models.job import Job, less_memory, micro_batch, needed_bytes
 from gotd_ray.stages import _metrics
 from gotd_ray.storage import StoredFile, list_files
-from gotd_ray.text.documents import BadFile, Tally, read_documents
+from gotd_ray.text.documents import BadFile, Labelled, Tally, check_bad_rows, read_documents
 
-VERSION = 1
+VERSION = 2
 """Raised when the result of equal settings changes."""
 
 STAGES = ("pretune", "finetune")
@@ -118,7 +118,7 @@ def keys(run: config.Run, trainings: dict[str, Task], selected: str) -> dict[str
         if task is None:
             found[stage] = make_key("none")
             continue
-        listed = [(file.uri, file.size, file.modified) for file in [*task.files, *(task.dev or [])]]
+        listed = [[(file.uri, file.size, file.modified) for file in files or []] for files in (task.files, task.dev)]
         settings = task.settings.model_dump(exclude=RESOURCE_KEYS | {"paths", "dev", "preset", "seed"})
         found[stage] = make_key(VERSION, start, data, listed, settings, task.kind, task.model.pad_token, task.seed)
     return found
@@ -195,6 +195,8 @@ def _places(task: Task, resources: Resources) -> tuple[str, int, int]:
             f"{task.stage}.workers is {workers}, but the cluster has {most} {'GPUs' if device == 'cuda' else 'CPUs'}. "
             "Lower it, or take a larger cluster."
         )
+    if device == "cuda":
+        return device, workers, resources.gpu_cpus
     return device, workers, max(1, resources.node_cpus // -(-workers // resources.nodes))
 
 
@@ -225,7 +227,7 @@ def _training_data(run: config.Run, task: Task) -> list[Example]:
 def _examples(run: config.Run, task: Task, files: list[StoredFile]) -> list[Example]:
     """Texts of some files in the order of their ids, whatever the files' order; labelled ones are not cut."""
     column = getattr(task.settings, "label_column", None)
-    text = run.target.model_copy(update={"source_column": column}) if column else run.target
+    text = Labelled.of(run.target, column) if column else run.target
     chunks = config.Chunks(max_chars=None, min_chars=1) if column else run.chunks
     found: dict[tuple[str, str | None], str] = {}
     tally = Tally()
@@ -235,6 +237,7 @@ def _examples(run: config.Run, task: Task, files: list[StoredFile]) -> list[Exam
                 found[document.doc_id, document.source if column else None] = document.text
         except BadFile as problem:
             raise UserError(f"{task.stage}: {file.uri} cannot be read: {problem}. Mend it, or take it out.") from None
+    check_bad_rows(task.stage, tally, text, "target")
     return [(found[key], key[1]) for key in sorted(found, key=lambda key: (key[0], key[1] or ""))]
 
 

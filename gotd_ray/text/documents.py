@@ -10,15 +10,28 @@ from functools import lru_cache
 from typing import Any
 
 from gotd_ray import config
+from gotd_ray.errors import UserError
 from gotd_ray.storage import StoredFile, split_name
 from gotd_ray.text.chunks import split
 from gotd_ray.text.clean import clean
 from gotd_ray.text.readers import BadFile, Problem, read_rows
 
-__all__ = ["BAD_ROWS", "BadFile", "Document", "Tally", "document_id", "read_documents", "source_of", "split_rows"]
+__all__ = [
+    "BAD_ROWS", "BadFile", "Document", "Labelled", "Tally", "check_bad_rows", "document_id", "read_documents",
+    "source_of", "split_rows",
+]  # fmt: skip
 
 BAD_ROWS = frozenset(
-    {"empty_text", "too_long", "broken_json", "not_a_string", "missing_column", "invalid_utf8", "bad_weight"}
+    {
+        "empty_text",
+        "too_long",
+        "broken_json",
+        "not_a_string",
+        "missing_column",
+        "invalid_utf8",
+        "bad_weight",
+        "no_label",
+    }
 )
 """Reasons that mean a fault of the data. The others are choices: too_short, excluded_source, not_sampled, not_text."""
 
@@ -112,6 +125,32 @@ class Tally:
         return cls(data["rows"], data["documents"], Counter(data["reasons"]), examples)
 
 
+class Labelled(config.Text):
+    """Texts with a label each, which stands in ``source_column``: a row without one is bad."""
+
+    @classmethod
+    def of(cls, text: config.Text, column: str, paths: list[str] | None = None) -> Labelled:
+        """Files read as others are, but for their labels."""
+        changes = {"source_column": column, "paths": text.paths if paths is None else paths}
+        return cls.model_construct(**(dict(text) | changes))
+
+
+def check_bad_rows(where: str, tally: Tally, text: config.Text, section: str) -> None:
+    """Hold the rows that are at fault against the limit.
+
+    Args:
+        where: what was read; section: where the limit stands.
+
+    Raises:
+        UserError: they are more.
+    """
+    if tally.bad_rows > text.max_bad_rows * tally.rows:
+        raise UserError(
+            f"{where}: {tally.bad_rows:,} of {tally.rows:,} rows are unusable ({dict(tally.reasons)}), and "
+            f"{section}.max_bad_rows allows a share of {text.max_bad_rows:g}. Mend the data or raise it."
+        )
+
+
 def read_documents(
     file: StoredFile | str, text: config.Text, chunks: config.Chunks, storage: config.Storage, tally: Tally
 ) -> Iterator[Document]:
@@ -168,7 +207,9 @@ def split_rows(
     default = source_of(path, text.source_from)
     for row, content, named, weight in read_rows(path, text, storage, wanted):
         source = _source_name(named) or default if named else default
-        if isinstance(content, str):
+        if isinstance(text, Labelled) and not (named and named.strip()):
+            yield row, source, Problem("no_label"), weight
+        elif isinstance(content, str):
             cleaned = clean(content)
             yield row, source, split(cleaned, chunks.max_chars) if cleaned else Problem("empty_text"), weight
         else:
