@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -55,20 +56,27 @@ def test_debiased_score_is_f_minus_the_self_potential(potentials: Potentials) ->
     np.testing.assert_allclose(potentials.scorer()(ids, x.astype(np.float32)), f - p, atol=1e-5)
 
 
-def test_a_landmark_is_scored_without_itself(potentials: Potentials) -> None:
+@pytest.mark.parametrize(("epsilon", "precision", "atol"), [(0.7, "float64", 1e-8), (0.05, "float32", 1e-5)])
+def test_a_landmark_is_scored_without_itself(
+    potentials: Potentials, epsilon: float, precision: Literal["float32", "float64"], atol: float
+) -> None:
+    """At the smaller epsilon its own term is all of the sum that rounding leaves."""
+    assert potentials.landmarks is not None and potentials.landmark_ids is not None
+    potential = self_potential(potentials.landmarks, epsilon)
+    potentials = replace(potentials, epsilon=epsilon, landmark_potential=potential)
     ids, x = potentials.landmark_ids[:6], potentials.landmarks[:6].astype(float)
-    f = softmin(squared_distances(x, potentials.target.astype(float)), potentials.g, potentials.b, 0.7)
+    f = softmin(squared_distances(x, potentials.target.astype(float)), potentials.g, potentials.b, epsilon)
     others = np.array([[k for k in range(20) if k != i] for i in range(6)])
     p = [
         softmin(
             squared_distances(x[i : i + 1], potentials.landmarks[others[i]].astype(float)),
-            potentials.landmark_potential[others[i]],
+            potential[others[i]],
             np.full(19, 1 / 19),
-            0.7,
+            epsilon,
         )[0]
         for i in range(6)
     ]
-    np.testing.assert_allclose(potentials.scorer("float64")(ids, x), f - p, atol=1e-8)
+    np.testing.assert_allclose(potentials.scorer(precision)(ids, x.astype(np.float32)), f - p, atol=atol)
 
 
 def test_a_landmark_of_twice_the_weight_counts_as_two(potentials: Potentials) -> None:
