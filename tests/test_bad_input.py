@@ -71,6 +71,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no GPU": ({"encoder": {"device": "cuda"}}, "encoder.device is cuda, but no GPU is there. Set it to auto or cpu"),
     "secret in a path": ({"corpus": {"paths": "s3://KEY:SECRETSECRET@bucket/x"}}, "path holds credentials"),
     "secret in options": ({"storage": {"options": {"secret": "hidden"}}}, "credentials do not belong in a config"),
+    "secret below the options": (
+        {"storage": {"options": {"client_kwargs": {"aws_secret_access_key": "hidden"}}}},
+        "storage.options has 'aws_secret_access_key': credentials do not belong",
+    ),
+    "key of an account": ({"storage": {"options": {"account_key": "hidden"}}}, "'account_key': credentials do not"),
     "variable not set": ({"corpus": {"paths": "$GOTD_NOT_SET/x"}}, "export GOTD_NOT_SET="),
     "no such weights": ({"corpus": {"weight_column": "w"}}, "has no column 'w'"),
     "shares of the corpus": ({"corpus": {"proportions": {"a": 1}}}, "corpus.proportions does nothing"),

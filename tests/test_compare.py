@@ -101,6 +101,8 @@ def test_an_arm_without_documents_runs_no_stage_that_chooses_some(library: Path,
     assert compare._stages(cell) == ("finetune", "evaluate")
     assert run_of(run, cell).pretune is None
     assert run_of(run, cell).finetune is not None
+    surveyed = settings(tmp_path, library, "x", survey={"keep": 1})
+    assert run_of(surveyed, cell).survey is None and run_of(surveyed, Cell("random", 40, 0)).survey
 
 
 def test_arms_that_no_common_judge_looked_at_are_told_apart(

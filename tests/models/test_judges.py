@@ -108,6 +108,12 @@ def test_questions_in_json_lines_are_answered_by_likelihood(llama: Path, tmp_pat
     assert len(set(found["mine/acc"]["example"])) == 8
 
 
+def test_a_line_ends_at_its_newline_alone(tmp_path: Path) -> None:
+    asked = questions(tmp_path / "task.jsonl", [])
+    row = json.dumps({"question": "a\u2028b\x85c", "choices": ["b", "c"], "answer": 1}, ensure_ascii=False)
+    assert len(zero_shot.read_questions("mine", f"{row}\r\n{row}\n".encode(), asked)) == 2
+
+
 @pytest.mark.parametrize(
     ("row", "problem"),
     [

@@ -29,6 +29,18 @@ def test_a_base_from_any_filesystem_is_the_same_model(llama: Path) -> None:
     assert language.identity(found)["fingerprint"] == language.identity(base(llama))["fingerprint"]
 
 
+def test_weights_that_differ_in_the_middle_of_a_large_file_are_another_base(tmp_path: Path) -> None:
+    found = []
+    for name, byte in (("a", 0), ("b", 1)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        content = bytearray(5 * 2**20)
+        content[len(content) // 2] = byte
+        (tmp_path / name / "model.safetensors").write_bytes(content)
+        found.append(language.identity(language.Base(tmp_path / name))["fingerprint"])
+    assert found[0] != found[1]
+
+
 def test_other_weights_are_another_base(llama: Path, tmp_path: Path) -> None:
     shutil.copytree(llama, tmp_path / "copy")
     assert language.identity(base(tmp_path / "copy"))["fingerprint"] == language.identity(base(llama))["fingerprint"]

@@ -20,6 +20,7 @@ from gotd_ray.models.packing import (
     Draws,
     Masking,
     Rows,
+    first_position,
     leak,
     next_token_labels,
     one_by_one,
@@ -107,6 +108,21 @@ def test_a_model_that_leaks_is_found_out(llama: Path, bert: Path) -> None:
     assert leak(causal, 400, causal=True) < 1e-5
     assert leak(masked, 400, causal=False) < 1e-5
     assert leak(Deaf(causal), 400, causal=True) > 1e-3
+
+
+def test_models_that_count_positions_from_behind_the_padding_get_theirs() -> None:
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    model = RobertaForMaskedLM(RobertaConfig(**shape, vocab_size=50, max_position_embeddings=40)).eval()
+    assert first_position(model) == 2
+    assert leak(model, 50, causal=False) < 1e-5
+    for module in model.modules():  # as if it were of another family
+        if isinstance(module, nn.Embedding):
+            module.padding_idx = None
+    assert first_position(model) == 0
+    assert leak(model, 50, causal=False) > 1e-3
 
 
 def test_padding_changes_nothing(llama: Path) -> None:

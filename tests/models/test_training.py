@@ -146,7 +146,9 @@ def test_the_same_training_whatever_the_stage_and_the_micro_batch(
 
 
 def test_two_workers_train_as_one_does(reference: tuple[dict[str, Any], Path], llama: Path, tmp_path: Path) -> None:
-    trainings = {f"zero{stage}": {"zero_stage": stage} for stage in (1, 2, 3)}
+    """With patience too: then the weights come from a file, and no worker may wait for the others."""
+    trainings: dict[str, Any] = {f"zero{stage}": {"zero_stage": stage} for stage in (1, 2, 3)}
+    trainings["patient"] = {"zero_stage": 3, "dev": ["dev"], "eval_every": 3, "patience": 9}
     assert start(tmp_path, llama, trainings, workers=2) == [0, 0]
     for name in trainings:
         facts = json.loads((tmp_path / name / "facts.json").read_text())
@@ -204,6 +206,15 @@ def test_a_classifier_learns_and_its_labels_are_in_the_model(bert: Path, tmp_pat
     assert stated["id2label"] == {"0": "no", "1": "yes"}
 
 
+def test_a_classifier_made_of_a_causal_base_classifies_several_texts_at_once(llama: Path, tmp_path: Path) -> None:
+    job = make_job(tmp_path, llama, "classification", truncate=True, steps=1, max_tokens=32)
+    job = replace(job, model=job.model.model_copy(update={"pad_token": "<unk>"}))
+    run(job, tmp_path)
+    saved = language.find(config.Model(base=str(tmp_path / "model")), config.Storage())
+    model = language.load(saved, "classification", 0, list(job.labels)).eval()
+    assert model(input_ids=torch.tensor([[5, 6, 7], [5, 6, model.config.pad_token_id]])).logits.shape == (2, 2)
+
+
 def test_lora_is_merged_and_its_adapter_is_the_same_model(llama: Path, tmp_path: Path) -> None:
     from peft import PeftModel
 
@@ -243,6 +254,9 @@ def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(llama: Path, tmp
     base = language.find(job.model, job.storage)
     small = needed_bytes(job.settings, base, job.kind, [], job.micro_batch, 1)
     assert 0 < small < 50e6
+    offloaded = job.settings.model_copy(update={"offload": True})
+    sizes = [needed_bytes(offloaded, base, job.kind, [], job.micro_batch, 1, gpu=gpu) for gpu in (False, True)]
+    assert sizes[1] < sizes[0] == small
     shape = json.loads((llama / "config.json").read_text()) | {"hidden_size": 65536, "intermediate_size": 262144}
     huge = tmp_path / "huge"
     huge.mkdir()

@@ -11,11 +11,14 @@ import psutil
 import pytest
 import torch
 from conftest import make_run
+from corpora import write_parquet
 from safetensors.torch import load_file
 
 from gotd_ray import config, pipeline
+from gotd_ray.cluster import Resources
 from gotd_ray.errors import UserError
 from gotd_ray.progress import Progress
+from gotd_ray.stages import train
 
 SELECT = {"method": "nearest", "budget": 40}
 PRETUNE = {"max_tokens": 64, "batch_size": 8, "steps": 12, "checkpoint_every": 2, "workers": 1, "learning_rate": 1e-3}
@@ -49,6 +52,27 @@ def test_a_training_is_done_again_when_its_result_changes_and_only_then(
     )
     alone = keys(settings(tmp_path, library, llama, finetune={"steps": 1}))
     assert keys(smaller)["select"] != alone["select"]
+
+
+def test_a_file_that_moves_from_dev_to_the_training_is_another_training(
+    library: Path, llama: Path, tmp_path: Path
+) -> None:
+    for name in ("train", "dev"):
+        write_parquet(tmp_path / f"{name}.parquet", [(f"Some words for {name}, and then some more of them.", "x")])
+    train, dev = (str(tmp_path / f"{name}.parquet") for name in ("train", "dev"))
+    apart, together = (
+        keys(settings(tmp_path / "out", library, llama, finetune={"steps": 1, "paths": paths} | more))["finetune"]
+        for paths, more in (([train], {"dev": [dev]}), ([train, dev], {}))
+    )
+    assert apart != together
+
+
+def test_a_gpus_worker_gets_its_share_of_the_cpus_beside_it(library: Path, llama: Path, tmp_path: Path) -> None:
+    """A head without a GPU does not count, however many CPUs it has."""
+    run = pipeline.resolve_paths(settings(tmp_path, library, llama, finetune={"steps": 1}))
+    task = train.tasks(run, "")["finetune"]
+    cluster = Resources(cpus=80, gpus=4, nodes=2, node_cpus=16, private=False, gpu_cpus=4)
+    assert train._places(task, cluster) == ("cuda", 4, 4)
 
 
 def test_a_run_without_trainings_has_none(library: Path, tmp_path: Path) -> None:

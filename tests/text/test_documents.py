@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from s3_server import S3Server
 
 from gotd_ray import config, storage
-from gotd_ray.text.documents import BadFile, Document, Tally, document_id, read_documents
+from gotd_ray.errors import UserError
+from gotd_ray.text.documents import (
+    BadFile,
+    Document,
+    Labelled,
+    Tally,
+    check_bad_rows,
+    document_id,
+    read_documents,
+)
 
 LOCAL = config.Storage()
 CHUNKS = config.Chunks()
@@ -191,3 +200,15 @@ def test_faults_of_the_storage_are_transient(s3: S3Server, library: str, monkeyp
         list(read_documents(file, text, CHUNKS, client, Tally()))
     assert (denied.value.reason, denied.value.transient) == ("no_permission", True)
     assert "wrong-secret" not in str(denied.value)
+
+
+def test_where_labels_are_read_a_row_without_one_is_bad_and_no_class_of_its_own(tmp_path: Path) -> None:
+    labels = ["pos", None, "", " ", "neg"]
+    rows = [{"text": SENTENCE.format(i), "label": label} for i, label in enumerate(labels)]
+    path = str(write_jsonl(tmp_path / "train.jsonl", [*rows, {"text": SENTENCE.format(9)}]))
+    text = Labelled.of(config.Text(paths=["elsewhere"], max_bad_rows=0.5), "label", [path])
+    tally = Tally()
+    assert [one.source for one in read_documents(path, text, CHUNKS, LOCAL, tally)] == ["pos", "neg"]
+    assert tally.reasons == {"no_label": 4} and tally.bad_rows == 4
+    with pytest.raises(UserError, match=r"finetune: 4 of 6 rows are unusable .*target.max_bad_rows allows .* 0.5"):
+        check_bad_rows("finetune", tally, text, "target")
