@@ -112,6 +112,7 @@ def _train(job: Job, base: language.Base, out: str, tell: Tell) -> dict[str, Any
             trainer.evaluate()
         weights = trainer.best_weights() if job.settings.patience else trainer.weights()
         facts = _facts(job, trainer, result, rows) | {"seconds": time.perf_counter() - started}
+        unset_hf_deepspeed_config()  # under ZeRO 3 it would make the next model one of empty shards
         if dist.get_rank() == 0:
             _save(job, base, tokenizer, pad, weights, Path(folder) / "out", out, facts)
         dist.barrier()
@@ -191,7 +192,6 @@ def _save(
     facts: dict[str, Any],
 ) -> None:
     """A fresh model with the trained weights, LoRA merged, saved with its card."""
-    unset_hf_deepspeed_config()  # under ZeRO 3 it would make a model of empty shards
     model = _build(job, base, pad)
     model.load_state_dict(weights, strict=False)
     if job.settings.parameters == "lora":

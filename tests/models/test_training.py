@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -207,8 +208,11 @@ def test_a_classifier_learns_and_its_labels_are_in_the_model(bert: Path, tmp_pat
 
 
 def test_a_classifier_made_of_a_causal_base_classifies_several_texts_at_once(llama: Path, tmp_path: Path) -> None:
-    job = make_job(tmp_path, llama, "classification", truncate=True, steps=1, max_tokens=32)
-    job = replace(job, model=job.model.model_copy(update={"pad_token": "<unk>"}))
+    from transformers import AutoTokenizer
+
+    shutil.copytree(llama, tmp_path / "base")
+    AutoTokenizer.from_pretrained(llama, pad_token="<unk>").save_pretrained(tmp_path / "base")
+    job = make_job(tmp_path, tmp_path / "base", "classification", truncate=True, steps=1, max_tokens=32)
     run(job, tmp_path)
     saved = language.find(config.Model(base=str(tmp_path / "model")), config.Storage())
     model = language.load(saved, "classification", 0, list(job.labels)).eval()
