@@ -131,6 +131,13 @@ def resolve(uri: str, storage: config.Storage) -> tuple[pafs.FileSystem, str]:
     return filesystem, filesystem.handler.fs._strip_protocol(uri)
 
 
+def resolve_folder(uri: str, storage: config.Storage) -> tuple[pafs.FileSystem, str]:
+    """The same, for whole folders: Arrow's S3 client leaves empty objects, `name/`, which some servers refuse."""
+    found = resolve(uri, storage)
+    s3 = isinstance(found[0], pafs.S3FileSystem)
+    return resolve(uri, storage.model_copy(update={"library": "s3fs"})) if s3 else found
+
+
 def _scheme(uri: str) -> str:
     match = _SCHEME.match(uri)
     return match[1].lower() if match else "file"
@@ -377,10 +384,8 @@ def list_names(folder: str, storage: config.Storage) -> list[str]:
 
 def delete_tree(uri: str, storage: config.Storage) -> None:
     """Delete a file, or a folder with all that is in it; no error when it is not there."""
-    filesystem, path = resolve(uri, storage)
+    filesystem, path = resolve_folder(uri, storage)
     assert "/" in path.strip("/"), f"refusing to delete '{uri}', a root or a whole bucket"
-    if isinstance(filesystem, pafs.S3FileSystem):  # Arrow's client leaves an empty object, `parent/`, behind
-        filesystem, path = resolve(uri, storage.model_copy(update={"library": "s3fs"}))
     kind = filesystem.get_file_info(path).type
     with suppress(FileNotFoundError):  # another process may delete it at the same time
         if kind == pafs.FileType.Directory:

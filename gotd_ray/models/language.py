@@ -267,6 +267,6 @@ def save(model: Any, tokenizer: Any, folder: Path, card: str) -> None:
 
 def put(folder: Path, uri: str, options: config.Storage) -> None:
     """Copy a local folder to a folder anywhere."""
-    filesystem, path = storage.resolve(uri, options)
+    filesystem, path = storage.resolve_folder(uri, options)
     filesystem.create_dir(path, recursive=True)
     pafs.copy_files(str(folder), path, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=filesystem)

@@ -288,7 +288,7 @@ def _attempt(
     job: Job, artifact: Artifact, workers: int, cpus: int, environment: dict[str, str], board: Any
 ) -> dict[str, Any]:
     folder = artifact.path("ray")
-    filesystem, path = storage.resolve(folder, job.storage)
+    filesystem, path = storage.resolve_folder(folder, job.storage)
     gpus = {"GPU": 1} if job.device == "cuda" else {}
     trainer = _Trainer(
         _work,
