@@ -163,7 +163,7 @@ def test_driver_killed_in_training_and_again_in_evaluate_with_its_files_on_s3(
     library: Path, llama: Path, tmp_path: Path, s3: S3Server, ray_cluster: None
 ) -> None:
     """The second run goes on from the first's checkpoint, the third judges what is left: the same bits."""
-    training = {"max_tokens": 64, "batch_size": 8, "steps": 60, "checkpoint_every": 2, "learning_rate": 1e-3}
+    training = {"max_tokens": 64, "batch_size": 8, "steps": 30, "checkpoint_every": 2, "learning_rate": 1e-3}
     held_out = {name: str(library / "target") for name in ("again", "once", "twice")}  # as YAML has them
 
     def run(folder: object, **sections: Any) -> config.Run:
