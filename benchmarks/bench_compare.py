@@ -4,8 +4,8 @@ Run: GOTD_DATA=folder python benchmarks/bench_compare.py OUT [task ...] [--seeds
 
 For each task (chemprot, agnews, scicite): 1,500 of its training texts are the target of the selection, 150 of them are
 fine-tuned on, 200 of its test texts and 40 of a news source, which the corpus then lacks, are judged by perplexity. The
-corpus is a twentieth of all other sources, cut into pieces of 400 characters (some 31,000 of them); 500 are taken. Every arm
-trains 40,000 tokens on its pieces and 10,000 on the target. OUT keeps all runs, and the same command goes on.
+corpus is a twentieth of all other sources, cut into pieces of 400 characters (some 31,000 of them); 500 are taken.
+Every arm trains 40,000 tokens on its pieces and 10,000 on the target. OUT keeps all runs, and the same command goes on.
 """
 
 from __future__ import annotations
