@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,12 +34,21 @@ ARMS = ("base", "target_only", "random", "nearest", "mmd", "gotd_paper", "gotd_d
 CUT = 600
 """Characters of a text of the target."""
 
+PIECES = {"chunks": {"max_chars": 400, "min_chars": 60}, "encoder": {"max_tokens": 64}}
+TRAINING = {"parameters": "last", "last_layers": 2, "max_tokens": 256, "batch_size": 8, "learning_rate": 5e-4}
+PRETUNE = TRAINING | {"tokens": 40_000, "warmup": 0.1}
+
+
+def drawn(texts: Iterable[str], count: int, seed: int = 0) -> list[str]:
+    """Distinct texts, by a draw that does not depend on their order."""
+    found = sorted(set(texts))
+    return [found[i] for i in np.random.default_rng(seed).permutation(len(found))[:count]]
+
 
 def some(path: Path, count: int, seed: int) -> list[str]:
-    """Distinct texts of a file, by a draw of their own."""
-    texts = sorted({text for text in pq.read_table(path)["text"].to_pylist() if len(text) >= 60})
-    order = np.random.default_rng(seed).permutation(len(texts))[:count]
-    return [texts[i][:CUT] for i in order]
+    """Distinct texts of a file, cut."""
+    long = (text for text in pq.read_table(path)["text"].to_pylist() if len(text) >= 60)
+    return [text[:CUT] for text in drawn(long, count, seed)]
 
 
 def write(path: Path, texts: list[str]) -> str:
@@ -55,15 +66,14 @@ def model(out: Path) -> str:
     return str(folder)
 
 
-def run_of(data: Path, out: Path, task: str, given: argparse.Namespace) -> Path:
-    """The YAML of a task's comparison."""
+def run_of(data: Path, out: Path, task: str, given: argparse.Namespace) -> dict[str, Any]:
+    """The settings of a task's comparison."""
     train = some(data / "tasks" / task / "train.parquet", 1500, 0)
     held_out = [text for text in some(data / "tasks" / task / "test.parquet", 200, 1) if text not in set(train)]
     general = some(data / "corpus" / f"{GENERAL}.parquet", 100, 1)[:40]
     test = write(out / f"{task}_test.parquet", held_out)
-    training = {"parameters": "last", "last_layers": 2, "max_tokens": 256, "batch_size": 8, "learning_rate": 5e-4}
     small = write(out / f"{task}_small.parquet", train[:150])
-    settings = {
+    return {
         "name": task,
         "out": str(out / "runs" / task),
         "index": str(out / "index"),
@@ -74,12 +84,11 @@ def run_of(data: Path, out: Path, task: str, given: argparse.Namespace) -> Path:
             "sample": 0.05,
         },
         "target": {"paths": write(out / f"{task}_train.parquet", train)},
-        "chunks": {"max_chars": 400, "min_chars": 60},
-        "encoder": {"max_tokens": 64},
+        **PIECES,
         "select": {"budget": 500, "decontaminate": {"paths": test}},
         "model": {"base": model(out)},
-        "pretune": training | {"tokens": 40_000, "warmup": 0.1},
-        "finetune": training | {"tokens": 10_000, "warmup": 0.1, "paths": small},
+        "pretune": PRETUNE,
+        "finetune": TRAINING | {"tokens": 10_000, "warmup": 0.1, "paths": small},
         "evaluate": {
             "perplexity": {"target": test, "general": write(out / "general40.parquet", general)},
             "max_tokens": 256,
@@ -87,9 +96,22 @@ def run_of(data: Path, out: Path, task: str, given: argparse.Namespace) -> Path:
         "compare": {"arms": list(given.arms), "seeds": given.seeds, "against": given.against},
         "ray": {"num_cpus": given.cpus},
     }
-    path = out / f"{task}.yaml"
-    path.write_text(yaml.safe_dump(settings, sort_keys=False))
-    return path
+
+
+def data_folder() -> Path:
+    """That of GOTD_DATA."""
+    data = os.environ.get("GOTD_DATA")
+    if not data:
+        sys.exit("GOTD_DATA is not set: nothing to compare on")
+    return Path(data)
+
+
+def run_all(out: Path, runs: Iterable[dict[str, Any]]) -> None:
+    """Compare, and print each table; the YAML of each stays in ``out``."""
+    for settings in runs:
+        path = out / f"{settings['name']}.yaml"
+        path.write_text(yaml.safe_dump(settings, sort_keys=False))
+        show.comparison(compare(config.load(path), Progress()), Console(soft_wrap=True, width=160))
 
 
 def main() -> None:
@@ -101,13 +123,9 @@ def main() -> None:
     parser.add_argument("--against", default="target_only", help="the arm that the others are held against")
     parser.add_argument("--cpus", type=int, help="of the private cluster: 1 where another task has the other")
     given = parser.parse_args()
-    data = os.environ.get("GOTD_DATA")
-    if not data:
-        sys.exit("GOTD_DATA is not set: nothing to compare on")
-    given.out.mkdir(parents=True, exist_ok=True)
-    for task in given.tasks:
-        run = config.load(run_of(Path(data), given.out.resolve(), task, given))
-        show.comparison(compare(run, Progress()), Console(soft_wrap=True, width=160))
+    data, out = data_folder(), given.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    run_all(out, (run_of(data, out, task, given) for task in given.tasks))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from gotd_ray.preflight import Count, count_documents
 from gotd_ray.storage import StoredFile, list_files
 from gotd_ray.text.documents import BadFile, Labelled, Tally, check_bad_rows, read_documents
 
-VERSION = 1
+VERSION = 2
 """Raised when the result of equal settings changes."""
 
 WHOLE = config.Chunks(max_chars=None, min_chars=1)

@@ -59,10 +59,10 @@ def test_a_file_that_moves_from_dev_to_the_training_is_another_training(
 ) -> None:
     for name in ("train", "dev"):
         write_parquet(tmp_path / f"{name}.parquet", [(f"Some words for {name}, and then some more of them.", "x")])
-    train, dev = (str(tmp_path / f"{name}.parquet") for name in ("train", "dev"))
+    first, second = (str(tmp_path / f"{name}.parquet") for name in ("train", "dev"))
     apart, together = (
         keys(settings(tmp_path / "out", library, llama, finetune={"steps": 1, "paths": paths} | more))["finetune"]
-        for paths, more in (([train], {"dev": [dev]}), ([train, dev], {}))
+        for paths, more in (([first], {"dev": [second]}), ([first, second], {}))
     )
     assert apart != together
 
