@@ -97,14 +97,18 @@ def identity(base: Base) -> dict[str, Any]:
     weights = [base.folder / base.gguf] if base.gguf else sorted(base.folder.glob("*.safetensors"))
     for path in [*weights, base.folder / "config.json", base.folder / "tokenizer.json"]:
         if path.is_file():
-            state = path.stat()
-            digest.update(_digest(path, state.st_size, state.st_mtime_ns))
+            digest.update(_digest(path))
     return {"name": base.gguf or base.folder.name, "fingerprint": digest.hexdigest()}
 
 
+def _digest(path: Path) -> bytes:
+    """Of the whole file: a training changes some of its tensors, wherever they lie."""
+    state = path.stat()
+    return _digest_of(path, state.st_size, state.st_mtime_ns)
+
+
 @lru_cache(maxsize=64)
-def _digest(path: Path, _size: int, _modified: int) -> bytes:
-    """Of the whole file as it is now: a training changes some of its tensors, wherever they lie."""
+def _digest_of(path: Path, _size: int, _modified: int) -> bytes:
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, lambda: blake2b(digest_size=16)).digest()
 
@@ -118,10 +122,8 @@ def _unpacked(file: Path) -> Path:
     """
     import transformers
 
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, lambda: blake2b(digest_size=16)).hexdigest()
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gotd_ray" / "gguf"
-    folder = root / f"{digest}-{transformers.__version__}"
+    folder = root / f"{_digest(file).hex()}-{transformers.__version__}"
     if folder.is_dir():
         return folder
     try:

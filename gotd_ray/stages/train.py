@@ -153,6 +153,8 @@ def train(run: config.Run, task: Task, artifact: Artifact, site: Site) -> dict[s
     micro = micro_batch(task.settings, workers, task.stage)
     checkpoints = artifact.path(f"checkpoint-{artifact.key}")
     prepared = ray.get(_prepare.remote(run, task, checkpoints))
+    if left_out := prepared["facts"]["left_out"]:
+        site.progress.say(f"{task.stage}: left out of its files: {left_out}")
     job = Job(
         stage=task.stage,
         settings=task.settings,
@@ -204,8 +206,9 @@ def _places(task: Task, resources: Resources) -> tuple[str, int, int]:
 def _prepare(run: config.Run, task: Task, checkpoints: str) -> dict[str, Any]:
     """Write the rows beside the checkpoints; every worker reads them there."""
     base = language.find(task.model, run.storage)
-    dev = None if task.dev is None else _examples(run, task, task.dev)
-    data = prepare(task.stage, task.settings, task.model, base, task.kind, _training_data(run, task), dev)
+    tally = Tally()
+    dev = None if task.dev is None else _examples(run, task, task.dev, tally)
+    data = prepare(task.stage, task.settings, task.model, base, task.kind, _training_data(run, task, tally), dev)
     for name, rows in (("train", data.train), ("dev", data.dev)):
         if rows is not None:
             storage.write_bytes(storage.join(checkpoints, f"{name}.safetensors"), rows.to_bytes(), run.storage)
@@ -213,19 +216,22 @@ def _prepare(run: config.Run, task: Task, checkpoints: str) -> dict[str, Any]:
         "labels": data.labels,
         "packed": data.packed,
         "steps": data.steps(task.settings),
-        "facts": data.facts | {"base": language.identity(base)},
+        "facts": data.facts | {"base": language.identity(base), "left_out": dict(sorted(tally.reasons.items()))},
     }
 
 
-def _training_data(run: config.Run, task: Task) -> list[Example]:
+def _training_data(run: config.Run, task: Task, tally: Tally) -> list[Example]:
     if task.subset is None:
-        return _examples(run, task, task.files)
+        return _examples(run, task, task.files, tally)
     table = table_of(storage.read_bytes(task.subset, run.storage), ["text"])
     return [(text, None) for text in table["text"].to_pylist()]
 
 
-def _examples(run: config.Run, task: Task, files: list[StoredFile]) -> list[Example]:
-    """Texts of some files in the order of their ids, whatever the files' order; labelled ones are not cut."""
+def _examples(run: config.Run, task: Task, files: list[StoredFile], every: Tally) -> list[Example]:
+    """Texts of some files in the order of their ids, whatever the files' order; labelled ones are not cut.
+
+    What is left out is counted in ``every`` too.
+    """
     column = getattr(task.settings, "label_column", None)
     text = Labelled.of(run.target, column) if column else run.target
     chunks = config.Chunks(max_chars=None, min_chars=1) if column else run.chunks
@@ -238,6 +244,7 @@ def _examples(run: config.Run, task: Task, files: list[StoredFile]) -> list[Exam
         except BadFile as problem:
             raise UserError(f"{task.stage}: {file.uri} cannot be read: {problem}. Mend it, or take it out.") from None
     check_bad_rows(task.stage, tally, text, "target")
+    every.merge(tally)
     return [(found[key], key[1]) for key in sorted(found, key=lambda key: (key[0], key[1] or ""))]
 
 
