@@ -158,7 +158,7 @@ class Solve(Section):
     kept_memory: int = Field(
         1024,
         ge=0,
-        description="megabytes over all shards for the plan kept between passes, 2 bytes per candidate and target: "
+        description="megabytes over all shards for the plan kept between passes, a byte per candidate and target: "
         "most passes are then a tenth of the work. Of one that is too large, a sample's is kept. 0 keeps none",
     )
     shards: int | None = Field(

@@ -153,7 +153,7 @@ def fit(
         )
         if not last:
             state = State.at(found.g, level=number + 1, work=state.work)
-        elif not found.converged or not level.kept or found.residual + kept.ERROR * state.at_base <= tolerance:
+        elif not found.converged or not level.kept or found.residual + ladder.error(state, found.g) <= tolerance:
             return found
         else:
             state.base = None  # what the kept plan gets wrong may count: an exact pass looks
@@ -195,9 +195,17 @@ class _Ladder:
             return columns / columns.sum()
         state.work[0] += self._share(level)
         columns = from_grid(self._sums(g, level.stride, level.how()))
-        state.base, state.at_base = g, float(np.abs(columns - self._b).sum())
-        state.scale = _ratio(columns, from_grid(self._sums(g, level.stride, level.how(g))))
+        by_kept = from_grid(self._sums(g, level.stride, level.how(g)))
+        state.base, state.at_base, state.scale = g, np.stack([columns, by_kept]), _ratio(columns, by_kept)
         return columns
+
+    def error(self, state: State, g: np.ndarray) -> float:
+        """About what the kept plan gets wrong at g, its constant apart; 0 where an exact pass has just been made."""
+        if state.base is None or state.at_base is None:
+            return 0.0
+        moved = (g - state.base) / self._epsilon
+        columns, by_kept = state.at_base
+        return kept.error(columns, by_kept, self._b, moved)
 
     def _share(self, level: Level) -> float:
         return level.rows / self._plan[-1].rows

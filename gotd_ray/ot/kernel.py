@@ -224,7 +224,7 @@ def column_marginal(
         x: (r, d); a: (r,) weights, or None for ones; to: the target; g: (m,) float64.
         rough: from 8-bit vectors. Errors of the scores average out in the sums: on unit vectors the sums are off by
             a few thousandths in all (L1), which serves until a residual is of that size.
-        keep: (r, m) float16, is overwritten with the plan's rows for :mod:`gotd_ray.ot.kept`.
+        keep: (r, m) uint8, is overwritten with the plan's rows for :mod:`gotd_ray.ot.kept`.
 
     Returns:
         (m,) float64.
@@ -233,9 +233,12 @@ def column_marginal(
     bias, scores = to.bias(g, rough), _rough_scores if rough else _scores
     total = torch.zeros(to.size, dtype=torch.float64, device=to.scaled.device)
     for rows in tiles(x.shape[0], to.tile_rows()):
-        exponentials, sums, _ = _exponentials(scores(x[rows], to, bias, work))
-        if keep is not None:
-            sums = store(exponentials, sums, keep[rows])
+        tile = scores(x[rows], to, bias, work)
+        if keep is None:
+            exponentials, sums, _ = _exponentials(tile)
+        else:
+            exponentials = store(tile, keep[rows], work.rows(len(tile), to, torch.int16), rows.start)
+            sums = exponentials.sum(1)
         weights = sums.reciprocal() if a is None else a[rows].to(sums) / sums
         # Twice as fast as a product with the transposed tile, and the same bits for any number of threads.
         total += exponentials.mul_(weights[:, None]).sum(0)

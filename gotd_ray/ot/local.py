@@ -39,7 +39,7 @@ def solve_local(
         a: (n,) weights >= 0 of any sum, None for equal ones; b: (m,) positive weights, None for equal ones.
         rough: whether passes in 8-bit integers come first, where the plan is too large to be kept; None: where the CPU
             has them in hardware.
-        room: bytes for the plan, 2 n m for all of it: most passes are then a tenth of the work.
+        room: bytes for the plan, n m for all of it: most passes are then a tenth of the work.
         threads: of this process; None: one per CPU.
 
     Raises:

@@ -271,7 +271,7 @@ class _Kept:
 
     def room(self, segment: int, rows: int, target: Side) -> Tensor:
         if segment not in self._plans:
-            self._plans[segment] = target.scaled.new_empty((rows, target.size), dtype=torch.float16)
+            self._plans[segment] = target.scaled.new_empty((rows, target.size), dtype=torch.uint8)
         return self._plans[segment]
 
     def plan(self, segment: int) -> Tensor:

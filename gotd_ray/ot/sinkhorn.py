@@ -85,8 +85,8 @@ class State:
     base: np.ndarray | None = None
     """(m,), the g whose plan is kept; None: none is."""
 
-    at_base: float = np.inf
-    """The residual there."""
+    at_base: np.ndarray | None = None
+    """(2, m), the columns there: exact, and by the kept plan."""
 
     work: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     """Exact, rough and kept passes made so far, on all levels, in shares of all candidates."""
@@ -104,17 +104,17 @@ class State:
 
     def to_bytes(self) -> bytes:
         arrays = {name: getattr(self, name) for name in ("g", "images", "errors", "fallback", "scale")}
-        if self.base is not None:
-            arrays["base"] = self.base
-        arrays["scalars"] = np.array([self.best, self.plain, self.level, self.at_base, *self.work, *self.history])
+        if self.base is not None and self.at_base is not None:
+            arrays |= {"base": self.base, "at_base": self.at_base}
+        arrays["scalars"] = np.array([self.best, self.plain, self.level, *self.work, *self.history])
         return save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> State:
         arrays = load_tensors(data)
-        best, plain, level, at_base, *numbers = arrays.pop("scalars").tolist()
+        best, plain, level, *numbers = arrays.pop("scalars").tolist()
         found = cls(**arrays, work=numbers[:3], history=numbers[3:])  # type: ignore[arg-type]
-        found.best, found.plain, found.level, found.at_base = best, bool(plain), int(level), at_base
+        found.best, found.plain, found.level = best, bool(plain), int(level)
         return found
 
 

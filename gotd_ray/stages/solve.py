@@ -27,7 +27,7 @@ from gotd_ray.stages._earlier import Earlier
 from gotd_ray.stages._fit import fit_shards, sample_stride, total_mass
 from gotd_ray.stages._shards import Points, Pool, Precision, Problem, landmarks_of, one_thread_each, points_of, shards
 
-VERSION = 5
+VERSION = 6
 """Raised when the result of equal settings changes."""
 
 PRESETS = {

@@ -51,8 +51,11 @@ def test_columns_by_a_kept_plan_are_the_exact_ones_but_for_its_rounding(corpus, 
     base = np.random.default_rng(2).normal(scale=0.1, size=40)
     g = base + np.random.default_rng(3).normal(scale=step, size=40)
     assert np.abs(columns(shard, target, base, keep=True) - columns(shard, target, base)).sum() < 1e-6
-    difference = columns(shard, target, g, base=base) - columns(shard, target, g)
-    assert np.abs(difference).sum() < kept.ERROR
+    exact, by_kept = (columns(shard, target, base, **how) for how in ({}, {"base": base}))
+    at_g = columns(shard, target, g, base=base) * exact / by_kept
+    difference = np.abs(at_g / at_g.sum() - columns(shard, target, g)).sum()
+    assert difference <= max(kept.error(exact, by_kept, B, (g - base) / EPSILON), 1e-6)
+    assert difference < 0.01 * np.abs(columns(shard, target, g) - exact).sum() + 1e-6
 
 
 def test_a_shard_that_does_not_have_the_plan_makes_it_and_answers_in_the_same_bits(corpus) -> None:
@@ -65,6 +68,24 @@ def test_a_shard_that_does_not_have_the_plan_makes_it_and_answers_in_the_same_bi
     first.columns(target, g, 1500.0, 2, How(keep=True))  # of half the segments: that of all is gone
     answers = [shard.columns(target, g, 1500.0, how=How(base=base)) for shard in (first, anew)]
     assert (answers[0] == answers[1]).all()
+
+
+def test_rows_that_are_alike_err_each_in_its_own_way() -> None:
+    """Candidates on the axes: every row of the plan has the same two entries, whose errors would add up unseen."""
+    n, m = 400, 40
+    ids = np.array([format(i, "032x") for i in range(n)], dtype="S32")
+    shard = Shard(make_segments(ids, np.eye(m)[np.arange(n) % m].astype(np.float16), 1, range(1)))
+    target = side(torch.eye(m), torch.from_numpy(B), 0.3)
+    base, g = np.zeros(m), np.random.default_rng(0).normal(scale=0.1, size=m)
+    exact, by_kept = (columns(shard, target, base, **how) for how in ({}, {"base": base}))
+    difference = np.abs(columns(shard, target, g, base=base) * exact / by_kept - columns(shard, target, g)).sum()
+    assert 1e-5 < difference < 2 * kept.error(exact, by_kept, B, g / 0.3)
+
+
+def test_of_few_targets_only_an_exact_pass_proves_the_residual() -> None:
+    equal = np.full(4, 0.25)
+    assert kept.error(equal, equal, equal, np.arange(4.0)) == np.inf
+    assert kept.error(equal, equal, equal, np.full(4, 3.0)) == 0
 
 
 @pytest.mark.parametrize("distance", [-1.0, 1.0])
