@@ -125,13 +125,15 @@ def side(
     if not bool((b > 0).all()):
         raise ValueError("a weight is not positive: leave the points of no weight out")
     factor = 2 * LOG2_E / epsilon
-    offset = b.log2() - (y * y).sum(1) * (LOG2_E / epsilon)
+    offset = b.log2() - torch.einsum("md,md->m", y, y) * (LOG2_E / epsilon)
     rough = None
     if centre is not None:
         c = torch.from_numpy(np.asarray(centre, np.float64)).to(device)
         codes, unit = _quantised(y - c)
         rough = Rough(c.float(), codes.contiguous().T, (unit[:, 0] * factor).float(), offset + (y @ c) * factor)
-    return Side(scaled=(y.T * factor).to(dtype).contiguous(), offset=offset, epsilon=epsilon, rough=rough)
+    scaled = torch.mul(y, factor, out=None if y is points else y)  # where y is our own, no more memory is taken
+    scaled = scaled.T.to(dtype, memory_format=torch.contiguous_format)
+    return Side(scaled=scaled, offset=offset, epsilon=epsilon, rough=rough)
 
 
 def _quantised(points: Tensor) -> tuple[Tensor, Tensor]:

@@ -230,7 +230,7 @@ class Shard:
                 room = self._kept.room(segment.index, len(x), target) if how.keep else None
                 columns = column_marginal(x, a.scaled, target, potential, work, rough=how.rough, keep=room)
             else:
-                tiled = tiles(len(x), max(target.tile_rows(), KEPT_TILE_ENTRIES // target.size))
+                tiled = tiles(len(x), target.tile_rows())
                 buffers = ((rows, work.rows(rows.stop - rows.start, target, factors.dtype)) for rows in tiled)
                 columns = kept.column_marginal(self._kept.plan(segment.index), a.scaled, factors, buffers)
             found = columns.cpu().numpy()
@@ -242,10 +242,6 @@ class Shard:
             for part in self._pool.map(sums, self._every(stride)):  # added as they come: memory does not grow with n
                 found += part
         return found
-
-
-KEPT_TILE_ENTRIES = 1024 * 1024
-"""Entries of a tile of a kept plan: so many that starting the few operations on it takes no part of the time."""
 
 
 def _factors(moved: np.ndarray, target: Side) -> Tensor:
