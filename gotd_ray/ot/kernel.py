@@ -132,8 +132,7 @@ def side(
         codes, unit = _quantised(y - c)
         rough = Rough(c.float(), codes.contiguous().T, (unit[:, 0] * factor).float(), offset + (y @ c) * factor)
     scaled = torch.mul(y, factor, out=None if y is points else y)  # where y is our own, no more memory is taken
-    scaled = scaled.T.to(dtype, memory_format=torch.contiguous_format)
-    return Side(scaled=scaled, offset=offset, epsilon=epsilon, rough=rough)
+    return Side(scaled=scaled.T.to(dtype).contiguous(), offset=offset, epsilon=epsilon, rough=rough)
 
 
 def _quantised(points: Tensor) -> tuple[Tensor, Tensor]:

@@ -85,6 +85,17 @@ def test_order_and_repetition_of_rows_change_nothing(corpus) -> None:
     assert solve(shuffled, y, count)[0].tobytes() == solve(make_shards(ids, x, 1), y, count)[0].tobytes()
 
 
+@pytest.mark.parametrize("given_as", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_side_is_laid_out_row_by_row_and_leaves_its_points_as_they_were(corpus, given_as, dtype) -> None:
+    points = torch.from_numpy(corpus[2]).to(given_as)
+    before = points.clone()
+    made = side(points, torch.full((len(points),), 1 / len(points)), 0.1, dtype=dtype, centre=np.zeros(16))
+    assert torch.equal(points, before)
+    assert made.scaled.is_contiguous() and made.scaled.dtype == dtype
+    torch.testing.assert_close(made.scaled.double(), points.double().T * (2 / 0.1 / np.log(2)))
+
+
 def test_mean_cost_is_the_mean_of_all_costs(corpus) -> None:
     ids, x, y = corpus
     shards = make_shards(ids, x, 3)
