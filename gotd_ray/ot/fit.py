@@ -41,6 +41,8 @@ _KEPT_SHARE = 0.75
 KEPT_BYTES = 1024 * 10**6
 """Memory for kept plans over all shards, where nobody says."""
 
+_FLOOR = 1e-30
+
 _RATIO = 8.0
 """Bound on b u / (c b): far from the solution the difference of two levels says little."""
 
@@ -153,7 +155,7 @@ def fit(
         )
         if not last:
             state = State.at(found.g, level=number + 1, work=state.work)
-        elif not found.converged or not level.kept or found.residual + ladder.error(state, found.g) <= tolerance:
+        elif not found.converged or not level.kept or found.residual + ladder.error(state) <= tolerance:
             return found
         else:
             state.base = None  # what the kept plan gets wrong may count: an exact pass looks
@@ -195,17 +197,22 @@ class _Ladder:
             return columns / columns.sum()
         state.work[0] += self._share(level)
         columns = from_grid(self._sums(g, level.stride, level.how()))
-        by_kept = from_grid(self._sums(g, level.stride, level.how(g)))
-        state.base, state.at_base, state.scale = g, np.stack([columns, by_kept]), _ratio(columns, by_kept)
+        state.base, state.at_base = g, columns
+        state.scale = _ratio(columns, from_grid(self._sums(g, level.stride, level.how(g))))
         return columns
 
-    def error(self, state: State, g: np.ndarray) -> float:
-        """About what the kept plan gets wrong at g, its constant apart; 0 where an exact pass has just been made."""
-        if state.base is None or state.at_base is None:
+    def error(self, state: State) -> float:
+        """What the kept plan gets wrong at the state's g (L1), with two standard deviations for each column.
+
+        Their squares are measured on the largest sample, and fall as the rows grow in number. 0 where an exact pass has
+        just been made.
+        """
+        if state.base is None or state.at_base is None or np.array_equal(state.g, state.base):
             return 0.0
-        moved = (g - state.base) / self._epsilon
-        columns, by_kept = state.at_base
-        return kept.error(columns, by_kept, self._b, moved)
+        level = self._sample() or self._plan[-1]
+        state.work[2] += self._share(level)
+        how = How(base=state.base, grown=self._b / np.maximum(state.at_base, _FLOOR))
+        return 2 * float(np.sqrt(from_grid(self._sums(state.g, level.stride, how)) * self._share(level)).sum())
 
     def _share(self, level: Level) -> float:
         return level.rows / self._plan[-1].rows
@@ -262,5 +269,4 @@ class _Ladder:
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    floor = 1e-30
-    return np.clip(np.maximum(above, floor) / np.maximum(below, floor), 1 / _RATIO, _RATIO)
+    return np.clip(np.maximum(above, _FLOOR) / np.maximum(below, _FLOOR), 1 / _RATIO, _RATIO)

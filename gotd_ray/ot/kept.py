@@ -6,8 +6,8 @@ algorithms", section 3.1). So with K kept, a pass is two products of a matrix wi
 the work of one from the vectors.
 
 An entry that is p times its row's largest is kept in 8 bits, as c = 255 p^(1/4), rounded: it changes by up to 2 / c of
-itself, by 1% of it at p = 1 and by 4% at p = 1/1024. What that does to the columns at g0 is known and taken out; what
-is left is estimated by :func:`error`.
+itself, by 1% of it at p = 1 and by 4% at p = 1/1024. What that does to the columns at g0 is known and taken out; how
+much is left at another g is known from the variance of rounding, see :func:`variance`.
 """
 
 from __future__ import annotations
@@ -33,27 +33,6 @@ def in_reach(powers: np.ndarray) -> bool:
     return bool(powers.max() - powers.min() <= REACH)
 
 
-def error(columns: np.ndarray, by_kept: np.ndarray, b: np.ndarray, moved: np.ndarray) -> float:
-    """About what the columns by a kept plan get wrong at g (L1), once what they get wrong at g0 is taken out.
-
-    The sum over j of |columns_j - by_kept_j| at g0, times the standard deviation of ln u under b: rounding counts for
-    the part of the plan that has moved. Columns that have to grow to reach b count for as much more. An estimate, no
-    bound: the true error was 0.3 of it in the median of 218 problems, 0.55 at the most where the vectors had no pattern
-    (real ones, clusters, one column that holds all mass) and 1.4 where they were the axes of the space.
-
-    Args:
-        columns, by_kept: (m,) at g0, exact and by the plan; b: (m,) what the columns are to become.
-        moved: (m,) ln u.
-    """
-    if len(b) < _FEW and np.ptp(moved) > _STILL:
-        return math.inf  # of few columns all can happen to be right at g0: an exact pass looks
-    wrong = np.abs(columns - by_kept) * np.maximum(b / np.maximum(columns, 1e-30), 1)
-    return float(wrong.sum() * np.sqrt(b @ (moved - b @ moved) ** 2))
-
-
-_FEW = 32
-_STILL = 1e-6
-
 _CODES = 255
 """The code of a row's largest entry, or a little less."""
 
@@ -63,13 +42,13 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 def store(scores: Tensor, plan: Tensor, codes: Tensor, first: int) -> Tensor:
     """Keep rows of a plan.
 
-    Each row is scaled by another factor, down to 0.92: where rows are alike, their errors are not, and average out too.
+    Each row is scaled by another factor, down to 0.92: where rows are alike, their errors are not.
 
     Args:
         scores: (r, m), base-2 logarithms of the plan up to a term for each row; overwritten.
         plan: (r, m) uint8, overwritten.
         codes: (r, m) int16, room for the work: torch makes integers of floats fast, but bytes only of integers.
-        first: number of the first row.
+        first: number of the first row, among all of the corpus.
 
     Returns:
         (r, m) the entries as exponentials of the scores, up to a factor for each row, in the memory of ``scores``.
@@ -100,3 +79,39 @@ def column_marginal(plan: Tensor, a: Tensor | None, factors: Tensor, buffers: It
         weights = sums.reciprocal() if a is None else a[rows].to(sums) / sums
         total += torch.mm(weights[None], buffer)[0]
     return total * factors.double()
+
+
+def variance(
+    plan: Tensor, a: Tensor | None, factors: Tensor, grown: Tensor, buffers: Iterator[tuple[slice, Tensor]]
+) -> Tensor:
+    """Variance of what rounding does to the columns at g over these rows, what it does at g0 taken out.
+
+    Rounding changes a code c evenly within half a step and so an entry by a share of variance (4 / c)^2 / 12. In
+    column j the entry of row i counts a_i P_ij(g), less a_i P_ij(g0) times the growth of the column, for which its sum
+    at g0 has been set right:
+
+        sum_i a_i^2 (P_ij(g) - P_ij(g0) grown_j)^2 (4 / c_ij)^2 / 12
+
+    That its error also changes the row's sum is left out: the two have opposite signs where a row has one large entry.
+
+    Args:
+        plan, a, factors: as for :func:`column_marginal`.
+        grown: (m,) in the type of ``factors``, column sums at g over those at g0.
+        buffers: the rows of each tile, and room for twice as many.
+
+    Returns:
+        (m,) float64.
+    """
+    at = torch.stack([factors, torch.ones_like(factors)], 1)
+    products = torch.zeros((3, len(factors)), dtype=torch.float64, device=factors.device)
+    for rows, both in buffers:
+        squares, buffer = both.chunk(2)
+        squares.copy_(plan[rows]).square_()
+        torch.mul(squares, squares, out=buffer)
+        moved, still = torch.mm(buffer, at).reciprocal_().unbind(1)
+        if a is not None:
+            moved, still = moved * a[rows].to(moved), still * a[rows].to(still)
+        buffer.mul_(squares)
+        products += torch.mm(torch.stack([moved * moved, moved * still, still * still]), buffer)
+    u, r = factors.double(), grown.double()
+    return (u * u * products[0] - 2 * u * r * products[1] + r * r * products[2]).clamp_min_(0) * (16 / 12)

@@ -215,6 +215,7 @@ def column_marginal(
     *,
     rough: bool = False,
     keep: Tensor | None = None,
+    first: int = 0,
 ) -> Tensor:
     """Column sums of the plan of (f(g), g) over these rows, whose row sums are then exactly a.
 
@@ -225,7 +226,7 @@ def column_marginal(
         x: (r, d); a: (r,) weights, or None for ones; to: the target; g: (m,) float64.
         rough: from 8-bit vectors. Errors of the scores average out in the sums: on unit vectors the sums are off by
             a few thousandths in all (L1), which serves until a residual is of that size.
-        keep: (r, m) uint8, is overwritten with the plan's rows for :mod:`gotd_ray.ot.kept`.
+        keep: (r, m) uint8, is overwritten with the plan's rows for :mod:`gotd_ray.ot.kept`; first: number of the first.
 
     Returns:
         (m,) float64.
@@ -238,7 +239,7 @@ def column_marginal(
         if keep is None:
             exponentials, sums, _ = _exponentials(tile)
         else:
-            exponentials = store(tile, keep[rows], work.rows(len(tile), to, torch.int16), rows.start)
+            exponentials = store(tile, keep[rows], work.rows(len(tile), to, torch.int16), first + rows.start)
             sums = exponentials.sum(1)
         weights = sums.reciprocal() if a is None else a[rows].to(sums) / sums
         # Twice as fast as a product with the transposed tile, and the same bits for any number of threads.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -101,6 +102,10 @@ class How:
     """(m,), an earlier g of the same segments: by the plan that is kept of it (see :mod:`gotd_ray.ot.kept`). A shard
     that does not have it makes it first."""
 
+    grown: np.ndarray | None = None
+    """(m,), with a base: not the columns are asked for, but the variance of what rounding the kept plan does to them,
+    where they have grown by so much since the base. See :func:`gotd_ray.ot.kept.variance`."""
+
 
 PLAIN = How()
 
@@ -110,14 +115,15 @@ class Shard:
 
     On CPU, segments are dealt to ``threads`` Python threads and every torch operation runs on one: products and sums
     have the same bits however many cores there are, no operation waits for the slower core, and a tile stays in one
-    core's cache. The caller sets torch to one thread.
+    core's cache. The caller sets torch to one thread besides.
     """
 
     def __init__(self, segments: list[Segment], device: str = "cpu", threads: int = 1):
         self.segments = segments
         self._vectors: dict[int, Tensor] = {s.index: torch.from_numpy(s.vectors).to(device) for s in segments}
         self._device = device
-        self._pool = ThreadPoolExecutor(threads)
+        # Each of these begins with all cores, whatever the caller has, and keeps them for its first product.
+        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         self._own = threading.local()
         self._kept = _Kept()
         self.reset()
@@ -219,29 +225,47 @@ class Shard:
             self.columns(target, base, total, stride, How(keep=True))
         if how.keep:
             self._kept.begin(target, g, stride)
-        potential = torch.from_numpy(np.ascontiguousarray(g)).to(target.scaled.device)
-        factors = None if base is None else _factors(g - base, target)
-
-        def sums(segment: Segment) -> np.ndarray:
-            if not hasattr(self._own, "work"):
-                self._own.work = Workspace()
-            a, x, work = self._weights[segment.index], self._vectors[segment.index], self._own.work
-            if factors is None:
-                room = self._kept.room(segment.index, len(x), target) if how.keep else None
-                columns = column_marginal(x, a.scaled, target, potential, work, rough=how.rough, keep=room)
-            else:
-                tiled = tiles(len(x), target.tile_rows())
-                buffers = ((rows, work.rows(rows.stop - rows.start, target, factors.dtype)) for rows in tiled)
-                columns = kept.column_marginal(self._kept.plan(segment.index), a.scaled, factors, buffers)
-            found = columns.cpu().numpy()
-            return to_grid(found if a.own is None else found * a.scale, total)
-
+        if base is None:
+            potential = torch.from_numpy(np.ascontiguousarray(g)).to(target.scaled.device)
+            sums = partial(self._by_vectors, target, potential, total, how)
+        else:
+            sums = partial(self._by_plan, target, _factors(g - base, target), total, how)
         found = np.zeros(target.size, np.int64)
         # Products with a vector are twice as fast in MKL as in oneDNN, which "medium" takes for all products.
-        with nullcontext() if factors is None else matmul_precision("highest"):
+        with nullcontext() if base is None else matmul_precision("highest"):
             for part in self._pool.map(sums, self._every(stride)):  # added as they come: memory does not grow with n
                 found += part
         return found
+
+    def _by_vectors(self, target: Side, potential: Tensor, total: float, how: How, segment: Segment) -> np.ndarray:
+        a, x = self._weights[segment.index], self._vectors[segment.index]
+        keep = self._kept.room(segment.index, len(x), target) if how.keep else None
+        first = segment.index * SEGMENT_ROWS
+        columns = column_marginal(x, a.scaled, target, potential, self._work(), rough=how.rough, keep=keep, first=first)
+        return to_grid(columns.cpu().numpy() * a.scale, total)
+
+    def _by_plan(self, target: Side, factors: Tensor, total: float, how: How, segment: Segment) -> np.ndarray:
+        a, plan, work = self._weights[segment.index], self._kept.plan(segment.index), self._work()
+        parts = list(tiles(len(plan), target.tile_rows()))
+        if how.grown is None:
+            buffers = (work.rows(rows.stop - rows.start, target, factors.dtype) for rows in parts)
+            columns = kept.column_marginal(plan, a.scaled, factors, zip(parts, buffers, strict=True))
+            return to_grid(columns.cpu().numpy() * a.scale, total)
+        grown = torch.from_numpy(how.grown).to(factors)
+        both = (work.rows(2 * (rows.stop - rows.start), target, factors.dtype) for rows in parts)
+        found = kept.variance(plan, a.scaled, factors, grown, zip(parts, both, strict=True))
+        return to_grid(np.minimum(found.cpu().numpy() * (a.scale / total) ** 2, MOST_VARIANCE))
+
+    def _work(self) -> Workspace:
+        """That of this thread."""
+        if not hasattr(self._own, "work"):
+            self._own.work = Workspace()
+        return self._own.work
+
+
+MOST_VARIANCE = 2.0**-20
+"""Of a column in one segment, so that sums of a million segments fit the grid. It stands for an error of 1e-3 in one
+column: nobody believes such a plan."""
 
 
 def _factors(moved: np.ndarray, target: Side) -> Tensor:
@@ -258,7 +282,9 @@ class _Kept:
         self._plans: dict[int, Tensor] = {}
 
     def is_of(self, target: Side, g: np.ndarray, stride: int) -> bool:
-        return self._of is not None and self._of[0] is target and self._of[1:] == (g.tobytes(), stride)
+        if self._of is None or stride % self._of[2]:
+            return False
+        return self._of[0] is target and self._of[1] == g.tobytes()
 
     def begin(self, target: Side, g: np.ndarray, stride: int) -> None:
         if self._of is None or self._of[0].size != target.size or self._of[2] < stride:

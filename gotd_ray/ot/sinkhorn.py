@@ -34,7 +34,9 @@ class Solution:
 
     epsilon: float
     residual: float
-    """L1 distance of the plan's column sums from b (0 to 2). Its row sums are exact by construction."""
+    """L1 distance of the plan's column sums from b (0 to 2), as the last pass saw it. Its row sums are exact by
+    construction. By a kept plan it is off by its rounding, and the solve has converged only where both together are
+    within the tolerance."""
 
     passes: float
     """Exact passes over the candidates; one over a sample counts as the sample's share."""
@@ -86,7 +88,7 @@ class State:
     """(m,), the g whose plan is kept; None: none is."""
 
     at_base: np.ndarray | None = None
-    """(2, m), the columns there: exact, and by the kept plan."""
+    """(m,), the columns there."""
 
     work: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     """Exact, rough and kept passes made so far, on all levels, in shares of all candidates."""

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +81,28 @@ def test_g_has_the_same_bits_for_any_number_of_threads(corpus) -> None:
         assert solve([one], y, count)[0].tobytes() == solve([four], y, count)[0].tobytes()
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_first_pass_of_a_shard_has_the_bits_of_all_others() -> None:
+    """A thread that has just begun multiplied small tiles on all cores, and rounded some entries otherwise."""
+    rng = np.random.default_rng(0)
+    ids = np.array(sorted(rng.bytes(16).hex() for _ in range(5)), dtype="S32")
+    x, y = rng.normal(size=(5, 8)).astype(np.float16), rng.normal(size=(20, 8))
+    code = (
+        "import sys, numpy as np, torch; from gotd_ray.ot.kernel import one_thread_each, side;"
+        "from gotd_ray.ot.shard import How, Shard, make_segments;"
+        "held = np.load(sys.argv[1]); torch.set_num_threads(2);"
+        "shard = Shard(make_segments(held['ids'], held['x'], 1, range(1)))\n"
+        "with one_thread_each():\n"
+        "    to = side(torch.from_numpy(held['y']), torch.full((20,), 0.05), 0.5)\n"
+        "    first, second = (shard.columns(to, np.zeros(20), 5.0, how=How(keep=True)) for _ in range(2))\n"
+        "assert (first == second).all(), first - second"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "points.npz")
+        np.savez(path, ids=ids, x=x, y=y)
+        environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True, env=environment, timeout=120)
 
 
 def test_order_and_repetition_of_rows_change_nothing(corpus) -> None:
