@@ -246,7 +246,7 @@ class Shard:
 
     def _by_plan(self, target: Side, factors: Tensor, total: float, how: How, segment: Segment) -> np.ndarray:
         a, plan, work = self._weights[segment.index], self._kept.plan(segment.index), self._work()
-        parts = list(tiles(len(plan), target.tile_rows()))
+        parts = list(tiles(len(plan), target.tile_rows() // (1 if how.grown is None else 2)))
         if how.grown is None:
             buffers = (work.rows(rows.stop - rows.start, target, factors.dtype) for rows in parts)
             columns = kept.column_marginal(plan, a.scaled, factors, zip(parts, buffers, strict=True))
