@@ -7,8 +7,8 @@ Run: GOTD_DATA=folder python benchmarks/bench_pass.py --vectors cache [--rows 50
    matmul wants it, exp2 in place, nothing else. So for the exact pass, the one that keeps its plan, the one by the kept
    plan (which does neither; the bare one is the exact one's) and, where the CPU has them in hardware, the one in 8-bit
    integers (bare: the integer matmul, its conversion to float32, exp2). All in one process, in turn; medians.
-2. Seconds per pass and peak memory besides the vectors on two corpora, each in a fresh process. Their vectors are real
-   ones drawn again and again with noise, of length 1, float16.
+2. Seconds per pass and peak memory besides vectors, ids and targets on two corpora, each in a fresh process. Their
+   vectors are real ones drawn again and again with noise, of length 1, float16.
 """
 
 from __future__ import annotations
@@ -140,14 +140,14 @@ def measure_growth(cache: Path, rows: int, m: int) -> None:
     x = grown(real, rows)
     warm = make_shard(x[:2048])
     warm.columns(make_side(x, y), np.zeros(m), 2048.0)
-    before = idle_memory()
     shard, target = make_shard(x), make_side(x, y)
+    before = idle_memory()
     (seconds,) = seconds_of([lambda: shard.columns(target, np.zeros(m), float(rows))], GROWN_ROUNDS)
     print(json.dumps({"seconds": seconds, "peak": resident("VmHWM") - before, "vectors": x.nbytes}))
 
 
 def growth(cache: Path, small: int, large: int, m: int) -> None:
-    print("\n| n | seconds per pass | vectors, MB | peak besides them, MB |\n|---|---|---|---|")
+    print("\n| n | seconds per pass | vectors, MB | peak besides them and their ids, MB |\n|---|---|---|---|")
     found = []
     for rows in (small, large):
         command = [sys.executable, __file__, "--vectors", str(cache), "--grow", str(rows), "--targets", str(m)]
