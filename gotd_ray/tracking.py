@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,7 +23,7 @@ def check(run: config.Run) -> None:
     """Hold the section against this machine.
 
     Raises:
-        UserError: a package is not installed; TensorBoard has no folder that it can write.
+        UserError: a package is not installed; MLflow does not answer; TensorBoard has no folder that it can write.
     """
     for name in run.tracking.to if run.tracking else ():
         if not any(importlib.util.find_spec(package) for package in _PACKAGES[name]):
@@ -31,10 +32,26 @@ def check(run: config.Run) -> None:
                 f"tracking.to names {name}, and {package} is not installed. pip install {package} on every node, or "
                 "take it out."
             )
+    if run.tracking and "mlflow" in run.tracking.to:
+        _ask_mlflow()
     if run.tracking and "tensorboard" in run.tracking.to and "://" in _folder(run):
         raise UserError(
             f"TensorBoard cannot write to {_folder(run)}. Set tracking.folder to a folder that all nodes see."
         )
+
+
+def _ask_mlflow() -> None:
+    """Read something: a training's worker would find out after a minute, and Ray would start it again."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 by default, which are minutes
+    mlflow = importlib.import_module("mlflow")
+    try:
+        mlflow.search_experiments(max_results=1)
+    except Exception as error:  # noqa: BLE001 - its own, those of requests and those of its stores
+        reason = re.sub(r"//[^/@\s]*@", "//...@", " ".join(str(error).split()))[:600]
+        raise UserError(
+            f"tracking.to names mlflow, which cannot be used: {reason} Set MLFLOW_TRACKING_URI to a server that "
+            "answers (and its login), or take mlflow out of tracking.to."
+        ) from None
 
 
 def _folder(run: config.Run) -> str:

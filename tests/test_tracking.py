@@ -44,6 +44,22 @@ def test_a_package_that_is_missing_is_named_before_anything_runs(
         pipeline.plan(pipeline.resolve_paths(run))
 
 
+def test_an_mlflow_that_does_not_answer_is_said_before_anything_runs(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As MLflow 3.17 refuses folders; the login in the address is not repeated."""
+    package = tmp_path / "packages" / "mlflow"
+    package.mkdir(parents=True)
+    reply = "def search_experiments(**_):\n    raise OSError('no such store:\\n https://me:secret@host/x')\n"
+    (package / "__init__.py").write_text(reply)
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    run = make_run(tmp_path / "out", library, tracking={"to": ["mlflow"]})
+    with pytest.raises(UserError, match=r"mlflow, which cannot be used: no such store: https://\.\.\.@host") as raised:
+        pipeline.plan(pipeline.resolve_paths(run))
+    assert "secret" not in str(raised.value)
+
+
 def test_tensorboard_needs_a_folder_where_results_lie_in_a_bucket() -> None:
     run = make_run("s3://bucket/out", "s3://bucket", tracking={"to": ["tensorboard"]})
     with pytest.raises(UserError, match=r"cannot write to s3://bucket/out/tracking. Set tracking.folder"):

@@ -74,10 +74,9 @@ def opening(facts: dict[str, Any]) -> list[str]:
         )
     if (solved := facts.get("solve")) and solved["residual"] > solved["tolerance"]:
         said.append("The transport stopped above its tolerance: the ranking near the cut is not final.")
-    if chosen.get("near_cut"):
-        said.append(
-            f"{chosen['near_cut']:,} documents lie so near the cut that the solve's remaining error could swap them."
-        )
+    if near := chosen.get("near_cut"):
+        lie = "document lies" if near == 1 else "documents lie"
+        said.append(f"{near:,} {lie} so near the cut that the solve's remaining error could swap them.")
     aside = sum(chosen["set_aside"].values())
     said.append(f"{aside:,} better-placed documents were set aside." if aside else "Nothing was set aside.")
     look = "Look first at the samples at the cut: they are the weakest that the model would learn from"
