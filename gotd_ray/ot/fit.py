@@ -15,7 +15,7 @@ cheap levels are then a sample with its plan kept, and passes in 8-bit integers,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -155,10 +155,11 @@ def fit(
         )
         if not last:
             state = State.at(found.g, level=number + 1, work=state.work)
-        elif not found.converged or not level.kept or found.residual + ladder.error(state) <= tolerance:
-            return found
-        else:
-            state.base = None  # what the kept plan gets wrong may count: an exact pass looks
+            continue
+        error = ladder.error(state) if level.kept and found.converged else 0.0
+        if not found.converged or found.residual + error <= tolerance:
+            return replace(found, residual_error=error, kept_passes=state.work[2])
+        state.base = None  # what the kept plan gets wrong may count: an exact pass looks
 
 
 class _Ladder:

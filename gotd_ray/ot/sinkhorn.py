@@ -35,8 +35,7 @@ class Solution:
     epsilon: float
     residual: float
     """L1 distance of the plan's column sums from b (0 to 2), as the last pass saw it. Its row sums are exact by
-    construction. By a kept plan it is off by its rounding, and the solve has converged only where both together are
-    within the tolerance."""
+    construction."""
 
     passes: float
     """Exact passes over the candidates; one over a sample counts as the sample's share."""
@@ -54,6 +53,10 @@ class Solution:
 
     history: list[float] = field(default_factory=list)
     """Residual of each pass over all candidates."""
+
+    residual_error: float = 0.0
+    """What the rounding of a kept plan may have done to the residual of a solve that converged: both together are
+    within the tolerance. 0 where the last pass was exact."""
 
     @property
     def converged(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +82,7 @@ def test_g_has_the_same_bits_for_any_number_of_threads(corpus) -> None:
         torch.set_num_threads(before)
 
 
-def test_the_first_pass_of_a_shard_has_the_bits_of_all_others() -> None:
+def test_the_first_pass_of_a_shard_has_the_bits_of_all_others(tmp_path: Path) -> None:
     """A thread that has just begun multiplied small tiles on all cores, and rounded some entries otherwise."""
     rng = np.random.default_rng(0)
     ids = np.array(sorted(rng.bytes(16).hex() for _ in range(5)), dtype="S32")
@@ -98,11 +97,10 @@ def test_the_first_pass_of_a_shard_has_the_bits_of_all_others() -> None:
         "    first, second = (shard.columns(to, np.zeros(20), 5.0, how=How(keep=True)) for _ in range(2))\n"
         "assert (first == second).all(), first - second"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "points.npz")
-        np.savez(path, ids=ids, x=x, y=y)
-        environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-        subprocess.run([sys.executable, "-c", code, str(path)], check=True, env=environment, timeout=120)
+    path = tmp_path / "points.npz"
+    np.savez(path, ids=ids, x=x, y=y)
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, env=environment, timeout=120)
 
 
 def test_order_and_repetition_of_rows_change_nothing(corpus) -> None:
