@@ -13,7 +13,7 @@ PAGE = Path(__file__).with_name("configuration.md")
 
 INTRODUCTION = """# Configuration
 
-Written by `docs/make_reference.py` from the types in `gotd_ray/config.py`, which the program checks a run against; do
+Written by `docs/make_reference.py` from the types in `gotd_ray/config/`, which the program checks a run against; do
 not edit it by hand. How to choose: [guide.md](guide.md). What the words mean: [how-it-works.md](how-it-works.md).
 
 A run is one YAML file. Only `out`, `corpus.paths` and `target.paths` must be given. An unknown key is an error that

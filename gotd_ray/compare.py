@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from gotd_ray import config, pipeline, storage
 from gotd_ray.cluster import connected
-from gotd_ray.config_compare import Arm
+from gotd_ray.config.compare import Arm
 from gotd_ray.errors import UserError
 from gotd_ray.index import table_of
 from gotd_ray.models.intervals import METRICS, METRICS_OF, Examples, mean_difference, mean_interval

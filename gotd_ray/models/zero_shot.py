@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gotd_ray.config_evaluation import Questions
+from gotd_ray.config.evaluation import Questions
 from gotd_ray.errors import UserError
 
 _MEAN = "mean"

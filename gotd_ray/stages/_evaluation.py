@@ -8,7 +8,7 @@ from typing import Any
 
 from gotd_ray import config, storage
 from gotd_ray.artifacts import make_key
-from gotd_ray.config_evaluation import Evaluation, Questions
+from gotd_ray.config.evaluation import Evaluation, Questions
 from gotd_ray.errors import UserError
 from gotd_ray.models import language, toxicity, zero_shot
 from gotd_ray.models.classify import check_labels

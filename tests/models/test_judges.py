@@ -11,7 +11,7 @@ import torch
 from tiny import labelled, texts
 
 from gotd_ray import config
-from gotd_ray.config_evaluation import Questions
+from gotd_ray.config.evaluation import Questions
 from gotd_ray.errors import UserError
 from gotd_ray.models import language, toxicity, zero_shot
 from gotd_ray.models.classify import check_labels, classify

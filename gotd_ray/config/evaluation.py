@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from gotd_ray.config_base import Paths, Section, StoragePath
+from gotd_ray.config.base import Paths, Section, StoragePath
 
 Sets = Annotated[dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Paths], Field(min_length=1)]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from gotd_ray.config_base import Paths, Section, Share, StoragePath
+from gotd_ray.config.base import Paths, Section, Share, StoragePath
 
 Positive = Annotated[int, Field(ge=1)]
 

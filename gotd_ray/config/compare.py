@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from gotd_ray.config_base import Section
+from gotd_ray.config.base import Section
 
 Arm = Literal[
     "base", "target_only", "random", "nearest", "dsir", "mmd", "gotd_paper", "gotd_debiased", "gotd_rounds"

@@ -1,0 +1,33 @@
+"""The run as typed data: one YAML file, every key with its unit, unknown keys refused with the nearest name.
+
+A section stands beside its concern. Nothing else of the project is imported, so that ``gotd --help`` is instant.
+"""
+
+from gotd_ray.config.compare import Arm, Compare
+from gotd_ray.config.evaluation import Evaluation, Questions
+from gotd_ray.config.load import load
+from gotd_ray.config.run import RaySettings, Run
+from gotd_ray.config.selection import Encoder, Select, Solve, Survey
+from gotd_ray.config.text import Chunks, Storage, Text
+from gotd_ray.config.training import Finetune, Model, Tracking, Training
+
+__all__ = [
+    "Arm",
+    "Chunks",
+    "Compare",
+    "Encoder",
+    "Evaluation",
+    "Finetune",
+    "Model",
+    "Questions",
+    "RaySettings",
+    "Run",
+    "Select",
+    "Solve",
+    "Storage",
+    "Survey",
+    "Text",
+    "Tracking",
+    "Training",
+    "load",
+]

