@@ -1,0 +1,162 @@
+"""The one way to ask Ray: own words for faults, and no task that outlives who asked for it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import RayTaskError, WorkerCrashedError
+
+from gotd_ray.errors import UserError
+from gotd_ray.remote import answer, answers, unwrapped
+
+pytestmark = pytest.mark.ray
+
+WORDS = "select.budget is 9, but the corpus has 8 documents. Lower it."
+
+
+@ray.remote(num_cpus=0)
+def _give(value: Any) -> Any:
+    return value
+
+
+@ray.remote(num_cpus=0)
+def _fail(kind: type[BaseException]) -> None:
+    raise kind(WORDS)
+
+
+@ray.remote(num_cpus=0)
+def _ask(kind: type[BaseException], properly: bool) -> None:
+    (answer if properly else ray.get)(_fail.remote(kind))
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _die() -> None:
+    os._exit(1)
+
+
+@ray.remote(num_cpus=0)
+def _wait(seconds: float, path: str, stubborn: bool = False) -> None:
+    """Say that it runs, and later that it ran to its end; a stubborn one does not listen."""
+    Path(path + ".began").touch()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            time.sleep(0.05)
+        except KeyboardInterrupt:
+            if not stubborn:
+                raise
+    Path(path).touch()
+
+
+@ray.remote(num_cpus=0)
+class _Actor:
+    def fail(self) -> None:
+        raise UserError(WORDS)
+
+
+def _until(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.05)
+
+
+def _only(error: BaseException) -> None:
+    """The fault in its own words, without Ray's trace as its text or beside it."""
+    assert str(error) == WORDS
+    assert not isinstance(error, RayTaskError)
+    assert error.__cause__ is None
+    assert error.__suppress_context__
+
+
+@pytest.mark.parametrize("kind", [UserError, FloatingPointError])
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_a_task_raised_comes_in_its_own_words(kind: type[Exception]) -> None:
+    for asked in (
+        _fail.remote(kind),
+        [_give.remote(1), _fail.remote(kind)],
+        _ask.remote(kind, True),
+        _ask.remote(kind, False),
+        _give.remote(_fail.remote(kind)),
+    ):
+        with pytest.raises(kind) as raised:
+            answer(asked)
+        assert type(raised.value) is kind
+        _only(raised.value)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_an_actor_raised_comes_in_its_own_words() -> None:
+    actor = _Actor.remote()
+    with pytest.raises(UserError) as raised:
+        answer(actor.fail.remote())
+    _only(raised.value)
+    with pytest.raises(UserError) as raised, unwrapped():
+        ray.get(actor.fail.remote())
+    _only(raised.value)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_fault_of_ours_keeps_its_trace() -> None:
+    with pytest.raises(RayTaskError, match="_fail"):
+        answer(_fail.remote(KeyError))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_process_that_died_is_put_in_the_words_given() -> None:
+    with pytest.raises(UserError) as raised:
+        answer(_die.remote(), died=WORDS)
+    _only(raised.value)
+    with pytest.raises(WorkerCrashedError):
+        answer(_die.remote())
+    said = {_die.remote(): "the second died"}
+    with pytest.raises(UserError) as raised:
+        list(answers(said, said.__getitem__))
+    assert str(raised.value) == "the second died"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_answers_are_in_the_order_asked_and_come_as_they_are_ready(tmp_path: Path) -> None:
+    assert answer([_give.remote(number) for number in range(5)]) == [0, 1, 2, 3, 4]
+    assert answer([]) == []
+    assert answer(_give.remote("one")) == "one"
+    slow = _wait.remote(600, str(tmp_path / "slow"))
+    quick = _give.remote("quick")
+    first = next(answers([slow, quick]))
+    assert first == (quick, "quick")
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+@pytest.mark.parametrize("how", ["fails", "stops", "interrupted"])
+@pytest.mark.usefixtures("ray_cluster")
+def test_no_task_outlives_who_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, stubborn: bool) -> None:
+    """One runs, one has not begun: neither goes on, and both have ended when the caller hears of it."""
+    monkeypatch.setattr("gotd_ray.remote._PATIENCE", 1.0 if stubborn else 30.0)
+    running = _wait.remote(600, str(tmp_path / "running"), stubborn)
+    waits = _wait.options(resources={"nowhere": 1}).remote(0, str(tmp_path / "waits"))
+    _until(tmp_path / "running.began")
+    other = _fail.remote(UserError) if how == "fails" else _give.remote(1)
+
+    def ask() -> None:
+        for _ in answers([running, other, waits]):
+            if how == "interrupted":
+                raise KeyboardInterrupt
+            break
+
+    if how == "stops":
+        ask()
+    else:
+        with pytest.raises(UserError if how == "fails" else KeyboardInterrupt):
+            ask()
+    ended, left = ray.wait([running, waits], num_returns=2, timeout=0)
+    assert not left
+    for reference in ended:
+        with pytest.raises(ray.exceptions.RayError):
+            ray.get(reference)
+    assert not (tmp_path / "running").exists()
+    assert not (tmp_path / "waits.began").exists()
