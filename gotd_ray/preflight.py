@@ -36,6 +36,9 @@ class Count:
     sources: frozenset[str]
     """Of the documents read."""
 
+    labels: frozenset[str]
+    """Likewise, where labels are read."""
+
     tally: Tally
     bad_files: list[str]
 
@@ -61,6 +64,7 @@ def count_documents(
     bad: list[str] = []
     texts: list[str] = []
     sources: set[str] = set()
+    labels: set[str] = set()
     documents = characters = estimated = 0
     for file in files[::step]:
         found = 0
@@ -71,6 +75,8 @@ def count_documents(
                 found += 1
                 characters += len(document.text)
                 sources.add(document.source)
+                if document.label is not None:
+                    labels.add(document.label)
                 if len(texts) < 2000:
                     texts.append(document.text)
         except BadFile as problem:
@@ -91,6 +97,7 @@ def count_documents(
         mean_chars=characters / documents if documents else 0.0,
         sample=texts,
         sources=frozenset(sources),
+        labels=frozenset(labels),
         tally=tally,
         bad_files=bad,
     )

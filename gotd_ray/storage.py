@@ -76,6 +76,7 @@ class InputFile(io.RawIOBase):
     """
 
     def __init__(self, uri: str, storage: config.Storage) -> None:
+        self.uri = uri
         self.failure: Exception | None = None
         self._file: Any = None
         filesystem, path = resolve(uri, storage)

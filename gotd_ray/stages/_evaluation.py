@@ -154,7 +154,7 @@ def _names(settings: Evaluation) -> dict[str, dict[str, list[str]]]:
 
 
 def text_of(run: config.Run, judge: str) -> config.Text:
-    """How a judge's files are read: as the target, all of it; labels stand where sources stand elsewhere."""
+    """How a judge's files are read: as the target, all of it."""
     assert run.evaluate is not None
     all_of_it = {"exclude_sources": [], "sample": 1.0, "weight_column": None, "proportions": None}
     columns: dict[str, Any] = {"source_column": None}
@@ -231,7 +231,7 @@ def read_texts(
     for file in files:
         try:
             read = read_documents(file, text, chunks, run.storage, tally)
-            found += [(one.doc_id, one.text, one.source) for one in read]
+            found += [(one.doc_id, one.text, one.label or one.source) for one in read]
         except BadFile as problem:
             raise UserError(f"evaluate: {file.uri} cannot be read: {problem}. Mend it, or take it out.") from None
     check_bad_rows("evaluate", tally, text, "target")
@@ -280,10 +280,10 @@ def _count(where: str, files: list[StoredFile], judge: str, run: config.Run, tex
             f"{where} has no text: {count.why_empty()}. Check the paths, evaluate.text_column and target.text_column."
         )
     if judge == "classification":
-        assert run.finetune is not None and text.source_column
+        assert run.finetune is not None
         known = count_documents(list_files(_finetune_text(run), run.storage), _finetune_text(run), WHOLE, run.storage)
         if known.exact:
-            check_labels(sorted(known.sources), sorted(count.sources))
+            check_labels(sorted(known.labels), sorted(count.labels))
     return count
 
 
@@ -300,7 +300,7 @@ def _check_scorers(run: config.Run, planned: Evaluations) -> None:
     if settings.classifier:
         count = _count("evaluate.toxicity.classifier", planned.labelled, "toxicity", run, labelled_text(run))
         if count.exact:  # else once all are read
-            toxicity.check_labelled(sorted(count.sources), settings.classifier.toxic_label)
+            toxicity.check_labelled(sorted(count.labels), settings.classifier.toxic_label)
 
 
 def _check_context(run: config.Run, planned: Evaluations) -> None:

@@ -240,7 +240,7 @@ def _examples(run: config.Run, task: Task, files: list[StoredFile], every: Tally
     for file in files:
         try:
             for document in read_documents(file, text, chunks, run.storage, tally):
-                found[document.doc_id, document.source if column else None] = document.text
+                found[document.doc_id, document.label] = document.text
         except BadFile as problem:
             raise UserError(f"{task.stage}: {file.uri} cannot be read: {problem}. Mend it, or take it out.") from None
     check_bad_rows(task.stage, tally, text, "target")

@@ -29,14 +29,13 @@ def texts_at(
 
     Raises:
         BadFile: only a transient one: the file vanished, or the storage failed.
-        UserError: a Parquet file lacks a column.
     """
     found: dict[str, str] = {}
     rows = frozenset(row for row, _ in wanted)
     try:
-        for row, _, content, _ in split_rows(path, text, chunks, storage, rows):
+        for row, _, content in split_rows(path, text, chunks, storage, rows):
             for chunk, piece in enumerate([] if isinstance(content, Problem) else content):
-                doc_id = wanted.get((row, chunk))
+                doc_id = wanted.get((row.number, chunk))
                 if doc_id is not None and document_id(piece) == doc_id:
                     found[doc_id] = piece
     except BadFile as error:

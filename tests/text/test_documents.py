@@ -208,7 +208,7 @@ def test_where_labels_are_read_a_row_without_one_is_bad_and_no_class_of_its_own(
     path = str(write_jsonl(tmp_path / "train.jsonl", [*rows, {"text": SENTENCE.format(9)}]))
     text = Labelled.of(config.Text(paths=["elsewhere"], max_bad_rows=0.5), "label", [path])
     tally = Tally()
-    assert [one.source for one in read_documents(path, text, CHUNKS, LOCAL, tally)] == ["pos", "neg"]
+    assert [one.label for one in read_documents(path, text, CHUNKS, LOCAL, tally)] == ["pos", "neg"]
     assert tally.reasons == {"no_label": 4} and tally.bad_rows == 4
     with pytest.raises(UserError, match=r"finetune: 4 of 6 rows are unusable .*target.max_bad_rows allows .* 0.5"):
         check_bad_rows("finetune", tally, text, "target")

@@ -13,7 +13,7 @@ import pytest
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
-from gotd_ray.text.documents import BAD_ROWS, Document, Tally, read_documents
+from gotd_ray.text.documents import BAD_ROWS, Document, Tally, check_names, read_documents
 
 SENTENCE = "The quick brown fox number {} jumps over the lazy dog again and again."
 
@@ -69,14 +69,14 @@ def test_all_pieces_of_a_row_carry_its_weight(tmp_path: Path) -> None:
     assert {d.weight for d in documents} == {7.0}
 
 
-def test_a_column_that_is_missing_or_no_number_is_named(tmp_path: Path) -> None:
+def test_a_row_without_a_number_for_its_weight_is_bad_in_every_format(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"text": [SENTENCE]}), path)
-    with pytest.raises(UserError, match=r"no column 'w'; it has 'text'.*weight_column"):
-        read(path)
-    pq.write_table(pa.table({"text": [SENTENCE], "w": ["1"]}), path)
-    with pytest.raises(UserError, match="'w' holds string, not numbers"):
-        read(path)
+    for table in ({"text": [SENTENCE]}, {"text": [SENTENCE], "w": ["1"]}, {"text": [SENTENCE], "w": [[1.0]]}):
+        pq.write_table(pa.table(table), path)
+        documents, tally = read(path)
+        assert (documents, tally.reasons) == ([], {"bad_weight": 1})
     (tmp_path / "a.txt").write_text(SENTENCE)
-    with pytest.raises(UserError, match="files of format text have no column 'w'"):
-        read(tmp_path / "a.txt")
+    documents, tally = read(tmp_path / "a.txt")
+    assert (documents, tally.reasons) == ([], {"bad_weight": 1})
+    with pytest.raises(UserError, match=r"^t has no column 'w', which t.weight_column names; its rows have no columns"):
+        check_names("t", tally, config.Text(paths=["x"], weight_column="w"), "t", exact=True)

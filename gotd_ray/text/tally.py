@@ -1,0 +1,239 @@
+"""What reading came upon, counted: rows and documents, what was left out and why, which configured names were found."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gotd_ray import config
+from gotd_ray.errors import UserError
+from gotd_ray.text.names import one_line, text_names
+
+BAD_ROWS = frozenset(
+    {
+        "empty_text",
+        "too_long",
+        "broken_json",
+        "not_a_string",
+        "missing_column",
+        "invalid_utf8",
+        "bad_weight",
+        "bad_source",
+        "no_label",
+        "bad_label",
+    }
+)
+"""Reasons that mean a fault of the data. The others are choices: too_short, excluded_source, not_sampled, not_text."""
+
+_EXAMPLES = 3
+_DETAIL_CHARS = 80
+_NAMES = 20
+_NAME_CHARS = 60
+
+
+@dataclass
+class Tally:
+    """What reading came upon. Tallies merge to the same one in any order.
+
+    Attributes:
+        rows: rows read, whatever became of them.
+        documents: candidates given.
+        reasons: how many rows (pieces, for too_short and not_sampled) were left out, by reason.
+        examples: the first three (path, row, detail) of each reason; details are escaped and hold no text.
+        named_rows: of the rows, those whose parts have names: readable rows of Parquet and JSON lines.
+        columns: of those, how many have each column or key that the settings name.
+        unnamed: rows that should name their source and do not; they took the one that their file's address names.
+        excluded: rows left out by their source, by source.
+        seen: some names that rows without a wanted one have, escaped: the first 20 in order.
+    """
+
+    rows: int = 0
+    documents: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[tuple[str, int, str]]] = field(default_factory=dict)
+    named_rows: int = 0
+    columns: Counter[str] = field(default_factory=Counter)
+    unnamed: int = 0
+    excluded: Counter[str] = field(default_factory=Counter)
+    seen: list[str] = field(default_factory=list)
+
+    @property
+    def bad_rows(self) -> int:
+        """Rows that the data's own faults made unusable."""
+        return sum(count for reason, count in self.reasons.items() if reason in BAD_ROWS)
+
+    def add(self, reason: str, path: str, row: int = -1, detail: str = "") -> None:
+        """Count one; ``row`` is -1 for a whole file."""
+        self.reasons[reason] += 1
+        kept = self.examples.setdefault(reason, [])
+        if len(kept) < _EXAMPLES or (path, row) < kept[-1][:2]:
+            kept.append((path, row, _escaped(detail, _DETAIL_CHARS)))
+            kept.sort()
+            del kept[_EXAMPLES:]
+
+    def look_for(self, wanted: Collection[str], keys: Collection[str]) -> None:
+        """Count which of the wanted names are among a row's."""
+        self.named_rows += 1
+        found = [name for name in wanted if name in keys]
+        self.columns.update(found)
+        if len(found) < len(wanted):
+            self._show(_escaped(key, _NAME_CHARS) for key in keys)
+
+    def _show(self, names: Iterable[str]) -> None:
+        full = len(self.seen) == _NAMES
+        if new := {name for name in names if name not in self.seen and not (full and name > self.seen[-1])}:
+            self.seen = sorted([*self.seen, *new])[:_NAMES]
+
+    def merge(self, other: Tally) -> None:
+        """Take in what another tally counted."""
+        self.rows += other.rows
+        self.documents += other.documents
+        self.reasons.update(other.reasons)
+        for reason, examples in other.examples.items():
+            self.examples[reason] = sorted([*self.examples.get(reason, []), *examples])[:_EXAMPLES]
+        self.named_rows += other.named_rows
+        self.columns.update(other.columns)
+        self.unnamed += other.unnamed
+        self.excluded.update(other.excluded)
+        self._show(other.seen)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, in a fixed order."""
+        return {
+            "rows": self.rows,
+            "documents": self.documents,
+            "reasons": dict(sorted(self.reasons.items())),
+            "examples": {reason: [list(one) for one in self.examples[reason]] for reason in sorted(self.examples)},
+            "named_rows": self.named_rows,
+            "columns": dict(sorted(self.columns.items())),
+            "unnamed": self.unnamed,
+            "excluded": dict(sorted(self.excluded.items())),
+            "seen": self.seen,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Tally:
+        """The tally that ``to_dict`` wrote; what earlier versions did not count is 0."""
+        examples = {reason: [(p, r, d) for p, r, d in kept] for reason, kept in data["examples"].items()}
+        return cls(
+            data["rows"],
+            data["documents"],
+            Counter(data["reasons"]),
+            examples,
+            data.get("named_rows", 0),
+            Counter(data.get("columns", {})),
+            data.get("unnamed", 0),
+            Counter(data.get("excluded", {})),
+            list(data.get("seen", [])),
+        )
+
+    def why(self) -> str:
+        """What was left out, in words."""
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.reasons.items()))
+        return f"{self.rows:,} rows read, left out: {reasons or 'none'}"
+
+    def faults(self) -> str:
+        """Where the first row of some faults stands, in words."""
+        shown = []
+        for reason in sorted(BAD_ROWS.intersection(self.examples))[:_EXAMPLES]:
+            path, row, detail = self.examples[reason][0]
+            shown.append(f"{path} row {row}: {reason}" + (f" ({detail})" if detail else ""))
+        return "; ".join(shown)
+
+
+def _escaped(text: str, chars: int) -> str:
+    return ascii(text)[1:-1][:chars]
+
+
+def wanted_names(text: config.Text) -> list[tuple[str, str]]:
+    """The columns or keys that a row should have: the setting that names it, and its name."""
+    texts = [("text_column", name) for name in text_names(text)]
+    others = [(key, getattr(text, key, None)) for key in ("source_column", "weight_column", "label_column")]
+    return texts + [(key, name) for key, name in others if name]
+
+
+def check_bad_rows(where: str, tally: Tally, text: config.Text, section: str) -> None:
+    """Hold the rows that are at fault against the limit.
+
+    Args:
+        where: what was read; section: where the limit stands.
+
+    Raises:
+        UserError: they are more.
+    """
+    if tally.bad_rows > text.max_bad_rows * tally.rows:
+        raise UserError(
+            f"{where}: {tally.bad_rows:,} of {tally.rows:,} rows are unusable ({dict(sorted(tally.reasons.items()))}), "
+            f"and {section}.max_bad_rows allows a share of {text.max_bad_rows:g}. Correct the data, name the right "
+            f"columns, or raise it. {tally.faults()}"
+        )
+
+
+def check_names(
+    where: str, tally: Tally, text: config.Text, section: str, exact: bool, sources: Collection[str] = ()
+) -> list[str]:
+    """Hold the names in the settings against those that the rows have.
+
+    A set that is read with another section's settings (a development set with the target's, say) need not hold the
+    sources that these exclude.
+
+    Args:
+        where: what was read; section: where its settings stand, the same for a set with settings of its own.
+        exact: all of it was read; else a name that was not found may stand in what was not.
+        sources: some that were found, to show.
+
+    Returns:
+        Sentences to tell: names that not all rows have, and, unless ``exact``, those that none of the rows read has.
+
+    Raises:
+        UserError: ``exact``, and a name matches nothing.
+    """
+    if not tally.rows:
+        return []
+    own = where == section
+    told, missing = [], []
+    names = wanted_names(text)
+    for key, name in names:
+        found = tally.columns[name]
+        if not found and _needed(key, tally, text, own):
+            missing.append(f"{where} has no column '{name}', which {section}.{key} names; {_has(tally, name)}")
+        elif key == "text_column" and found < tally.named_rows and len(text_names(text)) > 1:
+            told.append(
+                f"{where}: {tally.named_rows - found:,} of {tally.named_rows:,} rows have no '{name}' "
+                f"({section}.text_column): their text is that of the other columns"
+            )
+        elif key == "source_column" and tally.unnamed and own:
+            told.append(
+                f"{where}: {tally.unnamed:,} of {tally.rows:,} rows name no source in '{name}' "
+                f"({section}.source_column): theirs is that of their file"
+            )
+    if own:
+        missing += [
+            f"{section}.exclude_sources names '{name}', but no row is of that source{_like(name, sources)}"
+            for name in text.exclude_sources
+            if not tally.excluded[one_line(name)]
+        ]
+    if missing and exact:
+        raise UserError(f"{missing[0]}. Correct {section}, or leave the name out")
+    return [f"{words} (of the rows read so far)" for words in missing] + told
+
+
+def _needed(key: str, tally: Tally, text: config.Text, own: bool) -> bool:
+    """Whether a name that no row has makes a difference."""
+    if key == "text_column":
+        return tally.named_rows > 0  # whole files are texts, whatever the column is called
+    return own or key != "source_column" or bool(text.exclude_sources)
+
+
+def _has(tally: Tally, name: str) -> str:
+    if not tally.named_rows:
+        return "its rows have no columns"
+    return f"it has {', '.join(map(repr, tally.seen))}" + _like(name, tally.seen)
+
+
+def _like(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f". Did you mean '{near[0]}'?" if near else ""
