@@ -5,6 +5,8 @@
 
 An entry covers whole corpus files as they were (address, size, time of change). A file that changed is covered anew
 by another entry, and its old rows are no longer read. So adding files costs a listing and the new files.
+
+An entry whose file is damaged, or one of whose parts is gone, covers nothing: its files are embedded again.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import pyarrow.parquet as pq
 
 from gotd_ray import storage
 from gotd_ray.config import Storage, Text
+from gotd_ray.errors import UserError
 from gotd_ray.storage import StoredFile
 
 ROW_GROUP = 256
@@ -37,12 +40,12 @@ class Entry:
 
     name: str
     files: tuple[StoredFile, ...]
-    parts: int
-    rows: dict[str, int]
-    """Documents of each file, by uri."""
+    parts: tuple[str, ...]
+    """Names of its parts."""
 
-    tally: dict[str, Any] = field(default_factory=dict)
-    """Rows read and skipped by reason, see :class:`gotd_ray.text.documents.Tally`."""
+    tallies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By uri, what was read of each file whose rows are in the parts, see :class:`gotd_ray.text.documents.Tally`. Files
+    that are not among ``files`` broke off, and their rows are not to be read."""
 
     bad_files: tuple[dict[str, str], ...] = ()
     """Files that cannot be read whole: uri, reason, detail."""
@@ -54,7 +57,11 @@ class Entry:
     def from_json(cls, data: bytes) -> Entry:
         raw = json.loads(data)
         files = tuple(StoredFile(**file) for file in raw.pop("files"))
-        return cls(files=files, bad_files=tuple(raw.pop("bad_files")), **raw)
+        return cls(files=files, parts=tuple(raw.pop("parts")), bad_files=tuple(raw.pop("bad_files")), **raw)
+
+    def rows(self, uri: str) -> int:
+        """Documents of a file, those with equal text counted each time."""
+        return self.tallies[uri]["documents"] if uri in self.tallies else 0
 
 
 def entry_name(files: Iterable[StoredFile]) -> str:
@@ -63,8 +70,17 @@ def entry_name(files: Iterable[StoredFile]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 
-def part_name(entry: str, part: int) -> str:
-    return f"{entry}-{part:05d}.parquet"
+def part_name(entry: str, documents: Iterable[tuple[Any, ...]]) -> str:
+    """The name of an entry's part that holds these documents: equal names mean equal rows."""
+    digest = hashlib.blake2b(digest_size=8)
+    for document in documents:
+        digest.update(repr(document).encode("utf-8", "backslashreplace"))
+    return f"{entry}-{digest.hexdigest()}.parquet"
+
+
+def entry_of(part: str) -> str:
+    """The entry that a part belongs to, by its name."""
+    return part.partition("-")[0]
 
 
 @dataclass(frozen=True)
@@ -75,21 +91,30 @@ class Index:
     storage: Storage
 
     def entries(self) -> list[Entry]:
-        """All committed entries, by name."""
+        """All committed entries that are whole, by name."""
         names = storage.list_names(storage.join(self.folder, "entries"), self.storage)
         paths = [storage.join(self.folder, "entries", name) for name in sorted(names) if name.endswith(".json")]
         with ThreadPoolExecutor(16) as pool:
-            return [Entry.from_json(data) for data in pool.map(lambda p: storage.read_bytes(p, self.storage), paths)]
+            found = [entry for entry in pool.map(self._entry, paths) if entry]
+        parts = self.part_names() if found else set()
+        return [entry for entry in found if parts.issuperset(entry.parts)]
+
+    def _entry(self, path: str) -> Entry | None:
+        """None where it was deleted meanwhile, or is damaged."""
+        try:
+            return Entry.from_json(storage.read_bytes(path, self.storage))
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+            return None
 
     def part_names(self) -> set[str]:
         """Parts that exist, committed or not: what a killed run has already done."""
         return set(storage.list_names(storage.join(self.folder, "parts"), self.storage))
 
-    def write_part(self, entry: str, part: int, table: pa.Table) -> None:
+    def write_part(self, name: str, table: pa.Table) -> None:
         """Write a part whole or not at all; sorted by id, so that ranges of ids can be read."""
         sink = pa.BufferOutputStream()
         pq.write_table(table.sort_by("doc_id"), sink, row_group_size=ROW_GROUP, compression="zstd")
-        path = storage.join(self.folder, "parts", part_name(entry, part))
+        path = storage.join(self.folder, "parts", name)
         storage.write_bytes(path, sink.getvalue().to_pybytes(), self.storage)
 
     def commit(self, entry: Entry) -> None:
@@ -116,7 +141,8 @@ class Taken:
 
     @property
     def whole(self) -> bool:
-        return len(self.live) == len(self.entry.files)
+        """Whether every row of the parts is of a live file."""
+        return all(uri in self.live for uri in self.entry.tallies if self.entry.rows(uri))
 
 
 @dataclass(frozen=True)
@@ -129,7 +155,7 @@ class Snapshot:
     @property
     def rows(self) -> int:
         """Documents, those with equal text counted each time."""
-        return sum(taken.entry.rows.get(uri, 0) for taken in self.taken for uri in taken.live)
+        return sum(taken.entry.rows(uri) for taken in self.taken for uri in taken.live)
 
     def read(
         self,
@@ -158,8 +184,7 @@ class Snapshot:
         return pa.concat_tables(tables) if tables else SCHEMA.empty_table().select(columns)
 
     def _parts(self, taken: Taken) -> list[str]:
-        names = [part_name(taken.entry.name, part) for part in range(taken.entry.parts)]
-        return [storage.join(self.folder, "parts", name) for name in names]
+        return [storage.join(self.folder, "parts", name) for name in taken.entry.parts]
 
 
 @dataclass(frozen=True)
@@ -215,10 +240,20 @@ def id_range(low: bytes | None, high: bytes | None) -> pc.Expression:
 
 
 def scan(paths: list[str], columns: list[str], wanted: pc.Expression, settings: Storage) -> pa.Table:
-    """The rows wanted of some Parquet files, in no particular order; row groups without any are not read."""
+    """The rows wanted of some Parquet files, in no particular order; row groups without any are not read.
+
+    Raises:
+        UserError: one of them is gone or damaged.
+    """
     filesystem, _ = storage.resolve(paths[0], settings)
     keys = [storage.resolve(path, settings)[1] for path in paths]
-    return pads.dataset(keys, format="parquet", filesystem=filesystem).to_table(columns=columns, filter=wanted)
+    try:
+        return pads.dataset(keys, format="parquet", filesystem=filesystem).to_table(columns=columns, filter=wanted)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"a result of an earlier stage cannot be read: {' '.join(str(error).split())}. If the storage answers, "
+            "delete that file and run again: what is missing is made anew."
+        ) from None
 
 
 def table_of(data: bytes, columns: list[str] | None = None) -> pa.Table:

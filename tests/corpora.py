@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from gotd_ray.config import Storage
 from gotd_ray.index import SCHEMA, Embedded, Entry, Index
 from gotd_ray.storage import StoredFile
+from gotd_ray.text.documents import Tally
 
 Row = tuple[str, str]  # text, source
 
@@ -95,7 +96,7 @@ def write_index(folder: Path, corpus: np.ndarray, target: np.ndarray) -> Embedde
         index, file = Index(str(folder / name), Storage()), StoredFile(f"{name}.parquet", 1, "0")
         rest = [field for field in SCHEMA if field.name not in ("doc_id", "vector")]
         plain = {f.name: pa.array(["1" if f.type == pa.string() else 1] * len(ids), f.type) for f in rest}
-        index.write_part("all", 0, pa.table({"doc_id": ids, "vector": column} | plain))
-        index.commit(Entry("all", (file,), 1, {file.uri: len(ids)}))
+        index.write_part("all-0.parquet", pa.table({"doc_id": ids, "vector": column} | plain))
+        index.commit(Entry("all", (file,), ("all-0.parquet",), {file.uri: Tally(documents=len(ids)).to_dict()}))
         found.append(index.snapshot([file])[0])
     return Embedded(found[0], found[1], corpus.shape[1])

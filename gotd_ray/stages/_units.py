@@ -1,6 +1,7 @@
 """From corpus files to parts of token ids: the reading half of embed, as plain generators.
 
-A part is a fixed run of documents of one unit of files, so that a killed run finds its finished parts again.
+A part is a run of documents of one unit of files, named by which documents it holds: a killed run finds its finished
+parts again, and a part that was cut otherwise, because a file could not be read to its end then, is not taken for it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
-from gotd_ray.index import entry_name
+from gotd_ray.index import entry_name, entry_of, part_name
 from gotd_ray.models.tokenizer import Tokenizer
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import BadFile, Document, Tally, read_documents
@@ -31,8 +32,8 @@ UNITS = 256
 UNIT_BYTES = (4 << 20, 256 << 20)
 """Bytes of a unit, from and to: small files are read together; a file is never cut."""
 
-SUMMARY = -1
-"""The part number of a unit's last row, which tells what was read and skipped."""
+SUMMARY = ""
+"""The part name of a unit's last row, which tells what was read and skipped."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Unit:
     """Corpus files read by one task and committed as one entry."""
 
     files: tuple[StoredFile, ...]
-    done: frozenset[int] = frozenset()
-    """Parts that an earlier, killed run has written."""
+    done: frozenset[str] = frozenset()
+    """Names of the parts that an earlier, killed run has written."""
 
     @property
     def name(self) -> str:
@@ -58,15 +59,14 @@ def make_units(files: list[StoredFile], missing: list[StoredFile], existing_part
     groups: list[list[StoredFile]] = []
     room = 0
     for file in files:
-        if file.size > room:
+        if not groups or file.size > room:
             groups.append([])
             room = limit
         groups[-1].append(file)
         room -= file.size
-    found: dict[str, set[int]] = {}
+    found: dict[str, set[str]] = {}
     for name in existing_parts:
-        entry, _, number = name.removesuffix(".parquet").rpartition("-")
-        found.setdefault(entry, set()).add(int(number))
+        found.setdefault(entry_of(name), set()).add(name)
     wanted = set(missing)
     left = [tuple(file for file in group if file in wanted) for group in groups]
     return [Unit(group, frozenset(found.get(entry_name(group), ()))) for group in left if group]
@@ -82,29 +82,29 @@ class _Reading:
     """What a unit's reading has come to."""
 
     documents: list[Document] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
-    rows: dict[str, int] = field(default_factory=dict)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    """What was read of each file, by uri."""
+
     bad: list[dict[str, Any]] = field(default_factory=list)
-    parts: int = 0
+    parts: list[str] = field(default_factory=list)
 
 
 def read_unit(
     unit: Unit, text: config.Text, chunks: config.Chunks, encoder: config.Encoder, storage: config.Storage
 ) -> Iterator[pa.Table]:
     """One row per part, ``payload`` holding its documents' addresses and token ids; then one row with the summary."""
-    state = _Reading()
+    state, entry = _Reading(), unit.name
 
     def part() -> pa.Table:
-        number, documents = state.parts, state.documents
-        state.parts, state.documents = state.parts + 1, []
-        payload = b"" if number in unit.done else _payload(documents, encoder)
-        return _row(number, len(documents), payload)
+        documents, state.documents = state.documents, []
+        name = part_name(entry, ((d.doc_id, d.path, d.row, d.chunk, d.source, d.weight) for d in documents))
+        state.parts.append(name)
+        return _row(name, len(documents), b"" if name in unit.done else _payload(documents, encoder))
 
     for file in unit.files:
-        state.rows[file.uri] = 0
+        tally = state.tallies[file.uri] = Tally()
         try:
-            for document in read_documents(file, text, chunks, storage, state.tally):
-                state.rows[file.uri] += 1
+            for document in read_documents(file, text, chunks, storage, tally):
                 state.documents.append(document)
                 if len(state.documents) == PART_DOCUMENTS:
                     yield part()
@@ -115,7 +115,8 @@ def read_unit(
             state.bad.append({"uri": file.uri, "reason": "wrong_column", "detail": str(problem), "transient": False})
     if state.documents:
         yield part()
-    summary = {"parts": state.parts, "rows": state.rows, "tally": state.tally.to_dict(), "bad": state.bad}
+    tallies = {uri: tally.to_dict() for uri, tally in state.tallies.items()}
+    summary = {"parts": state.parts, "tallies": tallies, "bad": state.bad}
     yield _row(SUMMARY, 0, json.dumps(summary).encode())
 
 
@@ -140,7 +141,7 @@ def _payload(documents: list[Document], encoder: config.Encoder) -> bytes:
     return sink.getvalue()
 
 
-def _row(part: int, documents: int, payload: bytes) -> pa.Table:
+def _row(part: str, documents: int, payload: bytes) -> pa.Table:
     return pa.table({"part": [part], "documents": [documents]}).append_column(
         "payload", pa.array([payload], pa.large_binary())
     )

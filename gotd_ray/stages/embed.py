@@ -2,7 +2,8 @@
 
     files not yet covered -> units -> read, clean, cut, tokenise (tasks) -> parts -> encode, write (actors) -> commit
 
-Ray may retry any task or actor: the same part is written with the same bytes.
+Ray may retry any task or actor: the same part is written with the same bytes. A retried reading that came to another
+end than the first, since the storage failed in one of them, is found by the names of its parts: the unit is done again.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, errors_withou
 from gotd_ray.stages._units import SUMMARY, Unit, make_units, open_part, read_unit
 from gotd_ray.text.documents import Tally, check_bad_rows
 
-VERSION = 2
+VERSION = 3
 """Raised when equal settings give other rows."""
+
+ATTEMPTS = 3
+"""Passes over what the index lacks, before a run gives up."""
 
 
 class EncodeParts:
@@ -46,16 +50,16 @@ class EncodeParts:
         if row["part"] != SUMMARY:
             if row["payload"]:
                 job = self.jobs[row["job"]]
-                row["tokens"] = self._encode(job.collection.index, job.unit.name, row["part"], row["payload"])
+                row["tokens"] = self._encode(job.collection.index, row["part"], row["payload"])
             row["payload"] = b""
         return pa.table({name: [value] for name, value in row.items()})
 
-    def _encode(self, index: Index, entry: str, part: int, payload: bytes) -> int:
+    def _encode(self, index: Index, part: str, payload: bytes) -> int:
         """Write a part, and return its tokens."""
         table, ids = open_part(payload)
         vectors = self.encoder.encode_ids(ids)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-        index.write_part(entry, part, table.append_column("vector", column))
+        index.write_part(part, table.append_column("vector", column))
         return sum(map(len, ids))
 
 
@@ -69,20 +73,34 @@ def embed(run: config.Run, collections: dict[str, Collection], artifact: Artifac
         UserError: more files or rows are bad than the settings allow.
     """
     artifact.begin()
-    jobs = [
-        Job(name, collection, unit)
-        for name, collection in collections.items()
-        if (missing := collection.index.snapshot(collection.files)[1])
-        for unit in make_units(collection.files, missing, collection.index.part_names())
-    ]
-    work = {name: _Work() for name in collections}
+    work = {name: Work() for name in collections}
     started = time.perf_counter()
-    if jobs:
-        _embed_jobs(jobs, work, run, site)
+    for _ in range(ATTEMPTS):
+        if jobs := jobs_of(collections, work):
+            _embed_jobs(jobs, work, run, site)
+    if left := jobs_of(collections, work):
+        missing = [file.uri for job in left for file in job.unit.files]
+        raise UserError(
+            f"{left[0].collection.index.folder} still lacks {len(missing):,} files after {ATTEMPTS} attempts, such as "
+            f"{missing[0]}: another program may be deleting from the index, or the storage fails now and then. Run "
+            "again."
+        )
     facts: dict[str, Any] = {"seconds": time.perf_counter() - started}
-    facts["unreached"] = [bad["uri"] for done in work.values() for bad in done.bad if bad["transient"]]
+    facts["unreached"] = sorted(uri for done in work.values() for uri in done.unreached)
     facts |= {name: _summary(name, collection, work[name]) for name, collection in collections.items()}
     return artifact.commit(facts)
+
+
+def jobs_of(collections: dict[str, Collection], work: dict[str, Work]) -> list[Job]:
+    """What the index lacks, without the files that the storage did not give this time."""
+    jobs = []
+    for name, collection in collections.items():
+        missing = collection.index.snapshot(collection.files)[1]
+        wanted = [file for file in missing if file.uri not in work[name].unreached]
+        if wanted:
+            units = make_units(collection.files, wanted, collection.index.part_names())
+            jobs += [Job(name, collection, unit) for unit in units]
+    return jobs
 
 
 @dataclass(frozen=True)
@@ -95,18 +113,23 @@ class Job:
 
 
 @dataclass
-class _Work:
+class Work:
     """What was done for one collection this time."""
 
     documents: int = 0
     seconds: float = 0.0
     """From the start of embedding to the collection's last document."""
 
-    bad: list[dict[str, Any]] = field(default_factory=list)
-    """Files that could not be read whole; a transient one has no entry, and the next run tries it again."""
+    bad: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By uri, files that could not be read whole."""
+
+    @property
+    def unreached(self) -> list[str]:
+        """Files that the storage did not give: no entry covers them, and the next run tries them again."""
+        return [uri for uri, bad in self.bad.items() if bad["transient"]]
 
 
-def _summary(name: str, collection: Collection, work: _Work) -> dict[str, Any]:
+def _summary(name: str, collection: Collection, work: Work) -> dict[str, Any]:
     """The collection's counts over all its entries, old and new.
 
     Raises:
@@ -114,9 +137,10 @@ def _summary(name: str, collection: Collection, work: _Work) -> dict[str, Any]:
     """
     snapshot, _ = collection.index.snapshot(collection.files)
     tally = Tally()
-    bad_files = [bad for bad in work.bad if bad["transient"]]
+    bad_files = [work.bad[uri] for uri in work.unreached]
     for taken in snapshot.taken:
-        tally.merge(Tally.from_dict(taken.entry.tally))
+        for uri in taken.live:
+            tally.merge(Tally.from_dict(taken.entry.tallies[uri]))
         bad_files += [bad for bad in taken.entry.bad_files if bad["uri"] in taken.live]
     _refuse_bad_files(name, bad_files, collection)
     check_bad_rows(name, tally, collection.text, name)
@@ -132,37 +156,63 @@ def _summary(name: str, collection: Collection, work: _Work) -> dict[str, Any]:
     }
 
 
-@dataclass
-class _Unfinished:
-    """What has come back of a unit so far."""
+class Ledger:
+    """Takes what comes back of the units, part by part, and commits a unit when it is whole.
 
-    parts: int = 0
-    summary: dict[str, Any] | None = None
+    Args:
+        jobs: the units.
+        work: by collection, where documents and bad files are counted.
+    """
+
+    def __init__(self, jobs: list[Job], work: dict[str, Work]):
+        self.committed = 0
+        self._jobs, self._work = jobs, work
+        self._parts: dict[int, set[str]] = {number: set() for number in range(len(jobs))}
+        self._summaries: dict[int, dict[str, Any]] = {}
+
+    def take(self, row: dict[str, Any]) -> None:
+        """A part that lies in the index, or the summary of a unit.
+
+        Raises:
+            UserError: the share of bad files is above the collection's limit.
+        """
+        number, job = row["job"], self._jobs[row["job"]]
+        work = self._work[job.name]
+        if row["part"] == SUMMARY:
+            summary = self._summaries[number] = json.loads(row["payload"])
+            work.bad |= {bad["uri"]: bad for bad in summary["bad"]}
+            _refuse_bad_files(job.name, list(work.bad.values()), job.collection)
+        else:
+            self._parts[number].add(row["part"])
+            work.documents += row["documents"]
+        if number in self._summaries and self._parts[number] == set(self._summaries[number]["parts"]):
+            self._commit(job, self._summaries.pop(number))
+
+    def _commit(self, job: Job, summary: dict[str, Any]) -> None:
+        """Commit a unit's entry; it does not cover the files that could not be reached this time."""
+        unreached = {bad["uri"] for bad in summary["bad"] if bad["transient"]}
+        entry = Entry(
+            name=job.unit.name,
+            files=tuple(file for file in job.unit.files if file.uri not in unreached),
+            parts=tuple(summary["parts"]),
+            tallies=summary["tallies"],
+            bad_files=tuple(bad for bad in summary["bad"] if bad["uri"] not in unreached),
+        )
+        job.collection.index.commit(entry)
+        self.committed += 1
 
 
-def _embed_jobs(jobs: list[Job], work: dict[str, _Work], run: config.Run, site: Site) -> None:
-    """Embed the units of all collections in one stream, and commit each unit's entry after its last part."""
-    unfinished = {number: _Unfinished() for number in range(len(jobs))}
-    started = time.perf_counter()
+def _embed_jobs(jobs: list[Job], work: dict[str, Work], run: config.Run, site: Site) -> None:
+    """Embed the units of all collections in one stream."""
+    ledger, started = Ledger(jobs, work), time.perf_counter()
     with site.progress.task("embed", total=None, unit="documents") as task, errors_without_a_trace():
         for row in _stream(jobs, run, site).iter_rows():
-            job, unit = jobs[row["job"]], unfinished[row["job"]]
-            done = work[job.name]
-            if row["part"] == SUMMARY:
-                unit.summary = json.loads(row["payload"])
-                done.bad += unit.summary["bad"]
-                _refuse_bad_files(job.name, done.bad, job.collection)
-            else:
-                unit.parts += 1
-                done.documents += row["documents"]
-                done.seconds = time.perf_counter() - started
-                task.advance(row["documents"])
-                _metrics.embedded(job.name, row["documents"], row["tokens"])
-            if unit.summary and unit.parts == unit.summary["parts"]:
-                _commit(job, unit.summary)
-                del unfinished[row["job"]]
-                task.update(note=f"{len(jobs) - len(unfinished)} of {len(jobs)} groups of files")
-    assert not unfinished, "a unit of files ended without all its parts"
+            ledger.take(row)
+            name = jobs[row["job"]].name
+            work[name].seconds = time.perf_counter() - started
+            task.advance(row["documents"])
+            task.note = f"{ledger.committed} of {len(jobs)} groups of files"
+            _metrics.embedded(name, row["documents"], row["tokens"])
 
 
 def _refuse_bad_files(name: str, bad: list[dict[str, Any]], collection: Collection) -> None:
@@ -211,17 +261,3 @@ def _read_job(batch: dict[str, np.ndarray], jobs: Any, run: config.Run) -> Itera
 def _resolved(jobs: Any) -> list[Job]:
     """Ray resolves a reference among an actor's arguments, and leaves it one among a function's."""
     return ray.get(jobs) if isinstance(jobs, ray.ObjectRef) else jobs
-
-
-def _commit(job: Job, summary: dict[str, Any]) -> None:
-    """Commit a unit's entry, without the files that could not be reached this time."""
-    unreached = {bad["uri"] for bad in summary["bad"] if bad["transient"]}
-    entry = Entry(
-        name=job.unit.name,
-        files=tuple(file for file in job.unit.files if file.uri not in unreached),
-        parts=summary["parts"],
-        rows=summary["rows"],
-        tally=summary["tally"],
-        bad_files=tuple(bad for bad in summary["bad"] if bad["uri"] not in unreached),
-    )
-    job.collection.index.commit(entry)

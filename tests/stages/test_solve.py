@@ -23,6 +23,7 @@ from gotd_ray.stages._earlier import read_earlier
 from gotd_ray.stages._fit import fit_shards, sample_stride
 from gotd_ray.stages._shards import Holding, Problem, Work, points_of
 from gotd_ray.storage import StoredFile
+from gotd_ray.text.documents import Tally
 
 SITE = Site(Resources(cpus=1, gpus=0, nodes=1, node_cpus=1, private=True), "cpu", Progress())
 WIDTH = 8
@@ -51,8 +52,9 @@ def stored(folder: Path, vectors: np.ndarray, seed: int) -> Snapshot:
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), WIDTH)
     columns["weight"] = np.ones(n, np.float32)
     index = Index(str(folder), config.Storage())
-    index.write_part(entry_name(files), 0, pa.table(columns))
-    index.commit(Entry(entry_name(files), tuple(files), 1, {files[0].uri: n}))
+    name = entry_name(files)
+    index.write_part(f"{name}-0.parquet", pa.table(columns))
+    index.commit(Entry(name, tuple(files), (f"{name}-0.parquet",), {files[0].uri: Tally(documents=n).to_dict()}))
     return index.snapshot(files)[0]
 
 

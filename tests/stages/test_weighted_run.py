@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from gotd_ray.index import Embedded, Snapshot, ids_of, vectors_of
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.progress import Progress
 from gotd_ray.stages import embed, solve
-from gotd_ray.stages._units import SUMMARY, make_units, read_unit
+from gotd_ray.stages._units import make_units, read_unit
 from gotd_ray.text.clean import clean
 from gotd_ray.text.documents import document_id
 
@@ -72,10 +71,9 @@ def embed_here(plan: pipeline.Plan) -> Embedded:
         job = embed.Job(name, collection, unit)
         encode = actor(plan.run.encoder)
         encode.jobs = [job]
+        ledger = embed.Ledger([job], {name: embed.Work()})
         for row in read_unit(unit, collection.text, plan.run.chunks, plan.run.encoder, plan.run.storage):
-            encode(row.append_column("job", pa.array([0])))
-            if row["part"][0].as_py() == SUMMARY:
-                embed._commit(job, json.loads(row["payload"][0].as_py()))
+            ledger.take(encode(row.append_column("job", pa.array([0]))).to_pylist()[0])
         return collection.index.snapshot(collection.files)[0]
 
     return Embedded(embedded("corpus"), embedded("target"), plan.encoder["width"])

@@ -1,0 +1,243 @@
+"""Whatever happens to a corpus and to the runs over it, at the end every document of it is a candidate exactly once.
+
+Random sequences of changes to the files, losses of parts of the index, and runs that meet a storage that fails in the
+middle of a file, or are killed, against a plain model: the documents that the files hold now. The encoder is the only
+thing that is not real, and Ray is not there: its part is to carry the rows from the reading to the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gotd_ray import config, storage
+from gotd_ray.artifacts import Artifact
+from gotd_ray.cluster import Resources, Site
+from gotd_ray.index import Collection, Index
+from gotd_ray.progress import Progress
+from gotd_ray.stages import _units, embed
+from gotd_ray.storage import list_files
+from gotd_ray.text.documents import document_id
+
+WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet", "jetty", "knoll", "larch"]
+NAMES = ("a", "b", "c", "d", "e")
+RUN = config.Run.model_validate({"out": "unused", "corpus": {"paths": "unused"}, "target": {"paths": "unused"}})
+SITE = Site(Resources(1, 0, 1, 1, private=True), "cpu", Progress())
+
+
+class Killed(BaseException):
+    """SIGKILL: nothing of the run's own code runs after it."""
+
+
+@dataclass
+class World:
+    """A corpus, its index, and what is about to go wrong."""
+
+    folder: Path
+    clock: int = 1_700_000_000
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    """The model: what each file holds."""
+
+    breaks: dict[str, int] = field(default_factory=dict)
+    """By file name, bytes after which the storage fails in the next run."""
+
+    steps: int | None = None
+    """Rows from the readers after which the next run is killed."""
+
+    @property
+    def corpus(self) -> Path:
+        return self.folder / "corpus"
+
+    def write(self, name: str, seed: int) -> None:
+        """A file with some documents; some of them stand in other files, too, and some lines are broken."""
+        rng = np.random.default_rng(seed)
+        count = int(rng.integers(0, 7))
+        texts = [" ".join(rng.choice(WORDS, 9)) for _ in range(count)]
+        texts += ["this sentence stands in many a file of this corpus"] * int(rng.integers(0, 2))
+        self.texts[name] = texts
+        path = self.corpus / f"{name}.jsonl"
+        path.write_text(
+            "".join(json.dumps({"text": text}) + "\n" for text in texts) + "{broken\n" * int(rng.integers(0, 2))
+        )
+        self.clock += 1
+        os.utime(path, (self.clock, self.clock))
+
+    def collections(self) -> dict[str, Collection]:
+        text = config.Text(paths=[str(self.corpus)], max_bad_files=1.0, max_bad_rows=1.0)
+        files = list_files(text, config.Storage())
+        return {"corpus": Collection(text, files, Index(str(self.folder / "index"), config.Storage()))}
+
+    def run(self) -> None:
+        """A run as the stage does it. Its breaks and its end come once."""
+        collections = self.collections()
+        artifact = Artifact(str(self.folder / "embed"), "key", config.Storage())
+        try:
+            facts = embed.embed(RUN, collections, artifact, SITE)
+        except Killed:
+            return
+        finally:
+            self.breaks, self.steps = {}, None
+        self.check(collections["corpus"], set(facts["unreached"]))
+        reached = [file for file in collections["corpus"].files if file.uri not in facts["unreached"]]
+        assert facts["corpus"]["documents"] == sum(len(self.texts[Path(file.uri).stem]) for file in reached)
+        assert facts["corpus"]["rows_read"] == facts["corpus"]["documents"] + facts["corpus"]["skipped"].get(
+            "broken_json", 0
+        )
+
+    def check(self, collection: Collection, unreached: set[str]) -> None:
+        """The candidates are the documents of the files that could be read to their end: each once, and no other."""
+        snapshot, missing = collection.index.snapshot(collection.files)
+        assert {file.uri for file in missing} == unreached
+        table = snapshot.read(["doc_id", "path", "row"], config.Storage())
+        found = Counter(
+            zip(table["doc_id"].to_pylist(), table["path"].to_pylist(), table["row"].to_pylist(), strict=True)
+        )
+        wanted = Counter(
+            (document_id(text), file.uri, row)
+            for file in collection.files
+            if file.uri not in unreached
+            for row, text in enumerate(self.texts[Path(file.uri).stem])
+        )
+        assert found == wanted
+        assert snapshot.rows == wanted.total()
+
+    def lose(self, what: str, place: int) -> None:
+        """An entry or a part goes, or is cut short."""
+        folder = next((self.folder / "index").glob("entries" if what == "entry" else "parts"), None)
+        files = sorted(folder.iterdir()) if folder else []
+        if not files:
+            return
+        path = files[place % len(files)]
+        if what == "entry" and place % 2:
+            path.write_bytes(path.read_bytes()[:50])
+        else:
+            path.unlink()
+
+
+class Worlds:
+    """The last one is in use."""
+
+    def __init__(self) -> None:
+        self.last = World(Path())
+
+
+@pytest.fixture(scope="module")
+def in_process() -> Iterator[Worlds]:
+    """The stage without Ray and without a model; its storage fails, and its process dies, as the world says."""
+    worlds = Worlds()
+    patch = pytest.MonkeyPatch()
+
+    def payload(documents: list[Any], _: Any) -> bytes:
+        names = ["doc_id", "source", "path", "row", "chunk", "weight"]
+        table = pa.Table.from_pylist([{name: getattr(one, name) for name in names} for one in documents])
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return sink.getvalue().to_pybytes()
+
+    def stream(jobs: list[embed.Job], run: config.Run, site: Site) -> Any:
+        """Rows of the units in turns, as several readers would give them."""
+        world, seen = worlds.last, 0
+        readers = [
+            (n, job, _units.read_unit(job.unit, job.collection.text, run.chunks, run.encoder, run.storage))
+            for n, job in enumerate(jobs)
+        ]
+
+        class Stream:
+            def iter_rows(self) -> Iterator[dict[str, Any]]:
+                nonlocal seen
+                while readers:
+                    n, job, reader = readers.pop(0)
+                    row = next(reader, None)
+                    if row is None:
+                        continue
+                    readers.append((n, job, reader))
+                    (facts,) = row.to_pylist()
+                    if facts["part"] and facts["payload"]:
+                        table = pa.ipc.open_stream(facts["payload"]).read_all()
+                        job.collection.index.write_part(facts["part"], table)
+                    seen += 1
+                    if world.steps is not None and seen > world.steps:
+                        raise Killed
+                    yield facts | {"job": n, "tokens": 0}
+
+        return Stream()
+
+    read = storage.InputFile.readinto
+
+    def readinto(self: Any, buffer: Any) -> int:
+        name = Path(self.uri).stem
+        if name not in worlds.last.breaks:
+            return read(self, buffer)
+        left = worlds.last.breaks[name] - self.tell()
+        if left <= 0:
+            self.failure = OSError("the network went away")
+            raise self.failure
+        return read(self, memoryview(buffer)[:left])
+
+    opened = storage.InputFile.__init__
+
+    def remember(self: Any, uri: str, settings: config.Storage) -> None:
+        self.uri = uri
+        opened(self, uri, settings)
+
+    patch.setattr(_units, "_payload", payload)
+    patch.setattr(_units, "PART_DOCUMENTS", 2)
+    patch.setattr(_units, "UNIT_BYTES", (300, 600))
+    patch.setattr(embed, "_stream", stream)
+    patch.setattr(embed._metrics, "embedded", lambda *_: None)
+    patch.setattr(storage.InputFile, "readinto", readinto)
+    patch.setattr(storage.InputFile, "__init__", remember)
+    yield worlds
+    patch.undo()
+
+
+STEP = st.one_of(
+    st.tuples(st.just("write"), st.sampled_from(NAMES), st.integers(0, 10**6)),
+    st.tuples(st.just("remove"), st.sampled_from(NAMES), st.just(0)),
+    st.tuples(st.just("break"), st.sampled_from(NAMES), st.integers(0, 400)),
+    st.tuples(st.just("kill"), st.just(""), st.integers(0, 8)),
+    st.tuples(st.just("run"), st.just(""), st.just(0)),
+    st.tuples(st.just("lose"), st.sampled_from(["entry", "part"]), st.integers(0, 9)),
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(first=st.integers(0, 10**6), steps=st.lists(STEP, min_size=4, max_size=14))
+def test_every_document_is_a_candidate_once(in_process: Worlds, first: int, steps: list[tuple[str, str, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        in_process.last = world
+        world.corpus.mkdir()
+        for number, name in enumerate(NAMES[:3]):
+            world.write(name, first + number)
+        for what, name, value in steps:
+            if what == "write":
+                world.write(name, value)
+            elif what == "remove" and len(world.texts) > 1 and name in world.texts:
+                del world.texts[name]
+                (world.corpus / f"{name}.jsonl").unlink()
+            elif what == "break":
+                world.breaks[name] = value
+            elif what == "kill":
+                world.steps = value
+                world.run()
+            elif what == "run":
+                world.run()
+            elif what == "lose":
+                world.lose(name, value)
+        world.breaks = {}
+        world.run()
+        world.check(world.collections()["corpus"], set())
