@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.storage import StoredFile, split_name
-from gotd_ray.text.documents import BadFile, Tally, read_documents
+from gotd_ray.text.documents import (
+    BadFile,
+    Tally,
+    check_bad_files,
+    check_bad_rows,
+    check_names,
+    read_documents,
+)
+from gotd_ray.text.names import one_line
+from gotd_ray.text.tally import nearest
 
 EXACT_BYTES = 16 << 20
 """Corpora up to this size are read whole, in some seconds: their count is exact."""
@@ -29,6 +39,8 @@ class Count:
     bytes: int
     documents: int
     exact: bool
+    """All of it was read."""
+
     mean_chars: float
     sample: list[str]
     """Some texts, to time the encoder on."""
@@ -41,25 +53,36 @@ class Count:
 
     tally: Tally
     bad_files: list[str]
+    warnings: tuple[str, ...]
+    """Sentences to show: names in the settings that match nothing so far, or not everywhere."""
 
     def why_empty(self) -> str:
         """The reasons for which rows were left out, in words."""
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.tally.reasons.items()))
-        bad = f", {len(self.bad_files)} unreadable files" if self.bad_files else ""
-        return f"{self.tally.rows} rows read, left out: {reasons or 'none'}{bad}"
+        bad = f", {len(self.bad_files)} unreadable files ({'; '.join(self.bad_files[:3])})" if self.bad_files else ""
+        return self.tally.why() + bad
 
 
 def count_documents(
-    files: list[StoredFile], text: config.Text, chunks: config.Chunks, storage: config.Storage
+    where: str,
+    section: str,
+    files: list[StoredFile],
+    text: config.Text,
+    chunks: config.Chunks,
+    storage: config.Storage,
 ) -> Count:
     """Count a collection: exactly when it is small, else from the start of some files spread over it.
 
+    Args:
+        where: what it is called in messages, such as ``corpus``.
+        section: where the keys stand that it is read by; ``where`` itself if they are its own.
+
     Raises:
-        UserError: a column is missing; more rows of those read are bad than ``max_bad_rows`` allows.
+        UserError: more files or rows of those read are bad than ``max_bad_files`` and ``max_bad_rows`` allow; all was
+            read, and a name in the settings matches nothing.
     """
     total = sum(file.size for file in files)
-    exact = total <= EXACT_BYTES
-    step = 1 if exact else max(1, len(files) // SAMPLE_FILES)
+    small = total <= EXACT_BYTES
+    step = 1 if small else max(1, len(files) // SAMPLE_FILES)
     tally = Tally()
     bad: list[str] = []
     texts: list[str] = []
@@ -70,7 +93,7 @@ def count_documents(
         found = 0
         try:
             for document in islice(
-                read_documents(file, text, chunks, storage, tally), None if exact else SAMPLE_DOCUMENTS
+                read_documents(file, text, chunks, storage, tally), None if small else SAMPLE_DOCUMENTS
             ):
                 found += 1
                 characters += len(document.text)
@@ -80,19 +103,17 @@ def count_documents(
                 if len(texts) < 2000:
                     texts.append(document.text)
         except BadFile as problem:
-            bad.append(f"{file.uri}: {problem.reason}")
+            bad.append(f"{file.uri}: {problem}")
         documents += found
         estimated += _estimate(file, found, characters / documents if documents else 0.0, text.sample)
-    if tally.bad_rows > text.max_bad_rows * tally.rows:
-        raise UserError(
-            f"{tally.bad_rows:,} of the first {tally.rows:,} rows are unusable ({dict(tally.reasons)}); examples: "
-            f"{_examples(tally)}. max_bad_rows allows a share of {text.max_bad_rows:g}: mend the data, name the right "
-            "text_column, or raise it."
-        )
+    exact = small and not bad
+    check_bad_files(where, bad, len(files), text, section)
+    warnings = check_names(where, tally, text, section, exact, sources)
+    check_bad_rows(where, tally, text, section)
     return Count(
         files=len(files),
         bytes=total,
-        documents=documents if exact else estimated * step,
+        documents=documents if small else estimated * step,
         exact=exact,
         mean_chars=characters / documents if documents else 0.0,
         sample=texts,
@@ -100,7 +121,30 @@ def count_documents(
         labels=frozenset(labels),
         tally=tally,
         bad_files=bad,
+        warnings=tuple(warnings),
     )
+
+
+def check_sources(key: str, names: Collection[str], count: Count) -> list[str]:
+    """Hold sources that a setting names against those there are.
+
+    Args:
+        key: the setting, such as ``survey.always``.
+        count: of the collection whose sources are meant.
+
+    Returns:
+        Sentences to tell, where not all was read.
+
+    Raises:
+        UserError: all was read, and there is no such source.
+    """
+    unknown = [name for name in names if one_line(name) not in count.sources]
+    told = [
+        f"{key} names '{name}', but no document is of that source{nearest(name, count.sources)}" for name in unknown
+    ]
+    if told and count.exact:
+        raise UserError(f"{told[0]}. Correct the name, or leave it out.")
+    return [f"{words} (only a part was read)" for words in told]
 
 
 def _estimate(file: StoredFile, found: int, mean_chars: float, sample: float) -> int:
@@ -110,8 +154,3 @@ def _estimate(file: StoredFile, found: int, mean_chars: float, sample: float) ->
     _, ending, packed = split_name(file.uri)
     density = _BYTES_PER_CHARACTER.get(packed or ending, _BYTES_PER_CHARACTER[""])
     return max(found, int(file.size / (density * mean_chars) * sample))
-
-
-def _examples(tally: Tally) -> str:
-    shown = [f"{path} row {row}: {reason}" for reason, rows in tally.examples.items() for path, row, _ in rows[:1]]
-    return "; ".join(shown[:3])

@@ -274,14 +274,15 @@ def questions(run: config.Run, planned: Evaluations, name: str, columns: Questio
 
 def _count(where: str, files: list[StoredFile], judge: str, run: config.Run, text: config.Text | None = None) -> Count:
     text = text or text_of(run, judge)
-    count = count_documents(files, text, WHOLE, run.storage)
+    count = count_documents(where, "target", files, text, WHOLE, run.storage)
     if not count.documents:
         raise UserError(
             f"{where} has no text: {count.why_empty()}. Check the paths, evaluate.text_column and target.text_column."
         )
     if judge == "classification":
         assert run.finetune is not None
-        known = count_documents(list_files(_finetune_text(run), run.storage), _finetune_text(run), WHOLE, run.storage)
+        trained = _finetune_text(run)
+        known = count_documents("finetune", "target", list_files(trained, run.storage), trained, WHOLE, run.storage)
         if known.exact:
             check_labels(sorted(known.labels), sorted(count.labels))
     return count

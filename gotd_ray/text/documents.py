@@ -12,11 +12,11 @@ from gotd_ray.text.chunks import split
 from gotd_ray.text.clean import clean
 from gotd_ray.text.names import one_line
 from gotd_ray.text.readers import BadFile, Problem, Row, read_rows
-from gotd_ray.text.tally import BAD_ROWS, Tally, check_bad_rows, check_names, wanted_names
+from gotd_ray.text.tally import BAD_ROWS, Tally, check_bad_files, check_bad_rows, check_names, wanted_names
 
 __all__ = [
-    "BAD_ROWS", "BadFile", "Document", "Labelled", "Tally", "check_bad_rows", "check_names", "document_id",
-    "read_documents", "source_of", "split_rows",
+    "BAD_ROWS", "BadFile", "Document", "Labelled", "Tally", "check_bad_files", "check_bad_rows", "check_names",
+    "document_id", "read_documents", "source_of", "split_rows",
 ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,6 +155,23 @@ def wanted_names(text: config.Text) -> list[tuple[str, str]]:
     return texts + [(key, name) for key, name in others if name]
 
 
+def check_bad_files(where: str, bad: Sequence[str], files: int, text: config.Text, section: str) -> None:
+    """Hold the files that cannot be read against the limit.
+
+    Args:
+        where: what was read; section: where the limit stands.
+        bad: of each such file, its address and what is wrong with it; files: of all there are.
+
+    Raises:
+        UserError: they are more.
+    """
+    if len(bad) > text.max_bad_files * files:
+        raise UserError(
+            f"{where}: {len(bad):,} of {files:,} files cannot be read, and {section}.max_bad_files allows a share of "
+            f"{text.max_bad_files:g}. Repair or remove them, or raise it. {'; '.join(bad[:_EXAMPLES])}"
+        )
+
+
 def check_bad_rows(where: str, tally: Tally, text: config.Text, section: str) -> None:
     """Hold the rows that are at fault against the limit.
 
@@ -165,10 +182,11 @@ def check_bad_rows(where: str, tally: Tally, text: config.Text, section: str) ->
         UserError: they are more.
     """
     if tally.bad_rows > text.max_bad_rows * tally.rows:
+        columns = f" The columns are {_listed(tally.seen)}." if tally.reasons["missing_column"] and tally.seen else ""
         raise UserError(
             f"{where}: {tally.bad_rows:,} of {tally.rows:,} rows are unusable ({dict(sorted(tally.reasons.items()))}), "
             f"and {section}.max_bad_rows allows a share of {text.max_bad_rows:g}. Correct the data, name the right "
-            f"columns, or raise it. {tally.faults()}"
+            f"columns, or raise it.{columns} {tally.faults()}"
         )
 
 
@@ -177,11 +195,10 @@ def check_names(
 ) -> list[str]:
     """Hold the names in the settings against those that the rows have.
 
-    A set that is read with another section's settings (a development set with the target's, say) need not hold the
-    sources that these exclude.
-
     Args:
-        where: what was read; section: where its settings stand, the same for a set with settings of its own.
+        where: what was read.
+        section: where the settings stand that it was read by; ``where`` itself if they are its own. A set that borrows
+            them (a development set those of the target) need not hold the sources that they exclude.
         exact: all of it was read; else a name that was not found may stand in what was not.
         sources: some that were found, to show.
 
@@ -191,49 +208,54 @@ def check_names(
     Raises:
         UserError: ``exact``, and a name matches nothing.
     """
-    if not tally.rows:
+    unread = sum(tally.reasons[reason] for reason in ("broken_json", "invalid_utf8", "too_long"))
+    if not tally.named_rows and unread == tally.rows:
         return []
     own = where == section
-    told, missing = [], []
-    names = wanted_names(text)
-    for key, name in names:
+    missing, told = [], []
+    for key, name in wanted_names(text):
         found = tally.columns[name]
         if not found and _needed(key, tally, text, own):
-            missing.append(f"{where} has no column '{name}', which {section}.{key} names; {_has(tally, name)}")
+            missing.append(f"{where} has no column '{name}' ({key}); {_has(tally, name)}")
         elif key == "text_column" and found < tally.named_rows and len(text_names(text)) > 1:
             told.append(
-                f"{where}: {tally.named_rows - found:,} of {tally.named_rows:,} rows have no '{name}' "
-                f"({section}.text_column): their text is that of the other columns"
+                f"{where}: {tally.named_rows - found:,} of {tally.named_rows:,} rows have no '{name}' (text_column): "
+                "their text is that of the other columns"
             )
         elif key == "source_column" and tally.unnamed and own:
             told.append(
-                f"{where}: {tally.unnamed:,} of {tally.rows:,} rows name no source in '{name}' "
-                f"({section}.source_column): theirs is that of their file"
+                f"{where}: {tally.unnamed:,} of {tally.rows:,} rows name no source in '{name}' (source_column): theirs "
+                "is that of their file's name"
             )
     if own:
         missing += [
-            f"{section}.exclude_sources names '{name}', but no row is of that source{_like(name, sources)}"
+            f"{section}.exclude_sources names '{name}', but no row is of that source{nearest(name, sources)}"
             for name in text.exclude_sources
             if not tally.excluded[one_line(name)]
         ]
     if missing and exact:
-        raise UserError(f"{missing[0]}. Correct {section}, or leave the name out")
-    return [f"{words} (of the rows read so far)" for words in missing] + told
+        raise UserError(f"{missing[0]}. Correct the name, or leave it out.")
+    return [f"{words} (only a part was read)" for words in missing] + told
 
 
 def _needed(key: str, tally: Tally, text: config.Text, own: bool) -> bool:
     """Whether a name that no row has makes a difference."""
     if key == "text_column":
-        return tally.named_rows > 0  # whole files are texts, whatever the column is called
+        return tally.named_rows > 0  # a whole file is a text, whatever the column is called
     return own or key != "source_column" or bool(text.exclude_sources)
 
 
 def _has(tally: Tally, name: str) -> str:
     if not tally.named_rows:
-        return "its rows have no columns"
-    return f"it has {', '.join(map(repr, tally.seen))}" + _like(name, tally.seen)
+        return "its files have no columns"
+    return f"it has {_listed(tally.seen)}{nearest(name, tally.seen)}"
 
 
-def _like(name: str, known: Collection[str]) -> str:
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """A question that offers the likeliest of some names, or nothing."""
     near = difflib.get_close_matches(name, known, n=1)
     return f". Did you mean '{near[0]}'?" if near else ""

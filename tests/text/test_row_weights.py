@@ -78,5 +78,5 @@ def test_a_row_without_a_number_for_its_weight_is_bad_in_every_format(tmp_path: 
     (tmp_path / "a.txt").write_text(SENTENCE)
     documents, tally = read(tmp_path / "a.txt")
     assert (documents, tally.reasons) == ([], {"bad_weight": 1})
-    with pytest.raises(UserError, match=r"^t has no column 'w', which t.weight_column names; its rows have no columns"):
+    with pytest.raises(UserError, match=r"^t has no column 'w' \(weight_column\); its files have no columns. Correct"):
         check_names("t", tally, config.Text(paths=["x"], weight_column="w"), "t", exact=True)
