@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
-import os
-import tempfile
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -19,9 +17,11 @@ from typing import Any, Literal
 
 import pyarrow.fs as pafs
 import torch
+from safetensors import SafetensorError
 
 from gotd_ray import config, storage
 from gotd_ray.errors import UserError
+from gotd_ray.models import cache
 from gotd_ray.models.tokenizer import download
 
 Kind = Literal["causal", "masked", "classification"]
@@ -49,7 +49,7 @@ def find(model: config.Model, options: config.Storage) -> Base:
     """
     name = model.base
     if "://" in name:
-        return _in_folder(Path(fetch(name, options)), name)
+        return _in_folder(cache.fetch(name, options), name)
     path = Path(name)
     if path.is_file() and path.suffix == ".gguf":
         return Base(path.parent, path.name)
@@ -75,20 +75,6 @@ def _in_folder(folder: Path, name: str) -> Base:
         f"model.base is '{name}', but {folder} holds neither config.json with *.safetensors nor one *.gguf file. "
         "Pickled weights (.bin) can run code when loaded and are refused: convert with model.save_pretrained(folder)."
     )
-
-
-@lru_cache(maxsize=8)
-def _fetched(uri: str, options: str) -> str:
-    filesystem, path = storage.resolve(uri, config.Storage.model_validate_json(options))
-    folder = tempfile.mkdtemp(prefix="gotd_model_")
-    pafs.copy_files(path, folder, source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem())
-    return folder
-
-
-def fetch(uri: str, options: config.Storage) -> str:
-    """A local folder with the files of a folder anywhere; one that is local already is itself the answer."""
-    filesystem, path = storage.resolve(uri, options)
-    return path if isinstance(filesystem, pafs.LocalFileSystem) else _fetched(uri, options.model_dump_json())
 
 
 def identity(base: Base) -> dict[str, Any]:
@@ -122,24 +108,14 @@ def _unpacked(file: Path) -> Path:
     """
     import transformers
 
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gotd_ray" / "gguf"
-    folder = root / f"{_digest(file).hex()}-{transformers.__version__}"
-    if folder.is_dir():
-        return folder
     try:
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(dir=root) as scratch:
-            made = Path(scratch) / "model"
-            _unpack(file, made)
-            with suppress(FileExistsError):  # another process was faster
-                made.rename(folder)
+        key = f"{_digest(file).hex()}-{transformers.__version__}"
+        return cache.once("gguf", key, lambda folder: _unpack(file, folder))
     except Exception as error:  # noqa: BLE001 - a parser of foreign files may stumble in any way
-        if not folder.is_dir():
-            raise UserError(
-                f"model.base '{file.name}' cannot be unpacked to {root}: {error}. Choose another base, or set "
-                "XDG_CACHE_HOME to a folder that can be written and has room for its weights in float32."
-            ) from None
-    return folder
+        raise UserError(
+            f"model.base '{file.name}' cannot be unpacked to {cache.root()}: {_one_line(error)}. Choose another base, "
+            "or set XDG_CACHE_HOME to a folder that can be written and has room for its weights in float32."
+        ) from None
 
 
 def _unpack(file: Path, folder: Path) -> None:
@@ -147,12 +123,41 @@ def _unpack(file: Path, folder: Path) -> None:
 
     given: dict[str, Any] = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
     # What the file gives is marked as quantised and cannot be saved: a fresh model takes its weights.
-    weights = _auto("causal").from_pretrained(**given, dtype=torch.float32, trust_remote_code=False).state_dict()
+    read, told = _auto("causal").from_pretrained(
+        **given, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
+    )
+    if told["missing_keys"]:
+        raise ValueError(f"it has no weights for {_some(told['missing_keys'])}")
     settings = AutoConfig.from_pretrained(**given, trust_remote_code=False)
     model = _auto("causal").from_config(settings, dtype=torch.float32, trust_remote_code=False)
-    if missing := model.load_state_dict(weights, strict=False).missing_keys:
-        raise ValueError(f"no weights for {sorted(missing)[:3]}")
+    give(model, read.state_dict())
     save(model, AutoTokenizer.from_pretrained(**given, trust_remote_code=False), folder, f"Unpacked from {file.name}.")
+
+
+def give(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Set all weights of a model.
+
+    Raises:
+        ValueError: some of its tensors are not among them, nor tied to one that is; or there are others.
+    """
+    own = model.state_dict(keep_vars=True)
+    given = {id(own[name]) for name in weights if name in own}  # a tied weight is one tensor under two names
+    missing = [name for name, tensor in own.items() if name not in weights and id(tensor) not in given]
+    if missing:
+        raise ValueError(f"no weights for {_some(missing)}")
+    if others := sorted(set(weights) - set(own)):
+        raise ValueError(f"weights of none of its tensors: {_some(others)}")
+    model.load_state_dict(weights, strict=False)
+
+
+def _some(names: Collection[str]) -> str:
+    """A few names of many."""
+    few = sorted(names)[:3]
+    return ", ".join(few) + (f" and {len(names) - len(few)} others" if len(names) > len(few) else "")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def made_for(base: Base) -> Kind:
@@ -163,8 +168,7 @@ def made_for(base: Base) -> Kind:
     """
     if base.gguf:
         return "causal"
-    stated = json.loads((base.folder / "config.json").read_text(encoding="utf-8"))
-    names = stated.get("architectures") or ["nothing"]
+    names = load_config(base).architectures or ["nothing"]
     found = [kind for name in names for ending, kind in _ENDINGS.items() if name.endswith(ending)]
     if not found:
         raise UserError(
@@ -178,11 +182,18 @@ def load_tokenizer(base: Base, pad_token: str | None) -> Any:
     """The tokenizer, with ``pad_token`` where it has none.
 
     Raises:
-        UserError: ``pad_token`` is not one token of the vocabulary.
+        UserError: there is none that can be loaded; ``pad_token`` is not one token of its vocabulary.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(base.readable(), trust_remote_code=False)
+    folder = base.readable()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 - a parser of foreign files may stumble in any way
+        raise UserError(
+            f"the tokenizer of '{base.folder.name}' does not load: {_one_line(error)}. Put tokenizer.json and "
+            "tokenizer_config.json beside the weights, or choose another model.base."
+        ) from None
     if pad_token is not None:
         if pad_token not in tokenizer.get_vocab():
             raise UserError(
@@ -194,10 +205,21 @@ def load_tokenizer(base: Base, pad_token: str | None) -> Any:
 
 
 def load_config(base: Base, labels: list[str] | None = None) -> Any:
-    """The model's config, with the classes where there are any."""
+    """The model's config, with the classes where there are any.
+
+    Raises:
+        UserError: it is none of a model that is known here.
+    """
     from transformers import AutoConfig
 
-    settings = AutoConfig.from_pretrained(base.readable(), trust_remote_code=False)
+    folder = base.readable()
+    try:
+        settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 - a parser of foreign files may stumble in any way
+        raise UserError(
+            f"the config of '{base.folder.name}' does not load: {_one_line(error)}. Choose another model.base, or a "
+            "newer transformers if it has its model."
+        ) from None
     if labels:
         settings.id2label = dict(enumerate(labels))
         settings.label2id = {name: number for number, name in enumerate(labels)}
@@ -205,9 +227,29 @@ def load_config(base: Base, labels: list[str] | None = None) -> Any:
 
 
 def skeleton(base: Base, kind: Kind, labels: list[str] | None = None) -> torch.nn.Module:
-    """The model without weights, to count its parameters."""
-    with torch.device("meta"):
-        return _auto(kind).from_config(load_config(base, labels), trust_remote_code=False)
+    """The model without weights, to count its parameters.
+
+    Raises:
+        UserError: it cannot be had for this objective.
+    """
+    settings = load_config(base, labels)
+    with _as_user_error(base, kind), torch.device("meta"):
+        return _auto(kind).from_config(settings, trust_remote_code=False)
+
+
+@contextmanager
+def _as_user_error(base: Base, kind: Kind) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        if "allocate memory" in str(error):  # torch says so in a RuntimeError: for the caller to put in words
+            raise
+        # What transformers says of a model without such a head goes on with the names of all that have one.
+        said = _one_line(error).partition(" Model type should be one of")[0].rstrip(". ")
+        raise UserError(
+            f"model.base '{base.folder.name}' does not load as a {kind} model: {said}. Choose another base, or the "
+            "objective that it was made for."
+        ) from None
 
 
 def _auto(kind: Kind) -> Any:
@@ -221,7 +263,7 @@ def _auto(kind: Kind) -> Any:
 
 
 def load(base: Base, kind: Kind, seed: int, labels: list[str] | None = None) -> Any:
-    """The model with float32 weights, on the CPU. A head that the base has not is drawn by ``seed``.
+    """The model with float32 weights, on the CPU. A classifier's head that the base has not is drawn by ``seed``.
 
     Args:
         base: the files.
@@ -230,26 +272,47 @@ def load(base: Base, kind: Kind, seed: int, labels: list[str] | None = None) -> 
         labels: the classes, for classification.
 
     Raises:
-        UserError: the weights do not load.
+        UserError: the weights do not load, or are not those of all of the model.
     """
-    try:
-        settings = load_config(base, labels)
-        torch.manual_seed(seed)
-        model = _auto(kind).from_pretrained(
+    settings = load_config(base, labels)
+    torch.manual_seed(seed)
+    with _as_user_error(base, kind), quiet():
+        model, told = _auto(kind).from_pretrained(
             base.readable(),
             config=settings,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation="sdpa",
+            ignore_mismatched_sizes=kind == "classification",  # a head for other classes
+            output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(
-            f"model.base '{base.folder.name}' does not load as a {kind} model: {error}. Choose another base, or the "
-            "objective that it was made for."
-        ) from None
+        drawn = [*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])]
+        if lacking := [name for name in drawn if not (kind == "classification" and _of_head(name, model))]:
+            raise ValueError(f"its files have no weights for {_some(lacking)}, which would be drawn at random")
     model.config.use_cache = False  # a cache of keys would switch the mask of packed rows off
     return model
+
+
+def _of_head(name: str, model: Any) -> bool:
+    """Whether a weight is a classifier's own; the pooler before it is not in models made for masked tokens."""
+    return not name.startswith(f"{model.base_model_prefix}.") or ".pooler." in name
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the bars and tables that transformers prints; what they say is raised here or expected."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def context_length(settings: Any, tokenizer: Any) -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import make_llama
 
 from gotd_ray import config
@@ -20,11 +21,15 @@ def base(folder: Path | str) -> language.Base:
     return language.find(config.Model(base=str(folder)), config.Storage())
 
 
-def test_a_base_from_any_filesystem_is_the_same_model(llama: Path) -> None:
+def test_a_base_from_any_filesystem_is_the_same_model(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import fsspec
 
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     fsspec.filesystem("memory").put(str(llama), "/models/tiny", recursive=True)
     found = base("memory://models/tiny")
+    assert found.folder.name == "tiny"  # the name is in the keys of what is trained from it
     assert found.folder != llama
     assert language.identity(found)["fingerprint"] == language.identity(base(llama))["fingerprint"]
 
@@ -81,6 +86,85 @@ def test_a_new_head_is_the_seeds(bert: Path) -> None:
     assert first.classifier.weight.shape[0] == 3
     assert torch.equal(first.classifier.weight, same.classifier.weight)
     assert not torch.equal(first.classifier.weight, other.classifier.weight)
+
+
+def test_a_classifier_for_other_classes_gets_a_new_head(bert: Path, tmp_path: Path) -> None:
+    two = language.load(base(bert), "classification", 0, ["a", "b"])
+    language.save(two, language.load_tokenizer(base(bert), None), tmp_path, "card")
+    assert torch.equal(
+        language.load(base(tmp_path), "classification", 1, ["a", "b"]).classifier.weight, two.classifier.weight
+    )
+    three = language.load(base(tmp_path), "classification", 0, ["a", "b", "c"])
+    assert three.classifier.weight.shape[0] == 3
+    assert torch.equal(three.bert.pooler.dense.weight, two.bert.pooler.dense.weight)
+
+
+@pytest.mark.parametrize(
+    ("lost", "kind", "named"),
+    [
+        ("bert.encoder.layer.1", "masked", "bert.encoder.layer.1.attention.output.LayerNorm.bias"),
+        ("bert.encoder.layer.1", "classification", "bert.encoder.layer.1.attention.output.LayerNorm.bias"),
+        ("cls.", "masked", "cls.predictions.bias"),
+        ("lm_head", "causal", "lm_head.weight"),
+    ],
+)
+def test_weights_that_are_not_there_are_never_drawn_at_random(
+    lost: str, kind: language.Kind, named: str, llama: Path, bert: Path, tmp_path: Path
+) -> None:
+    folder = llama if kind == "causal" else bert
+    shutil.copytree(folder, tmp_path / "half")
+    kept = {name: value for name, value in load_file(folder / "model.safetensors").items() if not name.startswith(lost)}
+    save_file(kept, tmp_path / "half" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError) as raised:
+        language.load(base(tmp_path / "half"), kind, 0, ["a", "b"] if kind == "classification" else None)
+    said = str(raised.value)
+    assert said.startswith(f"model.base 'half' does not load as a {kind} model: its files have no weights for {named}")
+    assert said.endswith("which would be drawn at random. Choose another base, or the objective that it was made for.")
+
+
+def test_a_base_that_has_no_such_objective_is_refused_in_one_line(llama: Path) -> None:
+    for ask in (lambda: language.skeleton(base(llama), "masked"), lambda: language.load(base(llama), "masked", 0)):
+        with pytest.raises(UserError) as raised:
+            ask()
+        said = str(raised.value)
+        assert "\n" not in said and len(said) < 400
+        assert said.startswith(f"model.base '{llama.name}' does not load as a masked model: Unrecognized configuration")
+        assert said.endswith("Choose another base, or the objective that it was made for.")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_file_cut_short_is_the_users_to_replace(name: str, llama: Path, tmp_path: Path) -> None:
+    shutil.copytree(llama, tmp_path / "cut")
+    path = tmp_path / "cut" / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found = base(tmp_path / "cut")
+    with pytest.raises(UserError) as raised:
+        (language.load_tokenizer(found, None) if "tokenizer" in name else language.load(found, "causal", 0))
+    assert "'cut' does not load" in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_model_takes_all_its_weights_or_none(llama: Path, tmp_path: Path) -> None:
+    model = language.load(base(llama), "causal", 0)
+    weights = {name: value + 1 for name, value in model.state_dict().items()}
+    language.give(model, weights)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    one, other, *_ = weights
+    with pytest.raises(ValueError, match=f"^no weights for {one}$"):
+        language.give(model, {name: value for name, value in weights.items() if name != one})
+    renamed = {f"module.{name}": value for name, value in weights.items()}
+    with pytest.raises(
+        ValueError, match=r"^no weights for lm_head.weight, model.embed_tokens.weight, .* and 18 others$"
+    ):
+        language.give(model, renamed)
+    with pytest.raises(ValueError, match=r"^weights of none of its tensors: more$"):
+        language.give(model, weights | {"more": weights[other]})
+
+
+def test_a_tied_weight_need_not_be_given_twice(tmp_path: Path) -> None:
+    model = language.load(base(make_llama(tmp_path, tie_word_embeddings=True)), "causal", 0)
+    weights = {name: value + 1 for name, value in model.state_dict().items() if name != "lm_head.weight"}
+    language.give(model, weights)
+    assert torch.equal(model.lm_head.weight, weights["model.embed_tokens.weight"])
 
 
 def test_a_broken_gguf_file_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
