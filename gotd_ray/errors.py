@@ -1,9 +1,18 @@
-"""The one exception a user can mend: it says what was given, what is allowed and what to do."""
+"""What the user can fix: it says what was given, what is allowed and what to do."""
 
 
 class UserError(ValueError):
-    """A mistake in the input or the settings.
+    """A mistake in the input or the settings, or a machine that does not let us: no room, no right.
 
-    The command line prints it without a traceback and exits with 2. Write the message as *value, limit, remedy*:
+    The command line prints it without a traceback and exits with ``exit_code``. Write the message as *value, limit,
+    remedy*, on one line:
     ``select.budget is 900,000, but the corpus has 51,204 documents. Lower the budget or add to corpus.paths.``
     """
+
+    exit_code = 2
+
+
+class HeldError(UserError):
+    """Another run works on the same folder."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: schedulers read it as "try again later"

@@ -5,9 +5,12 @@ Credentials come from the environment, a profile or a role, never from a path or
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -351,23 +354,92 @@ def read_bytes(uri: str, storage: config.Storage) -> bytes:
 
 
 def write_bytes(uri: str, data: bytes, storage: config.Storage) -> None:
-    """Write a whole file, so that a reader sees the old content or the new, never a part; parent folders are made."""
+    """Write a whole file, so that a reader sees the old content or the new, never a part; parent folders are made.
+
+    Raises:
+        UserError: it cannot be written, and why.
+    """
+    filesystem, path = resolve(uri, storage)
+    with writing(uri):
+        if not isinstance(filesystem, pafs.LocalFileSystem):
+            with filesystem.open_output_stream(path, compression=None) as stream:
+                stream.write(data)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(
+            f".{uuid.uuid4().hex}"
+        )  # of a length of its own: the name's may be the longest allowed
+        try:
+            with draft.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(target)
+        finally:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
+_NOT_WRITTEN = {
+    errno.ENOSPC: "the disk is full. Free some room, or name a folder elsewhere",
+    errno.EDQUOT: "the quota is used up. Free some room, or name a folder elsewhere",
+    errno.EROFS: "the file system is read-only. Name a folder elsewhere",
+    errno.EACCES: "permission denied. Give this user the right to write there, or name a folder elsewhere",
+    errno.EPERM: "permission denied. Give this user the right to write there, or name a folder elsewhere",
+    errno.ENAMETOOLONG: "the name is too long for the file system. Shorten it",
+    errno.ENOTDIR: "a file stands where a folder is needed. Remove it, or name a folder elsewhere",
+    errno.EEXIST: "a file stands where a folder is needed. Remove it, or name a folder elsewhere",
+    errno.EISDIR: "a folder stands where a file is needed. Remove it, or name a folder elsewhere",
+    errno.ENOTEMPTY: "a folder stands where a file is needed. Remove it, or name a folder elsewhere",
+}
+
+
+@contextmanager
+def writing(uri: str) -> Iterator[None]:
+    """Turn a failure of writing, or of deleting, into words for the user.
+
+    Raises:
+        UserError: with the path, the reason and what to do.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # every client has exceptions of its own
+        why = _NOT_WRITTEN.get(getattr(error, "errno", None) or 0)
+        if why is None and is_denied(error):
+            why = "permission denied. Give the credentials in the environment the right to write and delete there"
+        if why is None and not isinstance(error, OSError):
+            raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        why = why or f"{said}. Check the path, the network and storage.endpoint"
+        raise UserError(f"'{uri}' cannot be written: {why}.") from None
+
+
+def check_writable(uri: str, storage: config.Storage) -> int | None:
+    """Make sure that a folder can be written, and leave nothing behind.
+
+    Returns:
+        Bytes that are free where it lies; None where the storage does not say.
+
+    Raises:
+        UserError: it cannot be written, and why.
+    """
     filesystem, path = resolve(uri, storage)
     if not isinstance(filesystem, pafs.LocalFileSystem):
-        with filesystem.open_output_stream(path, compression=None) as stream:
-            stream.write(data)
-        return
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
+        probe = join(uri, f".probe-{uuid.uuid4().hex}")
+        write_bytes(probe, b"", storage)
+        delete_tree(probe, storage)
+        return None
+    folder = Path(path)
+    with writing(uri):
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(folder))
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-"):
+            return shutil.disk_usage(folder).free
 
 
 def exists(uri: str, storage: config.Storage) -> bool:
@@ -384,11 +456,15 @@ def list_names(folder: str, storage: config.Storage) -> list[str]:
 
 
 def delete_tree(uri: str, storage: config.Storage) -> None:
-    """Delete a file, or a folder with all that is in it; no error when it is not there."""
+    """Delete a file, or a folder with all that is in it; no error when it is not there.
+
+    Raises:
+        UserError: it cannot be deleted, and why.
+    """
     filesystem, path = resolve_folder(uri, storage)
     assert "/" in path.strip("/"), f"refusing to delete '{uri}', a root or a whole bucket"
     kind = filesystem.get_file_info(path).type
-    with suppress(FileNotFoundError):  # another process may delete it at the same time
+    with writing(uri), suppress(FileNotFoundError):  # another process may delete it at the same time
         if kind == pafs.FileType.Directory:
             filesystem.delete_dir(path)
         elif kind == pafs.FileType.File:
