@@ -14,14 +14,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
-from warcio.archiveiterator import ArchiveIterator
-from warcio.exceptions import ArchiveLoadFailed
-from warcio.statusandheaders import StatusAndHeadersParserException
 
 from gotd_ray import config
 from gotd_ray.storage import COMPRESSIONS, InputFile, format_of, is_denied, split_name
 from gotd_ray.text.parquet import REQUEST_BYTES, parquet_rows
 from gotd_ray.text.rows import BadFile, Problem, Row, Wanted, decoded, joined, row_of, without_columns
+from gotd_ray.text.warc import BrokenWarc, warc_rows
 
 __all__ = ["BadFile", "Problem", "Row", "read_rows"]
 
@@ -30,8 +28,7 @@ _BROKEN = (
     EOFError,
     UnicodeDecodeError,  # of damaged column names; texts are decoded with care
     pa.ArrowException,
-    ArchiveLoadFailed,
-    StatusAndHeadersParserException,
+    BrokenWarc,
 )
 _LINE_BYTES = 1 << 16  # decoded ahead of the line that is read, and lost with it when a stream breaks
 _BOM = b"\xef\xbb\xbf"
@@ -151,45 +148,6 @@ def _plain(file: InputFile, text: config.Text, wanted: Collection[int] | None) -
         yield without_columns(0, decoded(_read(_stream(file), limit + 1), limit), Wanted.of(text))
 
 
-def _warc(file: InputFile, text: config.Text, wanted: Collection[int] | None) -> Iterator[Row]:
-    """The row is the record's number, requests and the like counted, though only texts and responses are given."""
-    archive = ArchiveIterator(_stream(file))
-    names = Wanted.of(text)
-    number = -1
-    while True:
-        with _any_error_is_a_break():
-            record = next(archive, None)
-            if record is None:
-                return
-            number += 1
-            taken = record.rec_type in ("conversion", "response") and (wanted is None or number in wanted)
-            content = _record_text(record, text.max_document_bytes) if taken else None
-            archive.read_to_end()
-            if archive.err_count or getattr(record.raw_stream, "limit", 0):
-                raise EOFError(f"record {number} is cut short, or its header names a wrong length")
-        if content is not None:
-            yield without_columns(number, content, names)
-
-
-@contextmanager
-def _any_error_is_a_break() -> Iterator[None]:
-    """warcio trips over damaged headers with errors of any kind, such as AttributeError."""
-    try:
-        yield
-    except _BROKEN:
-        raise
-    except Exception as error:
-        raise ArchiveLoadFailed(f"{type(error).__name__}: {error}") from error
-
-
-def _record_text(record: Any, limit: int) -> str | Problem:
-    if record.rec_type == "response":
-        kind = (record.http_headers.get_header("Content-Type") if record.http_headers else None) or "no content type"
-        if kind.partition(";")[0].strip().lower() != "text/plain":
-            return Problem("not_text", kind)
-    return decoded(_read(record.content_stream(), limit + 1), limit)
-
-
 def _read(stream: Any, limit: int) -> bytes:
     """At most ``limit`` bytes; streams may give less than asked for before their end."""
     parts = []
@@ -197,3 +155,7 @@ def _read(stream: Any, limit: int) -> bytes:
         parts.append(part)
         limit -= len(part)
     return b"".join(parts)
+
+
+def _warc(file: InputFile, text: config.Text, wanted: Collection[int] | None) -> Iterator[Row]:
+    return warc_rows(_stream(file), text, wanted)

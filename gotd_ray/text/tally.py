@@ -21,6 +21,7 @@ BAD_ROWS = frozenset(
         "missing_column",
         "invalid_utf8",
         "bad_weight",
+        "bad_record",
         "bad_source",
         "no_label",
         "bad_label",
