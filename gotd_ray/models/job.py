@@ -114,6 +114,14 @@ def less_memory(job: Job) -> str:
     )
 
 
+def less_drastic(job: Job) -> str:
+    """What to change when numbers overflowed."""
+    return (
+        f"Lower {job.stage}.learning_rate (now {job.settings.learning_rate:g}), lengthen the warm-up, or set "
+        "model.precision to float32."
+    )
+
+
 def needed_bytes(
     settings: config.Training,
     base: language.Base,

@@ -14,8 +14,13 @@ import numpy as np
 import torch
 from safetensors.numpy import load, save
 
+from gotd_ray.errors import UserError
+
 IGNORED = -100
 """The label of a token that is not to be predicted."""
+
+LEAK = 1e-4
+"""Largest change of a logit that counts as rounding."""
 
 
 @dataclass(frozen=True)
@@ -235,23 +240,60 @@ def first_position(model: torch.nn.Module) -> int:
     return 0
 
 
+def refuse_sight(stage: str, model: torch.nn.Module, *, causal: bool, packed: bool) -> None:
+    """Hold a model to what no token may see: what it is to foretell, and other texts of its row.
+
+    Raises:
+        UserError: it sees that.
+    """
+    name, vocabulary = type(model).__name__, int(getattr(model, "config").vocab_size)  # noqa: B009 - torch's typing
+    if causal and (moved := foresight(model, vocabulary)) > LEAK:
+        raise UserError(
+            f"{stage}: a token of a {name} sees those after it (a logit moved by {moved:.2g}), which a causal model "
+            f"learns to foretell. Set {stage}.objective to masked, or choose a causal model.base."
+        )
+    if packed and (moved := leak(model, vocabulary, causal=causal)) > LEAK:
+        raise UserError(
+            f"{stage}: a {name} lets a text see its neighbours in a packed row (a logit moved by {moved:.2g}). Set "
+            f"{stage}.pack to false."
+        )
+
+
 def leak(model: torch.nn.Module, vocabulary: int, *, causal: bool) -> float:
     """How far the logits of a text in a row by itself, not packed, move when it gets neighbours there: 0 but for
     rounding where it sees none and has its own positions."""
+    text, before, after = _some_texts(model, vocabulary)
+    alone = _logits(model, [text], causal=causal)
+    among = _logits(model, [before, text, after], causal=causal)[len(text) : 2 * len(text)]
+    return float((alone - among).abs().max())
+
+
+def foresight(model: torch.nn.Module, vocabulary: int) -> float:
+    """How far the logits of a text move when its second half is another: 0 but for rounding where no token sees those
+    that come after it."""
+    text, _, other = _some_texts(model, vocabulary)
+    half = len(text) // 2
+    changed = np.concatenate([text[:half], other[half:]])
+    first, second = (_logits(model, [one], causal=True)[:half] for one in (text, changed))
+    return float((first - second).abs().max())
+
+
+def _some_texts(model: torch.nn.Module, vocabulary: int) -> list[np.ndarray]:
     random = np.random.default_rng(0)
     padding = getattr(getattr(model, "config", None), "pad_token_id", None)
     tokens = np.setdiff1d(np.arange(vocabulary, dtype=np.int32), [-1 if padding is None else padding])
-    text, before, after = (random.choice(tokens, size=8) for _ in range(3))
+    return [random.choice(tokens, size=8) for _ in range(3)]
+
+
+def _logits(model: torch.nn.Module, texts: list[np.ndarray], *, causal: bool) -> torch.Tensor:
+    """(tokens, vocabulary) of one row that holds the texts, packed where they are several."""
+    collate = Collator(len(texts) > 1, causal, 0, first_position(model))
+    batch = collate([Draws(_rows([texts]), 1, 0, None)[0]])
+    batch.pop("labels")
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    found = []
-    for row, place in (([text], 0), ([before, text, after], 8)):
-        collate = Collator(place > 0, causal, 0, first_position(model))
-        batch = collate([Draws(_rows([row]), 1, 0, None)[0]])
-        batch.pop("labels")
-        with torch.no_grad():
-            logits = model(**{name: value.to(device) for name, value in batch.items()}).logits
-        found.append(logits[0, place : place + 8].float())
+    with torch.no_grad():
+        logits = model(**{name: value.to(device) for name, value in batch.items()}).logits
     model.train(was_training)
-    return float((found[0] - found[1]).abs().max())
+    return logits[0].float()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -16,7 +16,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from gotd_ray import storage
 from gotd_ray.errors import UserError
 from gotd_ray.models.checkpoints import Checkpoints
-from gotd_ray.models.job import Job
+from gotd_ray.models.job import Job, less_drastic
 from gotd_ray.models.packing import IGNORED
 from gotd_ray.models.parameters import groups
 
@@ -60,27 +60,26 @@ class EngineTrainer(Trainer):
         )
 
     def _loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int) -> torch.Tensor:
-        """The mean over all labels of the step, on all workers and micro-batches."""
-        return self._sum_of_losses(outputs.logits, labels) / num_items_in_batch
+        """The mean over all labels of the step, on all workers and micro-batches; 0 where there is none."""
+        return self._sum_of_losses(outputs.logits, labels) / max(num_items_in_batch, 1)
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
-            self.stop_for_nan()
+            self.stop_for_nan("the loss", self.state.global_step + 1)
         return loss
 
-    def stop_for_nan(self) -> None:
+    def stop_for_nan(self, what: str, step: int) -> NoReturn:
         good = self.checkpoints.latest()
         where = f"the last good checkpoint is of step {good}" if good else "there is no checkpoint yet"
         raise UserError(
-            f"{self.job.stage}: the loss is not a number at step {self.state.global_step + 1} of {self.job.steps}; "
-            f"{where}. Lower {self.job.stage}.learning_rate (now {self.job.settings.learning_rate:g}), lengthen the "
-            "warm-up, or set model.precision to float32."
+            f"{self.job.stage}: {what} is not a number at step {step} of {self.job.steps}; {where}. "
+            f"{less_drastic(self.job)}"
         )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if not math.isfinite(float(self.model_wrapped.get_global_grad_norm() or 0.0)):
-            self.stop_for_nan()
+            self.stop_for_nan("the gradient", self.state.global_step)
         super()._save_checkpoint(model, trial)
         step = self.state.global_step
         self.checkpoints.commit(step, Path(self.args.output_dir) / f"checkpoint-{step}")
@@ -125,6 +124,10 @@ class EngineTrainer(Trainer):
                 sums += torch.stack([self._sum_of_losses(logits, labels), right.to(count), count]).double()
         dist.all_reduce(sums)
         model.train(was_training)
+        if not sums[2]:
+            raise UserError(f"{self.job.stage}: dev has no token to foretell. Add longer texts to it.")
+        if not torch.isfinite(sums).all():
+            self.stop_for_nan("the loss on dev", self.state.global_step)
         metrics = {"eval_loss": float(sums[0] / sums[2])}
         if self.job.labels:
             metrics["eval_accuracy"] = float(sums[1] / sums[2])

@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,10 @@ from gotd_ray.errors import UserError
 from gotd_ray.models import language
 from gotd_ray.models.card import card
 from gotd_ray.models.checkpoints import Checkpoints
-from gotd_ray.models.job import Job, check_memory, engine_settings, less_memory
-from gotd_ray.models.packing import Collator, Draws, Masking, Rows, first_position, leak
+from gotd_ray.models.job import Job, check_memory, engine_settings, less_drastic, less_memory
+from gotd_ray.models.packing import Collator, Draws, Masking, Rows, first_position, refuse_sight
 from gotd_ray.models.parameters import choose
 from gotd_ray.models.trainer import EngineTrainer, Tell
-
-LEAK = 1e-4
-"""Largest change of a logit that counts as rounding."""
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
@@ -79,11 +77,8 @@ def _train(job: Job, base: language.Base, out: str, tell: Tell) -> dict[str, Any
     tokenizer = language.load_tokenizer(base, job.model.pad_token)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     model = _build(job, base, pad)
-    if job.packed and (moved := leak(model, model.config.vocab_size, causal=job.kind == "causal")) > LEAK:
-        raise UserError(
-            f"a {type(model).__name__} lets a text see its neighbours in a packed row (a logit moved by {moved:.2g}). "
-            f"Set {job.stage}.pack to false."
-        )
+    if not job.labels:
+        refuse_sight(job.stage, model, causal=job.kind == "causal", packed=job.packed)
     rows = job.rows("train")
     masking = None
     if job.kind == "masked":
@@ -191,9 +186,26 @@ def _save(
     out: str,
     facts: dict[str, Any],
 ) -> None:
-    """A fresh model with the trained weights, LoRA merged, saved with its card."""
+    """A fresh model with the trained weights, LoRA merged, saved with its card.
+
+    Raises:
+        UserError: the weights are not numbers, or not those of all of the model.
+    """
+    broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise UserError(
+            f"{job.stage}: the trained weights are not numbers ({len(broken)} of {len(weights)} tensors, such as "
+            f"{broken[0]}). {less_drastic(job)}"
+        )
     model = _build(job, base, pad)
-    model.load_state_dict(weights, strict=False)
+    try:
+        language.give(model, weights)
+    except ValueError as error:
+        made_by = ", ".join(f"{name} {version(name)}" for name in ("accelerate", "deepspeed", "peft", "transformers"))
+        raise UserError(
+            f"{job.stage}: what was trained is not the whole model: {error}. {made_by} name the weights otherwise than "
+            "gotd_ray knows them: install the versions that its pyproject.toml allows."
+        ) from None
     if job.settings.parameters == "lora":
         if job.settings.keep_adapter:
             model.save_pretrained(folder / "adapter")

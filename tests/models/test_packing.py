@@ -13,6 +13,7 @@ from tiny import texts
 from torch import nn
 
 from gotd_ray import config
+from gotd_ray.errors import UserError
 from gotd_ray.models import language
 from gotd_ray.models.packing import (
     IGNORED,
@@ -21,10 +22,12 @@ from gotd_ray.models.packing import (
     Masking,
     Rows,
     first_position,
+    foresight,
     leak,
     next_token_labels,
     one_by_one,
     pack,
+    refuse_sight,
     tokenize,
 )
 
@@ -108,6 +111,21 @@ def test_a_model_that_leaks_is_found_out(llama: Path, bert: Path) -> None:
     assert leak(causal, 400, causal=True) < 1e-5
     assert leak(masked, 400, causal=False) < 1e-5
     assert leak(Deaf(causal), 400, causal=True) > 1e-3
+
+
+def test_a_model_that_sees_ahead_is_found_out(llama: Path, bert: Path) -> None:
+    causal, two_ways = language.load(base(llama), "causal", 0), language.load(base(bert), "causal", 0)
+    assert foresight(causal, 400) < 1e-5
+    assert foresight(two_ways, 400) > 1e-3
+    for packed in (True, False):
+        refuse_sight("pretune", causal, causal=True, packed=packed)
+        with pytest.raises(UserError, match=r"^pretune: a token of a BertLMHeadModel sees those after it \("):
+            refuse_sight("pretune", two_ways, causal=True, packed=packed)
+    refuse_sight("pretune", language.load(base(bert), "masked", 0), causal=False, packed=True)
+    with pytest.raises(
+        UserError, match=r"^pretune: a Deaf lets a text see its neighbours .* Set pretune.pack to false.$"
+    ):
+        refuse_sight("pretune", Deaf(causal), causal=True, packed=True)
 
 
 def test_models_that_count_positions_from_behind_the_padding_get_theirs() -> None:

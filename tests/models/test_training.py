@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -24,7 +26,8 @@ from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.models import language, training
 from gotd_ray.models.job import Job, needed_bytes
-from gotd_ray.models.trainer import engine_identity
+from gotd_ray.models.packing import one_by_one
+from gotd_ray.models.trainer import EngineTrainer, engine_identity
 
 pytestmark = pytest.mark.slow
 
@@ -246,11 +249,89 @@ def test_bfloat16_is_near_float32(reference: tuple[dict[str, Any], Path], llama:
     assert losses(facts) == pytest.approx(losses(reference[0]), abs=1e-2)
 
 
+def overflowing(job: Job) -> Job:
+    """With a learning rate that no config allows: it stands for data or weights that overflow in other ways."""
+    return replace(job, settings=job.settings.model_copy(update={"learning_rate": 1e30}))
+
+
+def refused(job: Job, folder: Path) -> str:
+    """What is said; no model may be left."""
+    with pytest.raises(UserError) as raised:
+        run(job, folder)
+    assert not (folder / "model").exists()
+    said = str(raised.value)
+    assert "\n" not in said
+    return said
+
+
+LOWER = "Lower pretune.learning_rate (now 1e+30), lengthen the warm-up, or set model.precision to float32."
+
+
 def test_a_loss_that_is_not_a_number_stops_with_step_and_checkpoint(llama: Path, tmp_path: Path) -> None:
-    job = make_job(tmp_path, llama, steps=20, learning_rate=1e30, warmup=0.3, max_grad_norm=0, checkpoint_every=1)
-    with pytest.raises(UserError, match=r"not a number at step \d+ of 20; .*checkpoint.*Lower pretune.learning_rate"):
-        run(job, tmp_path)
-    assert not (tmp_path / "model").exists()
+    job = overflowing(make_job(tmp_path, llama, steps=20, warmup=0.3, max_grad_norm=0, checkpoint_every=1))
+    said = re.fullmatch(
+        r"pretune: the (?:loss|gradient) is not a number at step (\d+) of 20; the last good checkpoint is of step "
+        rf"(\d+)\. {re.escape(LOWER)}",
+        refused(job, tmp_path),
+    )
+    assert said and int(said[2]) < int(said[1])
+
+
+def test_a_loss_on_dev_that_is_not_a_number_stops_too(llama: Path, tmp_path: Path) -> None:
+    """The first step is of a good loss, what it makes of the weights is seen at the look at dev."""
+    job = overflowing(make_job(tmp_path, llama, steps=20, max_grad_norm=0, dev=["dev"], eval_every=1))
+    assert refused(job, tmp_path) == (
+        f"pretune: the loss on dev is not a number at step 1 of 20; there is no checkpoint yet. {LOWER}"
+    )
+
+
+def test_weights_that_are_not_numbers_after_the_last_step_are_not_saved(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = EngineTrainer.weights
+
+    def broken(trainer: EngineTrainer) -> dict[str, torch.Tensor]:
+        return found(trainer) | {"lm_head.weight": torch.full((3,), math.nan)}
+
+    monkeypatch.setattr(EngineTrainer, "weights", broken)
+    assert refused(overflowing(make_job(tmp_path, llama, steps=1)), tmp_path) == (
+        f"pretune: the trained weights are not numbers (1 of 21 tensors, such as lm_head.weight). {LOWER}"
+    )
+
+
+@pytest.mark.parametrize("changes", [{}, {"parameters": "lora"}], ids=str)
+def test_the_base_is_never_saved_in_place_of_what_was_trained(
+    changes: dict[str, Any], llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if another version of the engine named the weights otherwise."""
+    found = EngineTrainer.weights
+
+    def renamed(trainer: EngineTrainer) -> dict[str, torch.Tensor]:
+        return {f"module.{name}": value for name, value in found(trainer).items()}
+
+    monkeypatch.setattr(EngineTrainer, "weights", renamed)
+    said = refused(make_job(tmp_path, llama, steps=1, **changes), tmp_path)
+    assert re.fullmatch(
+        r"pretune: what was trained is not the whole model: no weights for \S+, \S+, \S+ and \d+ others\. accelerate "
+        r"\S+, deepspeed \S+, peft \S+, transformers \S+ name the weights otherwise than gotd_ray knows them: install "
+        r"the versions that its pyproject.toml allows\.",
+        said,
+    )
+
+
+def test_a_model_that_sees_what_it_is_to_foretell_is_refused(bert: Path, tmp_path: Path) -> None:
+    job = make_job(tmp_path, bert, "causal", pack=False, steps=1)
+    assert re.fullmatch(
+        r"pretune: a token of a BertLMHeadModel sees those after it \(a logit moved by [\d.e-]+\), which a causal "
+        r"model learns to foretell\. Set pretune.objective to masked, or choose a causal model.base\.",
+        refused(job, tmp_path),
+    )
+
+
+def test_a_step_of_pieces_of_one_token_teaches_nothing_and_breaks_nothing(llama: Path, tmp_path: Path) -> None:
+    job = make_job(tmp_path, llama, batch_size=1, steps=3)
+    Path(job.path("train")).write_bytes(one_by_one([np.array([5], np.int32)] * 3).to_bytes())
+    assert losses(run(job, tmp_path)) == [0, 0, 0]
 
 
 def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(llama: Path, tmp_path: Path) -> None:
