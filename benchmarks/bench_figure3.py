@@ -1,124 +1,99 @@
 """The paper's Figure 3 with real text: which score finds the source that the pool lacks?
 
-Run: GOTD_DATA=folder python benchmarks/bench_figure3.py [seeds]
+Run: GOTD_DATA=folder python benchmarks/bench_figure3.py [--seeds 10]
 
 The pool is 4,000 documents of source A and 300 of B; the target is 200 others of each. The model "knows" the pool, so
 the documents that move it towards the target are B's. Reported is B's share of the first documents by each score (7%
-by chance), the mean over seeds with a 95% bootstrap interval. Texts are cut to 600 characters and encoded with MiniLM.
+by chance), the mean over seeds with a 95% bootstrap interval. Texts are cut to 600 characters and encoded with MiniLM;
+the fits and the scores are those of the package's stages (see product.py).
 """
 
 from __future__ import annotations
 
-import os
-import sys
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import data
 import numpy as np
-import pyarrow.parquet as pq
-import torch
+from machine import facts
+from measure import heading, interval, row
+from product import Library
+from vectors import ids_of
 
-from gotd_ray.config import Encoder, Select, Solve
+from gotd_ray.config import Encoder, Solve
 from gotd_ray.models.encoder import TextEncoder
-from gotd_ray.ot.divergence import self_potential
-from gotd_ray.ot.fit import fit, levels, mean_cost
-from gotd_ray.ot.kernel import side
-from gotd_ray.ot.potentials import Potentials
-from gotd_ray.ot.shard import Shard, make_segments, segment_count
-from gotd_ray.select.mmd import Witness, median_bandwidth
-from gotd_ray.select.scorers import nearest_scores, random_scores
-from gotd_ray.stages.solve import PRESETS
-from gotd_ray.text.documents import document_id
 
-PAIRS = (("arxiv_cs", "arxiv_bio", 100), ("recipes", "legal_docs", 300))
-POOL = (4000, 300)
-TARGET = 200
-LANDMARK_COUNTS = (512, 1024, Solve().landmarks, sum(POOL))
-"""The default, fewer, and all candidates."""
+PAIRS = {"arxiv_cs+arxiv_bio": 100, "recipes+legal_docs": 300}
+"""Source A + source B, and how many of the first documents are looked at."""
+
+MAX_CHARS = 600
+
+Source = tuple[np.ndarray, np.ndarray]
+"""Ids (n,) and vectors (n, d)."""
 
 
-def embed(data: Path, source: str, encoder: TextEncoder) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and vectors of a fixed sample of a source, large enough for every seed's draw."""
-    texts = sorted({text[:600] for text in pq.read_table(data / "corpus" / f"{source}.parquet")["text"].to_pylist()})
-    order = np.random.default_rng(0).permutation(len(texts))[:6000]
-    texts = [texts[i] for i in order]
-    return np.array([document_id(text) for text in texts], dtype="S32"), encoder.encode(texts)
+def embed(path: Path, encoder: TextEncoder, most: int) -> Source:
+    """A fixed sample of a source."""
+    texts = data.texts_of(path, MAX_CHARS)
+    texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:most]]
+    return ids_of(texts), encoder.encode(texts)
 
 
-def gotd_scores(ids: np.ndarray, x: np.ndarray, y: np.ndarray, preset: str, landmarks: int) -> np.ndarray:
-    """Scores of a pool (n,) with sorted ids by one preset."""
-    count, b = segment_count(len(ids)), np.full(len(y), 1.0 / len(y))
-    shard = Shard(make_segments(ids, x, count, range(count)))
-    settings = PRESETS[preset]
-    unit = mean_cost(shard.moments(float(len(ids))), y, b) if settings["epsilon_unit"] == "mean_cost" else 1.0
-    epsilon = float(settings["epsilon"]) * unit  # type: ignore[arg-type]
-    target = side(torch.from_numpy(y), torch.from_numpy(b), epsilon)
-    solution = fit(
-        lambda g, level: shard.columns(target, g, float(level.rows), level.stride),
-        levels(shard.rows, len(y), count),
-        b,
-        epsilon=epsilon,
-        tolerance=float(settings["tolerance"]),  # type: ignore[arg-type]
-        max_passes=500,
-    )
-    if preset == "paper":
-        return Potentials(y, b, solution.g, epsilon).scorer()(ids, x)
-    marks = x[:landmarks].astype(np.float32)
-    own = self_potential(marks, epsilon)
-    return Potentials(y, b, solution.g, epsilon, marks, ids[:landmarks], own).scorer()(ids, x)
+def scores(library: Library, landmarks: Sequence[int], seed: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Each method and its scores (n,), lower is better."""
+    yield "nearest", library.scores("nearest")
+    yield "random", library.scores("random", seed)
+    yield "mmd witness", library.scores("mmd")
+    for count in landmarks:
+        yield f"gotd debiased, {count} landmarks", library.scores(library.solve(preset="debiased", landmarks=count))
+    yield "gotd paper", library.scores(library.solve(preset="paper"))
 
 
-def mmd_scores(ids: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The MMD witness (n,) at the defaults, for sorted ids."""
-    count = Select().landmarks
-    marks = x[:count].astype(np.float32)
-    return Witness(y, marks, ids[:count], median_bandwidth(marks, y)).scorer()(ids, x)
-
-
-def scores(ids: np.ndarray, x: np.ndarray, y: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Scores of a pool (n,) by each method, lower is better; ids are sorted."""
-    found = {"nearest": nearest_scores(x, y), "random": random_scores(ids, seed), "mmd witness": mmd_scores(ids, x, y)}
-    for landmarks in LANDMARK_COUNTS:
-        found[f"gotd debiased, {landmarks} landmarks"] = gotd_scores(ids, x, y, "debiased", landmarks)
-    found["gotd paper"] = gotd_scores(ids, x, y, "paper", 0)
-    return found
-
-
-def one_seed(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], budget: int, seed: int) -> dict:
-    """Share of B among the first ``budget`` documents, by method."""
+def one_seed(a: Source, b: Source, seed: int, first: int, given: argparse.Namespace) -> dict[str, float]:
+    """Share of B among the ``first`` documents, by method."""
     rng = np.random.default_rng(seed)
-    parts = [(ids[order], x[order]) for ids, x in (a, b) for order in [rng.permutation(len(ids))]]
-    ids = np.concatenate([part[0][:size] for part, size in zip(parts, POOL, strict=True)])
-    x = np.concatenate([part[1][:size] for part, size in zip(parts, POOL, strict=True)])
-    y = np.concatenate([part[1][size : size + TARGET] for part, size in zip(parts, POOL, strict=True)])
-    is_b = np.repeat([0.0, 1.0], POOL)
+    drawn = [(ids[order], x[order]) for ids, x in (a, b) for order in [rng.permutation(len(ids))]]
+    pool = [slice(size) for size in given.pool]
+    target = [slice(size, size + given.target) for size in given.pool]
+    ids, x = (np.concatenate([part[k][rows] for part, rows in zip(drawn, pool, strict=True)]) for k in (0, 1))
+    wanted, y = (np.concatenate([part[k][rows] for part, rows in zip(drawn, target, strict=True)]) for k in (0, 1))
     order = np.argsort(ids)
-    found = scores(ids[order], x[order], y.astype(np.float32), seed)
-    return {name: is_b[order][np.argsort(values, kind="stable")[:budget]].mean() for name, values in found.items()}
+    is_b = np.repeat([0.0, 1.0], given.pool)[order]
+    with tempfile.TemporaryDirectory() as folder:
+        library = Library(Path(folder), ids[order], x[order], wanted, y)
+        return {
+            name: float(is_b[np.argsort(found, kind="stable")[:first]].mean())
+            for name, found in scores(library, given.landmarks, seed)
+        }
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """95% bootstrap interval of the mean."""
-    draws = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(1)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def main() -> None:
-    data = os.environ.get("GOTD_DATA")
-    if not data:
-        print("skipped: set GOTD_DATA to a folder with corpus/")
-        return
-    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    encoder = TextEncoder(Encoder())
-    print("| pool + rare source | first | score | seeds 0-2 | all seeds | 95% interval |\n|---|---|---|---|---|---|")
-    for a, b, budget in PAIRS:
-        sources = embed(Path(data), a, encoder), embed(Path(data), b, encoder)
-        results = [one_seed(*sources, budget, seed) for seed in range(seeds)]
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--pool", type=int, nargs=2, default=[4000, 300], metavar=("A", "B"))
+    parser.add_argument("--target", type=int, default=200, help="of each source")
+    parser.add_argument("--first", type=int, help="documents looked at; 100 and 300 without")
+    parser.add_argument(
+        "--landmarks", type=int, nargs="+", default=[512, 1024, Solve().landmarks, 4300], help="all of the pool is 4300"
+    )
+    parser.add_argument("--most", type=int, default=6000, help="texts of a source that the seeds draw from")
+    parser.add_argument("--max-tokens", type=int, help="of a text; the model's limit without")
+    parser.add_argument("--pairs", nargs="+", default=list(PAIRS), choices=list(PAIRS))
+    given = parser.parse_args(argv)
+    folder, encoder = data.folder("corpus/"), TextEncoder(Encoder(max_tokens=given.max_tokens))
+    print(f"- {facts()}\n")
+    heading("pool + rare source", "first", "score", "seeds 0-2", "all seeds", "95% interval")
+    for pair in given.pairs:
+        first = given.first or PAIRS[pair]
+        sources = [embed(folder / "corpus" / f"{name}.parquet", encoder, given.most) for name in pair.split("+")]
+        results = [one_seed(sources[0], sources[1], seed, first, given) for seed in range(given.seeds)]
         for name in results[0]:
-            values = [float(result[name]) for result in results]
+            values = [result[name] for result in results]
             low, high = interval(values)
-            row = f"{np.mean(values[:3]):.3f} | {np.mean(values):.3f} | {low:.3f} to {high:.3f}"
-            print(f"| {a} + {b} | {budget} | {name} | {row} |")
+            means = f"{np.mean(values[:3]):.3f}", f"{np.mean(values):.3f}", f"{low:.3f} to {high:.3f}"
+            row(pair.replace("+", " + "), first, name, *means)
 
 
 if __name__ == "__main__":

@@ -1,329 +1,211 @@
 """How near does each selection bring the model to the task? The debiased divergence of (1 - l) corpus + l subset.
 
-Run: GOTD_DATA=folder python benchmarks/bench_rounds.py VECTORS [seeds] [task ...]
+Run: GOTD_DATA=folder python benchmarks/bench_rounds.py --vectors cache [--seeds 3] [--tasks chemprot agnews ...]
 
-VECTORS is a folder of ``corpus_<source>.npz`` and ``task_<name>.npz``, each with ``ids`` (n,) S32 and ``x`` (n, d)
-float16. For each seed 20,000 candidates are drawn, as many of each source as there are, and of each task 2,000 train
-texts: one half is the target of all methods, the other is held out. A budget's worth is taken by each method, with
-near-duplicates (cosine 0.95) giving way, and the Sinkhorn divergence of the mixture from either half is computed over
-all 20,000 candidates, self-terms included: not by the landmarks that selected. Lower is better; what one half is from
-the other says how much of it is the noise of 1,000 texts.
+For each seed 20,000 candidates are drawn, as many of each source as there are, and of each task 2,000 train texts: one
+half is the target of all methods, the other is held out. A budget's worth is taken by each method through the package's
+own stages (the fits, the scores, the rounds and the choice with its near-duplicates, see product.py), and the Sinkhorn
+divergence of the mixture from either half is computed over all candidates, self-terms included: not by the landmarks
+that selected, and by code of the benchmark's own (mixtures.py), which is first held against the package's. Lower is
+better; what one half is from the other says how much of it is the noise of 1,000 texts.
 
 DSIR needs the texts, from GOTD_DATA, and is left out without. It prefers short texts, for which its package has a least
 length of 100 words; here it is 50, since texts are cut to 500 characters.
-
-All methods share dense kernel matrices here, so that the rounds of many runs are affordable; ``main`` first holds the
-dense scores against those of the package.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import data
+import mixtures
 import numpy as np
 import torch
 import vectors
-from bench_figure3 import interval
+from machine import facts
+from measure import heading, interval, row
+from product import Library
 from torch import Tensor
 
-from gotd_ray.config import Select, Solve
-from gotd_ray.ot.divergence import self_potential, sinkhorn_divergence
+from gotd_ray.config import Select
+from gotd_ray.ot.divergence import sinkhorn_divergence
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.select.dsir import dsir_scores, features, log_ratio
-from gotd_ray.select.mmd import Witness, median_bandwidth
-from gotd_ray.select.scorers import nearest_scores, random_scores
-from gotd_ray.stages.solve import PRESETS
-from gotd_ray.text.documents import document_id
+from gotd_ray.select.mmd import median_bandwidth
 
-TASKS = ("chemprot", "agnews", "scicite", "glue_sst2")
-CANDIDATES = 20_000
-HALF = 1000
-BUDGETS = (500, 2000)
-ROUNDS = (2, 5, 10, 20)
+TASKS = ("chemprot", "agnews", "scicite")
 MIX = Select().mix
-OTHER_MIXES = (0.05, 0.5)
-LANDMARKS = Solve().landmarks
-NEAR_DUPLICATE = 0.95
-TOLERANCE = 1e-3
 DSIR_WORDS = 50
-
-
-@dataclass
-class Pool:
-    """The candidates of one seed, by id."""
-
-    ids: np.ndarray
-    x: np.ndarray
-    products: Tensor
-    """(n, n) float32 x_i.x_j."""
-
-    def kernel(self, epsilon: float) -> Tensor:
-        """(n, n) float32 exp(-|x_i - x_j|^2 / epsilon)."""
-        squares = self.products.diagonal().clone()
-        found = torch.empty_like(self.products)
-        for rows in torch.arange(len(squares)).split(1024):
-            part = found[rows[0] : rows[-1] + 1]
-            torch.mul(self.products[rows[0] : rows[-1] + 1], 2 / epsilon, out=part)
-            part.sub_(squares / epsilon).sub_((squares[rows] / epsilon)[:, None]).exp_()
-        return found
-
-
-class Problem:
-    """The candidates against one target at one epsilon."""
-
-    def __init__(self, pool: Pool, own: Tensor, y: np.ndarray, epsilon: float):
-        self.pool, self.own, self.epsilon = pool, own, epsilon
-        x, z = torch.from_numpy(pool.x).double(), torch.from_numpy(y).double()
-        self.cross = torch.exp(-torch.cdist(x, z).square() / epsilon)
-        self.target_own = torch.exp(-torch.cdist(z, z).square() / epsilon)
-        self.b = torch.full((len(y), 1), 1 / len(y), dtype=torch.float64)
-
-    def potentials(self, a: Tensor, v: Tensor | None = None, tolerance: float = TOLERANCE) -> tuple[Tensor, Tensor]:
-        """f (n, k) and v = exp(g / epsilon) (m, k) for weights a (n, k), each column a problem of its own."""
-        v = torch.ones(len(self.b), a.shape[1], dtype=torch.float64) if v is None else v
-        while True:
-            u = self.cross @ (self.b * v)
-            columns = self.b * v * (self.cross.T @ (a / u))
-            if float((columns - self.b).abs().sum(0).max()) <= tolerance:
-                return -self.epsilon * u.log(), v
-            v = v * self.b / columns
-
-    def divergences(self, a: Tensor, p: Tensor) -> np.ndarray:
-        """S of each column of a (n, k), with its self-potential p (n, k), from the target."""
-        f, v = self.potentials(a, tolerance=1e-6)
-        across = (a * f).sum(0) + (self.b * self.epsilon * v.log()).sum(0)
-        q = _self(self.target_own, self.b, self.epsilon)
-        return (across - (a * p).sum(0) - (self.b * q).sum()).numpy()
-
-    def discrepancies(self, a: Tensor) -> np.ndarray:
-        """MMD^2 of each column of a (n, k) from the target, with this problem's kernel."""
-        among = (a * (self.own @ a.float()).double()).sum(0)
-        return (among - 2 * (a.T @ self.cross @ self.b)[:, 0] + self.b.T @ self.target_own @ self.b).numpy()[0]
-
-    def debiased(self, a: Tensor, marks: np.ndarray, weights: np.ndarray, v: Tensor | None) -> tuple[Tensor, Tensor]:
-        """f - p (n,) with p from weighted landmarks, and v; a landmark's own term is left out, as in the package."""
-        f, v = self.potentials(a[:, None], v)
-        w = torch.from_numpy(weights)
-        rows = self.own[marks]
-        p = _self(rows[:, marks], w[:, None], self.epsilon, 1e-4)
-        lifted = w * torch.exp(p[:, 0] / self.epsilon)
-        total = (lifted.float() @ rows).double()
-        total[marks] = (total[marks] - lifted).clamp(min=1e-9) / (1 - w)
-        return f[:, 0] + self.epsilon * total.log(), v
-
-
-def _self(kernel: Tensor, a: Tensor, epsilon: float, tolerance: float = 1e-6) -> Tensor:
-    """Self-potentials (n, k) of the columns of a (n, k), by the averaged iteration."""
-    p = torch.zeros_like(a)
-    while True:
-        image = -epsilon * (kernel @ (a * torch.exp(p / epsilon)).to(kernel.dtype)).double().log()
-        moved = float((image - p).abs().max())
-        p = (p + image) / 2
-        if moved <= tolerance * epsilon:
-            return p
-
-
-def take(pool: Pool, scores: np.ndarray, kept: list[int], until: int) -> None:
-    """Append the best to ``kept``, near-duplicates of what is kept left out."""
-    cosine = pool.products
-    held = np.zeros(len(scores), bool)
-    held[kept] = True
-    for i in np.argsort(scores, kind="stable").tolist():
-        if len(kept) >= until:
-            return
-        if not held[i] and (not kept or float(cosine[i, kept].max()) < NEAR_DUPLICATE):
-            kept.append(i)
-
-
-def weights_with(count: int, kept: list[int], share: float) -> Tensor:
-    a = torch.full((count,), (1 - share) / count, dtype=torch.float64)
-    a[kept] += share / len(kept)
-    return a
-
-
-def in_rounds(problem: Problem, budget: int, rounds: int, mix: float) -> list[int]:
-    """What ``select.rounds`` takes: places in the pool."""
-    count = len(problem.pool.ids)
-    corpus = np.arange(LANDMARKS)  # ids are sorted: those of the smallest
-    kept: list[int] = []
-    v = None
-    for number in range(1, rounds + 1):
-        share = mix * len(kept) / budget
-        a = weights_with(count, kept, share) if kept else torch.full((count,), 1 / count, dtype=torch.float64)
-        mass = np.zeros(count)
-        mass[corpus] = (1 - share) / len(corpus)
-        some = sorted(kept)[:LANDMARKS]
-        if some:
-            mass[some] += share / len(some)
-        marks = np.flatnonzero(mass)
-        scores, v = problem.debiased(a, marks, mass[marks], v)
-        take(problem.pool, scores.numpy(), kept, -(-budget * number // rounds))
-    return kept
-
-
-Texts = dict[bytes, str]
-
-
-def texts_by_id(tasks: list[str]) -> Texts:
-    """The texts of all vectors, by id; none where GOTD_DATA is not set."""
-    data = os.environ.get("GOTD_DATA")
-    if not data:
-        print("dsir skipped: GOTD_DATA is not set", file=sys.stderr)
-        return {}
-    paths = [*Path(data, "corpus").glob("*.parquet"), *(Path(data, "tasks", task, "train.parquet") for task in tasks)]
-    return {document_id(text).encode(): text for path in paths for text in vectors._texts(path)}
-
-
-def importance(pool: Pool, target: np.ndarray, texts: Texts, seed: int) -> np.ndarray:
-    """(n,) DSIR's scores of the pool for a target of these ids."""
-    raw, wanted = (features([texts[doc_id] for doc_id in ids.tolist()]) for ids in (pool.ids, target))
-    weights = raw.log_weights(log_ratio(wanted.counts(), raw.counts()))
-    return dsir_scores(pool.ids, weights, raw.words(), min_words=DSIR_WORDS, seed=seed)
-
-
-def selections(
-    problem: Problem, ids: np.ndarray, y: np.ndarray, texts: Texts, budget: int, seed: int
-) -> dict[str, list[int]]:
-    """Places in the pool, by method, for the target y (m, d) of these ids (m,)."""
-    pool = problem.pool
-    uniform = torch.full((len(pool.ids), 1), 1 / len(pool.ids), dtype=torch.float64)
-    marks = pool.x[:LANDMARKS]
-    witness = Witness(y, marks, pool.ids[:LANDMARKS], median_bandwidth(marks, y))
-    paper = Problem(pool, pool.products, y, float(PRESETS["paper"]["epsilon"]))  # type: ignore[arg-type]
-    tolerance = float(PRESETS["paper"]["tolerance"])  # type: ignore[arg-type]
-    scored = {
-        "random": random_scores(pool.ids, seed),
-        "nearest": nearest_scores(pool.x, y),
-        "mmd witness": witness.scorer()(pool.ids, pool.x),
-        "gotd paper": paper.potentials(uniform, tolerance=tolerance)[0][:, 0].numpy(),
-    }
-    if texts:
-        scored["dsir"] = importance(pool, ids, texts, seed)
-    found: dict[str, list[int]] = {}
-    for name, scores in scored.items():
-        found[name] = []
-        take(pool, scores, found[name], budget)
-    found["gotd debiased"] = in_rounds(problem, budget, 1, MIX)
-    for rounds in ROUNDS:
-        found[f"gotd debiased, {rounds} rounds"] = in_rounds(problem, budget, rounds, MIX)
-    return found
-
+NOTHING, ONCE, HALVES = "nothing taken", "debiased", "the fitted half alone"
 
 Row = tuple[str, int, str]
 """Task, budget, method."""
 
-
-def one_task(pool: Pool, task: str, ids: np.ndarray, y: np.ndarray, texts: Texts, seed: int) -> dict[Row, list[float]]:
-    """Divergence from the fitted half and from the held-out half, and MMD^2 from the latter (median bandwidth)."""
-    order = np.random.default_rng(seed).permutation(len(y))[: 2 * HALF]
-    (fitted, held_out), fitted_ids = (y[order[:HALF]], y[order[HALF:]]), ids[order[:HALF]]
-    x, z = pool.x.astype(np.float64), fitted.astype(np.float64)
-    cost = float((x * x).sum(1).mean() + (z * z).sum(1).mean() - 2 * x.mean(0) @ z.mean(0))
-    epsilon = float(PRESETS["debiased"]["epsilon"]) * cost  # type: ignore[arg-type]
-    own, count = pool.kernel(epsilon), len(pool.ids)
-    problem = Problem(pool, own, fitted, epsilon)
-    nothing = torch.full((count,), 1 / count, dtype=torch.float64)
-    columns: dict[Row, Tensor] = {}
-    for budget in BUDGETS:
-        columns[task, budget, "nothing taken"] = nothing
-        for name, kept in selections(problem, fitted_ids, fitted, texts, budget, seed).items():
-            columns[task, budget, name] = weights_with(count, kept, MIX)
-    for mix in OTHER_MIXES:
-        for rounds in (1, 10):
-            kept = in_rounds(problem, BUDGETS[-1], rounds, mix)
-            columns[task, BUDGETS[-1], f"mix {mix:g}, {rounds} rounds"] = weights_with(count, kept, mix)
-    a = torch.stack(list(columns.values()), 1)
-    p = _self(own, a, epsilon)
-    found = [problem.divergences(a, p), Problem(pool, own, held_out, epsilon).divergences(a, p)]
-    del own, problem
-    width = 2 * median_bandwidth(pool.x, held_out)
-    found.append(Problem(pool, pool.kernel(width), held_out, width).discrepancies(a))
-    values = {row: [float(part[i]) for part in found] for i, row in enumerate(columns)}
-    uniform = np.full(HALF, 1 / HALF)
-    halves = sinkhorn_divergence(fitted, uniform, held_out, uniform, epsilon)
-    return values | {(task, budget, "the fitted half alone"): [0.0, halves, 0.0] for budget in BUDGETS}
+Texts = dict[bytes, str]
 
 
-def draw(folder: Path, seed: int, count: int = CANDIDATES) -> Pool:
-    """The same number of each source, as far as it has them; more of the others where one is small."""
-    files = sorted(folder.glob("corpus_*.npz"))
-    rng = np.random.default_rng(seed)
-    parts, left = [], count
-    for n, path in enumerate(sorted(files, key=lambda path: len(np.load(path)["ids"]))):
+class Halves:
+    """A task's target and as many texts that are held out."""
+
+    def __init__(self, path: Path, size: int, seed: int):
         held = np.load(path)
-        size = min(len(held["ids"]), left // (len(files) - n))
-        chosen = rng.permutation(len(held["ids"]))[:size]
-        parts.append((held["ids"][chosen], held["x"][chosen]))
-        left -= size
+        order = np.random.default_rng(seed).permutation(len(held["ids"]))[: 2 * size]
+        if len(order) < 2 * size:
+            sys.exit(f"{path} has {len(order)} texts, wanted are {2 * size}: lower --half")
+        self.ids = held["ids"][order[:size]]
+        self.fitted, self.held_out = held["x"][order[:size]], held["x"][order[size:]]
+
+
+def draw(cache: Path, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same number of each source, as far as it has them; more of the others where one is small.
+
+    Returns:
+        ids (n,) S32, ascending, and vectors (n, d) float16.
+    """
+    rng, parts, left = np.random.default_rng(seed), [], count
+    sources = sorted((np.load(path) for path in sorted(cache.glob("corpus_*.npz"))), key=lambda held: len(held["ids"]))
+    for n, held in enumerate(sources):
+        ids = held["ids"]
+        chosen = rng.permutation(len(ids))[: left // (len(sources) - n)]
+        parts.append((ids[chosen], held["x"][chosen]))
+        left -= len(chosen)
     ids, first = np.unique(np.concatenate([ids for ids, _ in parts]), return_index=True)
-    x = np.concatenate([x for _, x in parts])[first].astype(np.float32)
-    return Pool(ids, x, torch.from_numpy(x) @ torch.from_numpy(x).T)
+    return ids, np.concatenate([x for _, x in parts])[first]
 
 
-def agrees(folder: Path) -> None:
-    """Dense scores and divergences against the package's, on a small draw."""
-    pool = draw(folder, 0, 1500)
-    y = np.load(folder / f"task_{TASKS[0]}.npz")["x"][:200].astype(np.float32)
-    epsilon, count, marks = 0.45, len(pool.ids), 400
-    problem = Problem(pool, pool.kernel(epsilon), y, epsilon)
-    a = weights_with(count, [3, 500, 900], 0.2)
-    mass = np.zeros(count)
-    mass[:marks] = 0.8 / marks
-    mass[[3, 500, 900]] += 0.2 / 3
-    places = np.flatnonzero(mass)
-    dense, v = problem.debiased(a, places, mass[places], None)
-    own = self_potential(pool.x[places], epsilon, weights=mass[places])
-    b = problem.b[:, 0].numpy()
-    g = epsilon * np.log(v[:, 0].numpy())
-    ours = Potentials(y, b, g, epsilon, pool.x[places], pool.ids[places], own, mass[places]).scorer()
-    np.testing.assert_allclose(ours(pool.ids, pool.x), dense.numpy(), atol=2e-5)
-    measured = sinkhorn_divergence(pool.x, a.numpy(), y, b, epsilon)
-    np.testing.assert_allclose(
-        problem.divergences(a[:, None], _self(problem.own, a[:, None], epsilon)), measured, atol=2e-6
-    )
+def texts_by_id(tasks: Sequence[str]) -> Texts:
+    """The texts of all vectors, by id; none where GOTD_DATA is not set."""
+    found = os.environ.get("GOTD_DATA")
+    if not found:
+        print("dsir skipped: GOTD_DATA is not set", file=sys.stderr)
+        return {}
+    paths = [*Path(found, "corpus").glob("*.parquet"), *(Path(found, "tasks", task, "train.parquet") for task in tasks)]
+    texts = [text for path in paths for text in data.texts_of(path, vectors.MAX_CHARS)]
+    return dict(zip(vectors.ids_of(texts).tolist(), texts, strict=True))
 
 
-def main() -> None:
-    if len(sys.argv) < 2 or not any(Path(sys.argv[1]).glob("corpus_*.npz")):
-        print("skipped: give a folder with corpus_<source>.npz and task_<name>.npz")
-        return
-    folder = Path(sys.argv[1])
-    seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    tasks = sys.argv[3:] or TASKS
-    agrees(folder)
-    texts = texts_by_id(list(tasks))
+def importance(ids: np.ndarray, target: np.ndarray, texts: Texts, seed: int) -> np.ndarray:
+    """(n,) DSIR's scores of the candidates for a target of these ids."""
+    raw, wanted = (features([texts[doc_id] for doc_id in some.tolist()]) for some in (ids, target))
+    weights = raw.log_weights(log_ratio(wanted.counts(), raw.counts()))
+    return dsir_scores(ids, weights, raw.words(), min_words=DSIR_WORDS, seed=seed)
+
+
+def selections(
+    library: Library, solved: Potentials, target: np.ndarray, texts: Texts, seed: int, given: argparse.Namespace
+) -> dict[Row, tuple[np.ndarray, float]]:
+    """What each method takes, as places in the library, and its share of the mixture; the rows have no task yet."""
+    scores = {
+        "random": library.scores("random", seed),
+        "nearest": library.scores("nearest"),
+        "mmd witness": library.scores("mmd"),
+        "paper": library.scores(library.solve(preset="paper")),
+    }
+    if texts:
+        scores["dsir"] = importance(library.ids, target, texts, seed)
+    once = library.scores(solved)
+
+    def taken(budget: int, rounds: int, mix: float) -> tuple[np.ndarray, float]:
+        return library.choose(once, solved, budget=budget, rounds=rounds, mix=mix), mix
+
+    found: dict[Row, tuple[np.ndarray, float]] = {}
+    for budget in given.budgets:
+        found |= {("", budget, name): (library.choose(some, budget=budget), MIX) for name, some in scores.items()}
+        found["", budget, ONCE] = taken(budget, 1, MIX)
+        found |= {("", budget, f"{ONCE}, {rounds} rounds"): taken(budget, rounds, MIX) for rounds in given.rounds}
+    most = max(given.budgets)
+    for mix in given.mixes:
+        found["", most, f"mix {mix:g}, 1 round"] = taken(most, 1, mix)
+        found |= {("", most, f"mix {mix:g}, {rounds} rounds"): taken(most, rounds, mix) for rounds in given.rounds[-1:]}
+    return found
+
+
+def one_task(
+    ids: np.ndarray, pool: mixtures.Pool, x: np.ndarray, task: str, texts: Texts, seed: int, given: argparse.Namespace
+) -> dict[Row, list[float]]:
+    """Divergence from the fitted half and from the held-out half, and MMD^2 from the latter (median bandwidth)."""
+    halves = Halves(given.vectors / f"task_{task}.npz", given.half, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        library = Library(Path(folder), ids, x, halves.ids, halves.fitted)
+        solved = library.solve(preset="debiased")
+        chosen = selections(library, solved, halves.ids, texts, seed, given)
+    columns: dict[Row, Tensor] = {}
+    for budget in given.budgets:
+        columns[task, budget, NOTHING] = torch.full((len(ids),), 1 / len(ids), dtype=torch.float64)
+    columns |= {(task, *rest): mixtures.mixed(len(ids), kept, mix) for (_, *rest), (kept, mix) in chosen.items()}
+    found = measured(pool, halves, torch.stack(list(columns.values()), 1), solved.epsilon)
+    uniform = np.full(given.half, 1 / given.half)
+    apart = sinkhorn_divergence(halves.fitted, uniform, halves.held_out, uniform, solved.epsilon)
+    values = {row: [float(part[i]) for part in found] for i, row in enumerate(columns)}
+    return values | {(task, budget, HALVES): [0.0, apart, 0.0] for budget in given.budgets}
+
+
+def measured(pool: mixtures.Pool, halves: Halves, a: Tensor, epsilon: float) -> list[np.ndarray]:
+    """The three numbers of :func:`one_task` of each column of a (n, k)."""
+    own = pool.kernel(epsilon)
+    p = mixtures.self_potentials(own, a, epsilon)
+    found = [mixtures.Target(pool, own, y, epsilon).divergences(a, p) for y in (halves.fitted, halves.held_out)]
+    del own
+    width = 2 * median_bandwidth(pool.x, halves.held_out)
+    return [*found, mixtures.Target(pool, pool.kernel(width), halves.held_out, width).discrepancies(a)]
+
+
+def referee_agrees(x: np.ndarray, y: np.ndarray) -> None:
+    """The referee's divergence of a small mixture against the package's."""
+    epsilon, pool = 0.45, mixtures.Pool(x)
+    a, own = mixtures.mixed(len(x), np.array([3, len(x) // 2]), 0.2), pool.kernel(epsilon)
+    p = mixtures.self_potentials(own, a[:, None], epsilon)
+    found = mixtures.Target(pool, own, y, epsilon).divergences(a[:, None], p)
+    package = sinkhorn_divergence(pool.x, a.numpy(), y, np.full(len(y), 1 / len(y)), epsilon)
+    np.testing.assert_allclose(found, package, atol=2e-6)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--vectors", type=Path, default=Path("vectors"), help="cache folder, see vectors.py")
+    parser.add_argument("--most", type=int, help="texts of a source to encode, where it is not in the cache; all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--candidates", type=int, default=20_000)
+    parser.add_argument("--half", type=int, default=1000, help="texts of the target, and as many held out")
+    parser.add_argument("--budgets", type=int, nargs="+", default=[500, 2000])
+    parser.add_argument("--rounds", type=int, nargs="+", default=[2, 10])
+    parser.add_argument("--mixes", type=float, nargs="*", default=[0.05, 0.5], help="besides the default")
+    given = parser.parse_args(argv)
+    vectors.complete(given.vectors, given.tasks, given.most)
+    if not any(given.vectors.glob("corpus_*.npz")):
+        data.folder()
+    print(f"- {facts()}\n")
+    texts = texts_by_id(given.tasks)
     results: dict[Row, list[list[float]]] = {}
-    for seed in range(seeds):
-        pool = draw(folder, seed)
-        for task in tasks:
-            held = np.load(folder / f"task_{task}.npz")
-            found = one_task(pool, task, held["ids"], held["x"].astype(np.float32), texts, seed)
-            for row, values in found.items():
-                results.setdefault(row, []).append(values)
-                print("#", seed, *row, *values, sep="\t", file=sys.stderr)
+    for seed in range(given.seeds):
+        ids, x = draw(given.vectors, seed, given.candidates)
+        pool = mixtures.Pool(x)
+        referee_agrees(x[:1500], np.load(given.vectors / f"task_{given.tasks[0]}.npz")["x"][:200])
+        for task in given.tasks:
+            for key, values in one_task(ids, pool, x, task, texts, seed, given).items():
+                results.setdefault(key, []).append(values)
             print(f"seed {seed}, {task}", file=sys.stderr, flush=True)
     report(results)
 
 
 def report(results: dict[Row, list[list[float]]]) -> None:
-    """One row of the table per task, budget and method."""
-    print(
-        "| task | budget | method | fitted half | held-out half | 95% interval | gain on held-out, one round = 1 "
-        "| held-out, MMD^2 |\n|---|---|---|---|---|---|---|---|"
-    )
+    """One line of the table per task, budget and method."""
+    heading("task", "budget", "method", "fitted half", "held-out half", "gain", "held-out, MMD^2")
     for (task, budget, name), values in results.items():
         fitted, held_out, other = zip(*values, strict=True)
-        once = "gotd debiased" if not name.startswith("mix") else name.replace("10 rounds", "1 rounds")
-        nothing, reference = (results[task, budget, method] for method in ("nothing taken", once))
+        once = ONCE if not name.startswith("mix") else f"{name.split(',')[0]}, 1 round"
+        nothing, reference = (results[task, budget, method] for method in (NOTHING, once))
         gains = [(n[1] - mine) / (n[1] - o[1]) for n, o, mine in zip(nothing, reference, held_out, strict=True)]
-        low, high = interval(list(held_out))
-        least, most = interval(gains)
-        print(
-            f"| {task} | {budget} | {name} | {np.mean(fitted):.4f} | {np.mean(held_out):.4f} | {low:.4f} to {high:.4f} "
-            f"| {np.mean(gains):.3f} ({least:.3f} to {most:.3f}) | {f'{np.mean(other):.5f}' if any(other) else ''} |"
+        low, high = interval(gains)
+        row(
+            *(task, budget, name, f"{np.mean(fitted):.4f}", f"{np.mean(held_out):.4f}"),
+            *(f"{np.mean(gains):.3f} ({low:.3f} to {high:.3f})", f"{np.mean(other):.5f}" if any(other) else ""),
         )
 
 

@@ -15,166 +15,148 @@ Documents that tie with the last one taken count as taken (equal vectors stand i
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import vectors
 from machine import facts
+from measure import heading, row, seconds_of
+from passes import as_in_a_fit, in_memory
+from referee import overlap
 
 from gotd_ray.config import Solve
-from gotd_ray.ot.divergence import self_potential
-from gotd_ray.ot.kernel import fast_matmul_is_exact, matmul_precision, one_thread_each
+from gotd_ray.ot.divergence import Precision, self_potential
+from gotd_ray.ot.fit import mean_cost
+from gotd_ray.ot.kernel import fast_matmul_is_exact, one_thread_each
 from gotd_ray.ot.local import solve_local
 from gotd_ray.ot.potentials import Potentials
-from gotd_ray.ot.shard import Segment, Shard, segment_count
 from gotd_ray.stages.solve import PRESETS
 
-SAMPLES = (5_000, 12_500, 25_000, 50_000, 100_000)
-BUDGET = 5_000
-DEPTHS = (1_000, 5_000)
+Preset = Literal["debiased", "paper"]
+BOTH: tuple[Preset, Preset] = ("debiased", "paper")
 EXACT = 1e-6
-ROUNDS = 5
 
 
-def mean_cost(x: np.ndarray, y: np.ndarray) -> float:
-    """E|x - y|^2 over all pairs, in blocks."""
-    mean, square = np.zeros(x.shape[1]), 0.0
-    for start in range(0, len(x), 50_000):
-        block = x[start : start + 50_000].astype(np.float64)
-        mean += block.sum(0) / len(x)
-        square += float((block * block).sum()) / len(x)
-    y = y.astype(np.float64)
-    return square + float((y * y).sum(1).mean()) - 2 * float(mean @ y.mean(0))
+@dataclass(frozen=True)
+class Points:
+    """The candidates in memory and a target."""
+
+    ids: np.ndarray
+    """(n,) S32."""
+
+    x: np.ndarray
+    """(n, d) float16."""
+
+    y: np.ndarray
+    """(m, d) float16."""
+
+    def some(self, rows: np.ndarray) -> Points:
+        return Points(self.ids[rows], self.x[rows], self.y)
+
+    def fit(
+        self,
+        preset: Preset,
+        *,
+        precision: Precision = "float32",
+        tolerance: float | None = None,
+        marks: np.ndarray | None = None,
+    ) -> Potentials:
+        """Potentials by a preset's settings. ``marks``: rows of the landmarks; None takes the smallest ids, as the
+        solve stage does."""
+        target, b = self.y.astype(np.float32), np.full(len(self.y), 1.0 / len(self.y))
+        epsilon = float(PRESETS[preset]["epsilon"])
+        if PRESETS[preset]["epsilon_unit"] == "mean_cost":
+            n = float(len(self.x))
+            epsilon *= mean_cost(in_memory(self.x).moments(n), target, b)
+        tolerance = tolerance or tolerance_of(preset)
+        g = solve_local(self.x, target, epsilon=epsilon, tolerance=tolerance, precision=precision).g
+        if preset == "paper":
+            return Potentials(target, b, g, epsilon)
+        marks = np.argsort(self.ids)[: Solve().landmarks] if marks is None else marks
+        points = self.x[marks].astype(np.float32)
+        with one_thread_each():
+            own = self_potential(points, epsilon)
+        return Potentials(target, b, g, epsilon, points, self.ids[marks], own)
+
+    def scores(self, fitted: Potentials, precision: Precision = "float32") -> np.ndarray:
+        """(n,) float64, lower is better; as the select stage scores: segments on threads of their own."""
+        score = fitted.scorer(precision)
+        with as_in_a_fit():
+            shard = in_memory(self.x, self.ids)
+            return np.concatenate(shard.each(lambda segment: score(segment.ids, segment.vectors)))
 
 
-def potentials(
-    ids: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    preset: str,
-    *,
-    precision: str = "float32",
-    tolerance: float | None = None,
-    marks: np.ndarray | None = None,
-) -> Potentials:
-    """Fit by a preset's settings. ``marks``: rows of the landmarks; None takes the smallest ids, as the solve stage."""
-    settings = PRESETS[preset]
-    epsilon = float(settings["epsilon"]) * (mean_cost(x, y) if settings["epsilon_unit"] == "mean_cost" else 1.0)
-    target = y.astype(np.float32)
-    tolerance = tolerance or float(settings["tolerance"])
-    solution = solve_local(x, target, epsilon=epsilon, tolerance=tolerance, precision=precision)  # type: ignore[arg-type]
-    b = np.full(len(y), 1.0 / len(y))
-    if preset == "paper":
-        return Potentials(target, b, solution.g, epsilon)
-    if marks is None:
-        marks = np.argsort(ids)[: Solve().landmarks]
-    points = x[marks].astype(np.float32)
-    with one_thread_each():
-        own = self_potential(points, epsilon)
-    return Potentials(target, b, solution.g, epsilon, points, ids[marks], own)
+def tolerance_of(preset: Preset) -> float:
+    return float(PRESETS[preset]["tolerance"])
 
 
-class Scores:
-    """All candidates in memory, scored as the select stage does: segments on threads of their own."""
+def sampled(points: Points, given: argparse.Namespace) -> None:
+    n, budget = len(points.x), min(max(given.depths), len(points.x) // 10)
+    heading("preset", "fitted on", "seeds", f"overlap of the first {budget:,}: mean", "lowest")
+    for preset in BOTH:
+        whole = points.scores(points.fit(preset))
 
-    def __init__(self, ids: np.ndarray, x: np.ndarray) -> None:
-        count = segment_count(len(x))
-        segments = [Segment(i, a, b) for i, (a, b) in enumerate(zip(*(np.array_split(v, count) for v in (ids, x))))]  # noqa: B905
-        self._shard = Shard(segments, threads=os.cpu_count() or 1)
+        def drawn(size: int) -> list[np.ndarray]:
+            return [np.random.default_rng(seed).choice(n, size, replace=False) for seed in range(given.seeds)]
 
-    def of(self, fitted: Potentials, precision: str = "float32") -> np.ndarray:
-        """(n,) float64, lower is better."""
-        score = fitted.scorer("float64" if precision == "float64" else "float32")
-        with one_thread_each(), matmul_precision("medium" if fast_matmul_is_exact() else "highest"):
-            return np.concatenate(self._shard.each(lambda segment: score(segment.ids, segment.vectors)))
-
-
-def overlap(found: np.ndarray, wanted: np.ndarray, k: int) -> float:
-    """Share of the first k by ``found`` that are among the first k by ``wanted``, ties with the last one included."""
-    last = np.partition(wanted, k - 1)[k - 1]
-    first = np.argsort(found, kind="stable")[:k]
-    return float((wanted[first] <= last + 1e-12 * max(1.0, abs(last))).mean())
-
-
-def sampled(scores: Scores, ids: np.ndarray, x: np.ndarray, y: np.ndarray, seeds: int) -> None:
-    print("| preset | fitted on | seeds | overlap of the first 5,000: mean | lowest |\n|---|---|---|---|---|")
-    budget = min(BUDGET, len(x) // 10)
-    for preset in PRESETS:
-        whole = scores.of(potentials(ids, x, y, preset))
-
-        def row(what: str, shares: list[float], preset: str = preset) -> None:
-            print(
-                f"| {preset} | {what} | {len(shares)} | {statistics.fmean(shares):.4f} | {min(shares):.4f} |",
-                flush=True,
-            )
-
-        for size in (size for size in SAMPLES if size < len(x)):
-            shares = []
-            for seed in range(seeds):
-                rows = np.random.default_rng(seed).choice(len(x), size, replace=False)
-                shares.append(overlap(scores.of(potentials(ids[rows], x[rows], y, preset)), whole, budget))
-            row(f"{size:,}", shares)
+        sizes = [size for size in given.samples if size < n]
+        lines = {f"{size:,}": [points.some(rows).fit(preset) for rows in drawn(size)] for size in sizes}
         if preset == "debiased":
-            draws = [
-                np.random.default_rng(seed).choice(len(x), min(Solve().landmarks, len(x)), replace=False)
-                for seed in range(seeds)
-            ]
-            row(
-                "all, other landmarks",
-                [overlap(scores.of(potentials(ids, x, y, preset, marks=m)), whole, budget) for m in draws],
-            )
+            marks = drawn(min(Solve().landmarks, n))
+            lines["all, other landmarks"] = [points.fit(preset, marks=rows) for rows in marks]
+        for what, fits in lines.items():
+            shares = [overlap(points.scores(fitted), whole, budget) for fitted in fits]
+            row(preset, what, len(shares), f"{statistics.fmean(shares):.4f}", f"{min(shares):.4f}")
 
 
-def throughput(scores: Scores, ids: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
-    print("\n| preset | targets | landmarks | documents scored per second |\n|---|---|---|---|")
-    for preset in PRESETS:
-        fitted = potentials(ids, x, y, preset, tolerance=0.1)
-        seconds = []
-        for _ in range(ROUNDS + 1):
-            started = time.perf_counter()
-            scores.of(fitted)
-            seconds.append(time.perf_counter() - started)
+def throughput(points: Points, given: argparse.Namespace) -> None:
+    print()
+    heading("preset", "targets", "landmarks", "documents scored per second")
+    for preset in BOTH:
+        fitted = points.fit(preset, tolerance=0.1)
+
+        def scored(fitted: Potentials = fitted) -> np.ndarray:
+            return points.scores(fitted)
+
+        (seconds,) = seconds_of([scored], given.repeats)
         marks = 0 if fitted.landmarks is None else len(fitted.landmarks)
-        print(f"| {preset} | {len(y):,} | {marks:,} | {len(x) / statistics.median(seconds[1:]):,.0f} |", flush=True)
+        row(preset, f"{len(points.y):,}", f"{marks:,}", f"{len(points.x) / seconds:,.0f}")
 
 
-def precisions(scores: Scores, ids: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
-    depths = [depth for depth in DEPTHS if depth < len(x)]
-    print(f"\n| preset | precision | tolerance | {' | '.join(f'first {depth:,}' for depth in depths)} |")
-    print("|---|---|---|" + "---|" * len(depths))
-    for preset, settings in PRESETS.items():
-        exact = scores.of(potentials(ids, x, y, preset, precision="float64", tolerance=EXACT), "float64")
-        for precision, tolerance in (
-            ("float32", EXACT),
-            ("float32", settings["tolerance"]),
-            ("float64", settings["tolerance"]),
-        ):
-            fitted = potentials(ids, x, y, preset, precision=precision, tolerance=float(tolerance))
-            found = scores.of(fitted, precision)
-            shares = " | ".join(f"{overlap(found, exact, depth):.4f}" for depth in depths)
-            print(f"| {preset} | {precision} | {tolerance:g} | {shares} |", flush=True)
-    if fast_matmul_is_exact():
-        print("\nbfloat16 is not measured: on this CPU it is computed like float32.")
-    else:
-        print("\nbfloat16 is not measured: solve_local does not offer it.")
+def precisions(points: Points, given: argparse.Namespace) -> None:
+    depths = [depth for depth in given.depths if depth < len(points.x)]
+    print()
+    heading("preset", "precision", "tolerance", *(f"first {depth:,}" for depth in depths))
+    for preset in BOTH:
+        exact = points.scores(points.fit(preset, precision="float64", tolerance=EXACT), "float64")
+        ways: list[tuple[Precision, float]] = [("float32", EXACT)]
+        ways += [("float32", tolerance_of(preset)), ("float64", tolerance_of(preset))]
+        for precision, tolerance in ways:
+            found = points.scores(points.fit(preset, precision=precision, tolerance=tolerance), precision)
+            row(preset, precision, f"{tolerance:g}", *(f"{overlap(found, exact, depth):.4f}" for depth in depths))
+    why = "on this CPU it is computed like float32" if fast_matmul_is_exact() else "solve_local does not offer it"
+    print(f"\nbfloat16 is not measured: {why}.")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--vectors", type=Path, default=Path("vectors"), help="cache folder, see vectors.py")
     parser.add_argument("--rows", type=int, default=200_000, help="candidates")
     parser.add_argument("--targets", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
-    args = parser.parse_args()
-    ids, x, y = vectors.load(args.vectors, args.rows, args.targets)
+    parser.add_argument("--samples", type=int, nargs="+", default=[5_000, 12_500, 25_000, 50_000, 100_000])
+    parser.add_argument("--depths", type=int, nargs="+", default=[1_000, 5_000], help="first documents looked at")
+    parser.add_argument("--repeats", type=int, default=5)
+    given = parser.parse_args(argv)
+    points = Points(*vectors.load(given.vectors, given.rows, given.targets))
     print(f"- {facts()}\n")
-    scores = Scores(ids, x)
-    sampled(scores, ids, x, y, args.seeds)
-    throughput(scores, ids, x, y)
-    precisions(scores, ids, x, y)
+    sampled(points, given)
+    throughput(points, given)
+    precisions(points, given)
 
 
 if __name__ == "__main__":

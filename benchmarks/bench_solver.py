@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -33,6 +34,7 @@ from pathlib import Path
 import numpy as np
 import vectors
 from machine import facts
+from referee import residual_of
 from solver_table import markdown
 from solvers import KERNEL_MODE, MAX_ITERATIONS, SOLVERS
 
@@ -95,21 +97,6 @@ def parse_cells(patterns: list[str]) -> list[Cell]:
 def fingerprint(x: np.ndarray, y: np.ndarray) -> str:
     """Of the first rows, which all cells share."""
     return hashlib.blake2b(x[:1000].tobytes() + y[:100].tobytes(), digest_size=8).hexdigest()
-
-
-def residual_of(x: np.ndarray, y: np.ndarray, g: np.ndarray, epsilon: float) -> float:
-    """The referee: L1 distance from b of the column sums of the plan of (f(g), g), in float64, in blocks."""
-    y = y.astype(np.float64)
-    offset = (g - (y * y).sum(1)) / epsilon
-    columns = np.zeros(len(y))
-    block = max(1, 2**22 // len(y))
-    for start in range(0, len(x), block):
-        scores = x[start : start + block].astype(np.float64) @ (y.T * (2 / epsilon)) + offset
-        scores -= scores.max(1, keepdims=True)  # |x_i|^2 and f_i leave with the row's sum
-        np.exp(scores, out=scores)
-        scores /= scores.sum(1, keepdims=True)
-        columns += scores.sum(0)
-    return float(np.abs(columns / len(x) - 1 / len(y)).sum())
 
 
 def run(python: str, task: dict, limit: float) -> dict:
@@ -211,7 +198,7 @@ def measure(
             return
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--vectors", type=Path, default=Path("vectors"), help="cache folder, see vectors.py")
     parser.add_argument("--peers", help="the Python of the peers' environment; without it only ours runs")
@@ -224,7 +211,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--residual", type=float, default=1e-3)
     parser.add_argument("--table", action="store_true", help="only print what the log holds")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     log, cells = Log(args.log), parse_cells(args.cells)
     chosen = [solver for solver in args.solvers if solver == "ours" or args.peers]
@@ -247,7 +234,9 @@ def peer_versions(python: str | None) -> str:
     if not python:
         return "no peers"
     program = (
-        f"from importlib.metadata import version\nprint(', '.join(p + ' ' + version(p) for p in '{PEERS}'.split()))"
+        "from importlib.metadata import distributions\n"
+        f"held = {{d.name.lower(): d.version for d in distributions() if d.name}}\n"
+        f"print(', '.join(p + ' ' + held.get(p.lower(), '(not installed)') for p in '{PEERS}'.split()))"
     )
     return "peers " + subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
 

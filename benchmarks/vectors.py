@@ -1,4 +1,4 @@
-"""Real vectors for the benchmarks of the solver: made once from real text, kept in a cache folder.
+"""Real vectors for the benchmarks of solver and selection: made once from real text, kept in a cache folder.
 
 A cache folder holds one ``<kind>_<name>.npz`` per source, ``ids`` (n,) S32 and ``x`` (n, 384) float16 (MiniLM, texts
 cut to 500 characters and 64 tokens). Files that are missing are made from the folder that GOTD_DATA names, with
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+from data import texts_of
 
 from gotd_ray.config import Encoder
 from gotd_ray.models.encoder import TextEncoder
@@ -39,34 +40,35 @@ def load(cache: Path, n: int, m: int, seed: int = 0) -> tuple[np.ndarray, np.nda
     return ids[:n], x[:n], y[:m]
 
 
-def complete(cache: Path) -> None:
-    """Encode every source whose vectors are missing."""
+def complete(cache: Path, tasks: Sequence[str] = TARGET_TASKS, most: int | None = None) -> None:
+    """Encode every source whose vectors are missing.
+
+    Args:
+        most: texts of each at the most, a random draw; a cache of fewer does not serve who needs all.
+    """
     data = os.environ.get("GOTD_DATA")
     if not data:
         return
     sources = {cache / f"corpus_{path.stem}.npz": path for path in sorted(Path(data, "corpus").glob("*.parquet"))}
-    sources |= {cache / f"task_{task}.npz": Path(data, "tasks", task, "train.parquet") for task in TARGET_TASKS}
+    sources |= {cache / f"task_{task}.npz": Path(data, "tasks", task, "train.parquet") for task in tasks}
     missing = {made: path for made, path in sources.items() if not made.exists()}
     if not missing:
         return
     cache.mkdir(parents=True, exist_ok=True)
     encoder = TextEncoder(Encoder(max_tokens=MAX_TOKENS))
     for made, path in missing.items():
-        texts = _texts(path)
+        texts = texts_of(path, MAX_CHARS)
+        texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:most]]
         scratch = made.with_suffix(".part")
         with scratch.open("wb") as file:
-            np.savez(file, ids=np.array([document_id(text) for text in texts], dtype="S32"), x=encoder.encode(texts))
+            np.savez(file, ids=ids_of(texts), x=encoder.encode(texts))
         scratch.rename(made)
         print(f"{made.name}: {len(texts):,} texts", file=sys.stderr, flush=True)
 
 
-def _texts(path: Path) -> list[str]:
-    table = pq.read_table(path)
-    if "text" in table.column_names:
-        texts = table["text"].to_pylist()
-    else:
-        texts = [f"{a}\n\n{b}" for a, b in zip(table["text_a"].to_pylist(), table["text_b"].to_pylist(), strict=True)]
-    return sorted({text[:MAX_CHARS] for text in texts if text.strip()})
+def ids_of(texts: list[str]) -> np.ndarray:
+    """(n,) S32, the documents' ids."""
+    return np.array([document_id(text) for text in texts], dtype="S32")
 
 
 def _pool(paths: list[Path], seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,136 @@
+"""The stages after embed on given vectors, in this process and without Ray: what the benchmarks of selection measure.
+
+The vectors are written to an index, and from there on all is the package's own: the solve stage, the scores of its
+shards, the rounds and the choice. Left out is what select does with texts: it reads them back and looks for evaluation
+texts in them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Console
+
+from gotd_ray import config
+from gotd_ray.artifacts import Artifact, make_key
+from gotd_ray.cluster import Resources, Site
+from gotd_ray.index import SCHEMA, Embedded, Entry, Index, Snapshot
+from gotd_ray.ot.potentials import Potentials
+from gotd_ray.ot.shard import segment_count
+from gotd_ray.progress import Progress
+from gotd_ray.select.choose import Candidate, Chooser
+from gotd_ray.select.mmd import Witness, median_bandwidth
+from gotd_ray.stages._rounds import Rounds, Taken
+from gotd_ray.stages._scoring import Scoring
+from gotd_ray.stages._shards import landmarks_of, shards
+from gotd_ray.stages.solve import POTENTIALS, solve
+from gotd_ray.storage import StoredFile
+from gotd_ray.text.documents import Tally
+
+_CPUS = os.cpu_count() or 1
+SITE = Site(Resources(_CPUS, 0, 1, _CPUS, private=True), "cpu", Progress(Console(quiet=True)))
+BLOCK = 512
+"""Candidates that are judged at a time."""
+
+
+class Library:
+    """Candidates and a target as the stages see them once they are embedded."""
+
+    def __init__(self, folder: Path, ids: np.ndarray, x: np.ndarray, target_ids: np.ndarray, y: np.ndarray):
+        """Args:
+        folder: of the index and what the stages leave; new for each library.
+        ids: (n,) S32, distinct and ascending; x: (n, d) float16.
+        target_ids: (m,) S32, distinct; y: (m, d) float16.
+        """
+        assert bool((ids[:-1] < ids[1:]).all()), "ids are not ascending"
+        self.ids, self.x = ids, x
+        self._folder = folder
+        corpus, target = _stored(folder / "corpus", ids, x), _stored(folder / "target", target_ids, y)
+        self._embedded = Embedded(corpus, target, x.shape[1])
+        self._target = y.astype(np.float32)
+
+    def _run(self, **sections: dict[str, Any]) -> config.Run:
+        given: dict[str, Any] = {"corpus": {"paths": "vectors"}, "target": {"paths": "vectors"}, **sections}
+        return config.Run.model_validate({"out": str(self._folder), **given})
+
+    def solve(self, **settings: Any) -> Potentials:
+        """What the solve stage leaves, by the keys of ``solve``."""
+        artifact = Artifact(str(self._folder / "solve"), make_key(settings), config.Storage())
+        solve(self._run(solve=settings), self._embedded, artifact, SITE, encoder={})
+        return Potentials.from_bytes(Path(artifact.path(POTENTIALS)).read_bytes())
+
+    def scores(self, how: Potentials | str, seed: int = 0, landmarks: int | None = None) -> np.ndarray:
+        """(n,) float64, lower is better: by potentials, or by the method nearest, random or mmd.
+
+        Args:
+            landmarks: of mmd; None is the default.
+        """
+        name = how if isinstance(how, str) else "gotd"
+        select = {"method": name} | ({"landmarks": landmarks} if landmarks else {})
+        run = self._run(select=select)
+        with shards(self._embedded, run, SITE) as pool:
+            witness = None
+            if name == "mmd":
+                ids, points, masses = landmarks_of(pool, run.select.landmarks)
+                width = median_bandwidth(points, self._target)
+                witness = Witness(self._target, points, ids, width, landmark_weights=masses)
+            fitted = how if isinstance(how, Potentials) else None
+            scoring = Scoring("scores", run.select.method, seed, self._target, fitted, witness)
+            return np.concatenate([table["score"].to_numpy() for table in pool.ask("score_table", scoring)])
+
+    def choose(self, scores: np.ndarray, solved: Potentials | None = None, **settings: Any) -> np.ndarray:
+        """Places (k,) in ``ids`` of what is taken, in the order of taking.
+
+        Args:
+            scores: (n,) of the first round.
+            solved: a debiased fit, from which the later rounds go on.
+            settings: the keys of ``select``.
+        """
+        run = self._run(select=settings)
+        chooser = Chooser(run.select)
+        self._feed(chooser, scores)
+        if solved and run.select.rounds > 1:
+            self._later_rounds(chooser, solved, run)
+        return self._kept(chooser)
+
+    def _later_rounds(self, chooser: Chooser, solved: Potentials, run: config.Run) -> None:
+        """As in the select stage, but for the texts."""
+        with shards(self._embedded, run, SITE) as pool, SITE.progress.task("rounds") as task:
+            rounds = Rounds(run, pool, solved, segment_count(len(self.ids)), "rounds", SITE.progress)
+            while chooser.next_round() and len(chooser.judged) < len(self.ids):
+                kept = self._kept(chooser)
+                rounds.refit(Taken(self.ids[kept], self.x[kept], run.select.mix * min(chooser.spent, 1.0)), task)
+                scoring = Scoring(f"round {chooser.round}", "gotd", 0, self._target, rounds.potentials)
+                tables = pool.ask("score_table", scoring)
+                self._feed(chooser, np.concatenate([table["score"].to_numpy() for table in tables]))
+
+    def _feed(self, chooser: Chooser, scores: np.ndarray) -> None:
+        """Judge in rank order until this round's part is taken."""
+        places = np.lexsort((self.ids, scores))
+        places = places[np.isfinite(scores[places])]
+        for start in range(0, len(places), BLOCK):
+            if chooser.round_full:
+                return
+            names = [(i, self.ids[i].decode()) for i in places[start : start + BLOCK]]
+            new = [Candidate(name, scores[i], "", 1, "", self.x[i]) for i, name in names if name not in chooser.judged]
+            chooser.feed(new)
+
+    def _kept(self, chooser: Chooser) -> np.ndarray:
+        return np.searchsorted(self.ids, np.array([kept.doc_id for kept in chooser.kept], "S32"))
+
+
+def _stored(folder: Path, ids: np.ndarray, vectors: np.ndarray) -> Snapshot:
+    """An index of these documents, as if they were the rows of one file."""
+    index, file = Index(str(folder), config.Storage()), StoredFile(f"{folder.name}.parquet", 1, 1)
+    names, n = pa.array(ids.astype(str)), len(ids)
+    values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float16).reshape(-1)), vectors.shape[1])
+    address = {"source": [folder.name] * n, "path": [file.uri] * n, "row": range(n), "chunk": [0] * n}
+    sizes = {"chars": [1] * n, "tokens": [1] * n, "weight": [1.0] * n}
+    columns = {name: pa.array(column, SCHEMA.field(name).type) for name, column in (address | sizes).items()}
+    index.write_part("all-0.parquet", pa.table({"doc_id": names, "vector": values} | columns))
+    index.commit(Entry("all", (file,), ("all-0.parquet",), {file.uri: Tally(documents=n).to_dict()}))
+    return index.snapshot([file])[0]
