@@ -25,7 +25,7 @@ from corpora import documents, write_corpus, write_parquet  # noqa: E402
 from hostile import HOSTILE  # noqa: E402
 from s3_server import S3Server, find_rclone, s3_server  # noqa: E402
 
-from gotd_ray import config, storage  # noqa: E402
+from gotd_ray import config, filesystems  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +43,9 @@ def s3(_s3_process: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Ser
     """A real S3 server with one bucket, ``bucket``; its credentials are in the environment."""
     for name, value in _s3_process.environment.items():
         monkeypatch.setenv(name, value)
-    storage._filesystem.cache_clear()  # clients keep the credentials they were made with
+    filesystems.client.cache_clear()  # clients keep the credentials they were made with
     yield _s3_process
-    storage._filesystem.cache_clear()
+    filesystems.client.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -64,11 +64,11 @@ def test_the_same_ids_from_s3_and_no_secret_in_any_output(
 def test_a_wrong_key_is_a_clear_error_without_the_key(
     library: Path, tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gotd_ray import storage
+    from gotd_ray import filesystems
     from gotd_ray.errors import UserError
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "quite-another-secret")
-    storage._filesystem.cache_clear()
+    filesystems.client.cache_clear()
     run = make_run(tmp_path / "out", "s3://bucket/none", storage={"endpoint": s3.endpoint})
     with pytest.raises(UserError) as caught:
         pipeline.plan(pipeline.resolve_paths(run))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from s3_server import S3Server
 
-from gotd_ray import config, storage
+from gotd_ray import config, filesystems, storage
 from gotd_ray.errors import UserError
 
 LOCAL = config.Storage()
@@ -241,7 +241,7 @@ def test_wrong_credentials_are_a_user_error_that_shows_no_secret(
 ) -> None:
     client = config.Storage.model_validate({"library": library, "endpoint": s3.endpoint})
     storage.write_bytes("s3://bucket/secret.txt", b"text", config.Storage(endpoint=s3.endpoint))
-    storage._filesystem.cache_clear()
+    filesystems.client.cache_clear()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     with pytest.raises(UserError, match="permission") as caught:
         storage.list_files(config.Text(paths=["s3://bucket/secret.txt"]), client)

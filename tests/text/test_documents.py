@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from s3_server import S3Server
 
-from gotd_ray import config, storage
+from gotd_ray import config, filesystems, storage
 from gotd_ray.errors import UserError
 from gotd_ray.text.documents import (
     BadFile,
@@ -194,7 +194,7 @@ def test_faults_of_the_storage_are_transient(s3: S3Server, library: str, monkeyp
         list(read_documents(file, text, CHUNKS, client, Tally()))
     assert (vanished.value.reason, vanished.value.transient) == ("vanished", True)
     storage.write_bytes("s3://bucket/one.txt", SENTENCE.encode(), client)
-    storage._filesystem.cache_clear()
+    filesystems.client.cache_clear()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret-access-key")
     with pytest.raises(BadFile) as denied:
         list(read_documents(file, text, CHUNKS, client, Tally()))

@@ -1,0 +1,213 @@
+"""Filesystems, local or of any scheme, and files opened for reading on them.
+
+Credentials come from the environment, a profile or a role, never from a path or the config.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from gotd_ray import config
+from gotd_ray.errors import UserError
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_SECRET_IN_URI = re.compile(r"^[^/]*://([^/]*@|.*[?&][\w-]*(key|secret|token|password|signature|sig)=)", re.IGNORECASE)
+_CONNECT_SECONDS = 10
+
+
+class _Handler(pafs.FSSpecHandler):
+    """fsspec for Arrow, with the time of the last change, and with "denied" told from "not there" on opening."""
+
+    @staticmethod
+    def _create_file_info(path: str, info: dict[str, Any]) -> pafs.FileInfo:
+        # as s3fs, most others, and the memory filesystem call it
+        changed = info.get("mtime") or info.get("LastModified") or info.get("created")
+        return pafs.FSSpecHandler._create_file_info(path, {**info, "mtime": changed})
+
+    def open_input_file(self, path: str) -> pa.NativeFile:
+        return pa.PythonFile(self.fs.open(path, mode="rb"), mode="r")
+
+
+class InputFile(io.RawIOBase):
+    """A file opened for reading that remembers whether the storage failed.
+
+    Above it stand decoders (gzip, Parquet, ...) whose errors look like any ``OSError``. ``failure`` tells a network
+    error, which may pass, from broken content, which will not.
+
+    Raises:
+        OSError: the file cannot be opened or read; ``failure`` is then set.
+    """
+
+    def __init__(self, uri: str, storage: config.Storage) -> None:
+        self.uri = uri
+        self.failure: Exception | None = None
+        self._file: Any = None
+        filesystem, path = resolve(uri, storage)
+        with self._watched():
+            self._file = filesystem.open_input_file(path)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # every client has exceptions of its own
+            self.failure = error
+            if isinstance(error, OSError):
+                raise
+            raise OSError(f"{type(error).__name__}: {error}") from error
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with self._watched():
+            return self._file.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with self._watched():
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if self._file is not None and not self.closed:
+            self._file.close()
+        super().close()
+
+
+def resolve(uri: str, storage: config.Storage) -> tuple[pafs.FileSystem, str]:
+    """The filesystem of a path and the path on it; filesystems are made once per process.
+
+    Raises:
+        UserError: unknown scheme, a client that is not installed, settings that do not fit, credentials in the path.
+    """
+    _refuse_secrets(uri)
+    scheme = scheme_of(uri)
+    if scheme == "file":
+        return pafs.LocalFileSystem(), os.path.abspath(uri.removeprefix("file://"))  # noqa: PTH100 - links stay links
+    filesystem = client(scheme, storage.model_dump_json())
+    if scheme == "s3":
+        return filesystem, uri[len("s3://") :].strip("/")
+    return filesystem, filesystem.handler.fs._strip_protocol(uri)
+
+
+def resolve_folder(uri: str, storage: config.Storage) -> tuple[pafs.FileSystem, str]:
+    """The same, for whole folders: Arrow's S3 client leaves empty objects, `name/`, which some servers refuse."""
+    found = resolve(uri, storage)
+    s3 = isinstance(found[0], pafs.S3FileSystem)
+    return resolve(uri, storage.model_copy(update={"library": "s3fs"})) if s3 else found
+
+
+def scheme_of(uri: str) -> str:
+    match = _SCHEME.match(uri)
+    return match[1].lower() if match else "file"
+
+
+def _refuse_secrets(uri: str) -> None:
+    if _SECRET_IN_URI.search(uri):
+        scheme = uri.partition("://")[0]
+        raise UserError(
+            f"a {scheme}:// path holds credentials (not shown here), which logs and manifests would copy. Remedy: take "
+            "them out of the path and export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a profile or a role"
+        )
+
+
+@lru_cache(maxsize=32)
+def client(scheme: str, settings: str) -> pafs.FileSystem:
+    storage = config.Storage.model_validate_json(settings)
+    if storage.endpoint:
+        _refuse_secrets(storage.endpoint)
+    if scheme != "s3":
+        return _fsspec(scheme, storage.options)
+    if storage.library == "pyarrow" and storage.options:
+        raise UserError(
+            f"storage.options ({', '.join(storage.options)}) are options of s3fs, but storage.library is pyarrow. "
+            "Set storage.library to s3fs, or drop the options"
+        )
+    if storage.library == "s3fs" or storage.options:
+        client = ({"region_name": storage.region} if storage.region else {}) | storage.options.get("client_kwargs", {})
+        options = {"anon": storage.anonymous, "endpoint_url": storage.endpoint, **storage.options}
+        # Other processes write the same folders, so no listing is kept.
+        return _fsspec("s3", {"use_listings_cache": False, **options, "client_kwargs": client})
+    return _arrow_s3(storage)
+
+
+def _arrow_s3(storage: config.Storage) -> pafs.FileSystem:
+    options: dict[str, Any] = {"anonymous": storage.anonymous, "connect_timeout": _CONNECT_SECONDS}
+    if storage.region:
+        options["region"] = storage.region
+    if storage.endpoint:
+        url = urlsplit(storage.endpoint)
+        if url.scheme not in ("http", "https") or not url.netloc:
+            raise UserError(
+                f"storage.endpoint is '{storage.endpoint}', not a URL. Write it as http://host:port or https://host"
+            )
+        options |= {"scheme": url.scheme, "endpoint_override": url.netloc + url.path.rstrip("/")}
+    # A delayed open makes a small object one PUT, so that a reader never sees half of it.
+    return pafs.S3FileSystem(allow_delayed_open=True, **options)
+
+
+def _fsspec(scheme: str, options: dict[str, Any]) -> pafs.FileSystem:
+    import fsspec
+
+    if scheme not in fsspec.available_protocols():
+        raise UserError(
+            f"'{scheme}://' is no storage that we know. Use a local path, s3://, or a scheme of fsspec such as gs:// "
+            "or hf://"
+        )
+    try:
+        return pafs.PyFileSystem(_Handler(fsspec.filesystem(scheme, skip_instance_cache=scheme == "s3", **options)))
+    except ImportError as error:
+        raise UserError(f"'{scheme}://' needs a package that is not installed: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"storage.options do not fit {scheme}://: {error}") from None
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turn a failure of reading into words for the user.
+
+    Raises:
+        UserError: with the path, the reason and what to do.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"'{path}' does not exist. Correct the path, or create it") from None
+    except Exception as error:  # every client has exceptions of its own
+        if is_denied(error):
+            raise UserError(
+                f"'{path}' may not be read: permission denied. Give this user, or the credentials in the environment, "
+                "the right to list and read it"
+            ) from None
+        raise UserError(
+            f"'{path}' cannot be read: {type(error).__name__}: {error}. Check the path, the network and "
+            "storage.endpoint"
+        ) from error
+
+
+def is_denied(error: Exception) -> bool:
+    """Whether the storage refused for want of permission; Arrow's S3 client says so in words only."""
+    words = r"ACCESS_DENIED|SIGNATURE_DOES_NOT_MATCH|INVALID_ACCESS_KEY|HTTP status 40[13]|Forbidden"
+    return isinstance(error, PermissionError) or bool(re.search(words, str(error)))
+
+
+def join(uri: str, *parts: str) -> str:
+    """The path of something inside a folder."""
+    return "/".join([uri.rstrip("/"), *parts])

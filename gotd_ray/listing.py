@@ -1,0 +1,353 @@
+"""Which files a set is made of: folders, globs and lists of paths, and what is passed over on the way.
+
+A file counts once, whatever names lead to it; what is not taken is counted by its reason, and some of it is named.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pyarrow.fs as pafs
+
+from gotd_ray import config
+from gotd_ray.errors import UserError
+from gotd_ray.filesystems import InputFile, join, reading, resolve, scheme_of
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+FORMATS = {
+    "parquet": (".parquet",),
+    "jsonl": (".jsonl", ".ndjson"),
+    "text": (".txt", ".md"),
+    "warc": (".warc", ".wet"),
+}
+
+REASONS = {
+    "ending": "an ending that is not read",
+    "about": "a README, license or the like",
+    "hidden": "a name that begins with a dot or an underscore",
+    "folder": "a folder, where the glob asks for files",
+    "twice": "another name of a file that is taken",
+    "broken_link": "a link to nothing",
+    "special": "neither file nor folder",
+    "name": "a name that is not UTF-8",
+}
+"""Why something is passed over."""
+
+_WILDCARD = re.compile(r"[*?]")
+_ABOUT = re.compile(
+    r"(readme|licen[cs]e)([-_. ].*)?|copying|notice|change(log|s)|contribut(ing|ors)|authors|citation|code_of_conduct"
+    r"|security|requirements",
+    re.IGNORECASE,
+)
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A listed file.
+
+    Attributes:
+        uri: absolute local path, or the path with its scheme.
+        size: bytes.
+        modified: nanoseconds since the epoch, whole seconds where it is not a local file; 0 where it is not known.
+    """
+
+    uri: str
+    size: int
+    modified: int
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files that some paths name, and what they passed over.
+
+    Attributes:
+        files: sorted by uri, each once.
+        passed_over: the first three (uri, reason) of each reason; a hidden folder is one.
+        counts: how many were passed over, by reason, see ``REASONS``.
+    """
+
+    files: list[StoredFile]
+    passed_over: tuple[tuple[str, str], ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def words(self) -> list[str]:
+        """What was passed over, a sentence for each reason."""
+        told = []
+        for reason, count in self.counts.items():
+            named = [shown(uri) for uri, why in self.passed_over if why == reason]
+            more = ", ..." if count > len(named) else ""
+            told.append(f"{count:,} passed over, {REASONS[reason]}: {', '.join(named)}{more}")
+        return told
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Something on the storage: a file, or with a reason what is none that can be taken."""
+
+    path: str
+    size: int = 0
+    modified: int = 0
+    identity: tuple[int, int] | None = None
+    """Of a local file: its device and number, under any name."""
+
+    link: bool = False
+    """Whether a symbolic link leads to it."""
+
+    reason: str = ""
+
+
+def list_files(text: config.Text, storage: config.Storage) -> list[StoredFile]:
+    """The files of ``list_all``."""
+    return list_all(text, storage).files
+
+
+def list_all(text: config.Text, storage: config.Storage) -> Listing:
+    """The files that ``text.paths`` names.
+
+    A folder gives all files in it, at any depth, whose ending fits ``text.format``. A glob knows ``*``, ``**`` and
+    ``?``. ``@list.txt`` is a file of paths, one per line, relative to its own folder; lines that start with ``#``
+    are comments. What is hidden (a dot or an underscore comes first), and what tells about the data (README, LICENSE),
+    is passed over unless a path names the very file. Links are followed. Of a file with several names that is kept to
+    which no link leads, of several such the first in order.
+
+    Raises:
+        UserError: a path is missing, cannot be read, or gives no file.
+    """
+    taken: dict[str, _Entry] = {}
+    passed: dict[str, str] = {}
+    for path in _expand_lists(text.paths, storage):
+        entries = list(_expand(path, text.format, storage))
+        if all(entry.reason for entry in entries):
+            raise _nothing(path, text.format, entries)
+        for entry in entries:
+            uri = _uri(scheme_of(path), entry.path)
+            if entry.reason:
+                passed[uri] = entry.reason
+            else:
+                taken[uri] = entry
+    names: dict[object, str] = {}
+    for uri in sorted(taken, key=lambda uri: (taken[uri].link, uri)):
+        first = names.setdefault(taken[uri].identity or uri, uri)
+        if first != uri:
+            passed[uri] = "twice"
+    files = [StoredFile(uri, taken[uri].size, taken[uri].modified) for uri in sorted(names.values())]
+    return _listing(files, {uri: why for uri, why in passed.items() if why == "twice" or uri not in taken})
+
+
+def _listing(files: list[StoredFile], passed: dict[str, str]) -> Listing:
+    by_reason = {reason: sorted(uri for uri, why in passed.items() if why == reason) for reason in REASONS}
+    examples = tuple((uri, reason) for reason, uris in by_reason.items() for uri in uris[:_EXAMPLES])
+    return Listing(files, examples, {reason: len(uris) for reason, uris in by_reason.items() if uris})
+
+
+def _nothing(path: str, text_format: str, entries: list[_Entry]) -> UserError:
+    formats = FORMATS if text_format == "auto" else [text_format]
+    endings = ", ".join(ending for name in formats for ending in FORMATS[name])
+    there = _listing([], {entry.path: entry.reason for entry in entries}).words()
+    return UserError(
+        f"'{shown(path)}' holds no file that ends in {endings} (also with .gz or .zst, but for .parquet). Correct the "
+        "path (a glob knows *, ** and ? only), or name the format of other endings, as in format: jsonl, with a glob "
+        f"such as data/*.json.gz{'. There: ' if there else ''}{'; '.join(there)}"
+    )
+
+
+def _expand_lists(paths: list[str], storage: config.Storage) -> Iterator[str]:
+    for path in paths:
+        if not path.startswith("@"):
+            yield path
+            continue
+        name = path[1:]
+        with reading(name), InputFile(name, storage) as file:
+            lines = file.readall().decode("utf-8-sig").split("\n")
+        folder = name.rpartition("/")[0]
+        named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        if not named:
+            raise UserError(f"'{path}' names no path. Write one on each line, or name the files themselves.")
+        for line in named:
+            anchored = "://" in line or line.startswith("/") or not folder
+            yield line if anchored else join(folder, line)
+
+
+def _expand(path: str, text_format: str, storage: config.Storage) -> Iterator[_Entry]:
+    """All that a path names."""
+    filesystem, inner = resolve(path, storage)
+    formats = list(FORMATS) if text_format == "auto" else [text_format]
+    with reading(path):
+        there = _look(filesystem, inner)
+        if there is None and not _WILDCARD.search(inner):
+            raise FileNotFoundError(path)
+        if there and there.reason == "special":
+            raise UserError(f"'{shown(path)}' is neither file nor folder. Name a file or a folder.")
+        if there and not there.reason:
+            filesystem.open_input_file(inner).close()
+            # The user wrote it: with a named format it is taken at its word.
+            fits = text_format != "auto" or format_of(inner) in formats
+            yield there if fits else _Entry(inner, reason="ending")
+            return
+        if there:
+            found = _below(filesystem, inner, recursive=True)
+            entries = [entry for entry in found if entry.reason != "folder"]
+        else:
+            entries = _glob(filesystem, inner)
+    literal = text_format != "auto" and not there and not path.endswith("*")
+    for entry in entries:
+        ending_fits = literal or format_of(entry.path) in formats
+        if entry.reason or (ending_fits and not _is_about(entry.path)):
+            yield entry
+        else:
+            yield _Entry(entry.path, reason="about" if ending_fits else "ending")
+
+
+def _is_about(path: str) -> bool:
+    """Whether a text file tells about the data that it lies beside."""
+    return format_of(path) == "text" and bool(_ABOUT.fullmatch(split_name(path)[0]))
+
+
+def _look(filesystem: pafs.FileSystem, path: str) -> _Entry | None:
+    """What is at a path: with the reason ``folder`` or ``special``, a file, or None."""
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        try:
+            return _local(path, os.stat(path), link=False)  # noqa: PTH116 - as PurePath, it would fold the path
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    info = filesystem.get_file_info(path)
+    return None if info.type == pafs.FileType.NotFound else _remote(info)
+
+
+def _remote(info: pafs.FileInfo) -> _Entry:
+    if info.type == pafs.FileType.File:
+        modified = info.mtime_ns or 0  # object stores give milliseconds in a listing, seconds for a single object
+        return _Entry(info.path, info.size or 0, modified - modified % 1_000_000_000)
+    return _Entry(info.path, reason="folder" if info.type == pafs.FileType.Directory else "special")
+
+
+def _local(path: str, status: os.stat_result, link: bool) -> _Entry:
+    identity = (status.st_dev, status.st_ino)
+    if stat.S_ISDIR(status.st_mode):
+        return _Entry(path, identity=identity, link=link, reason="folder")
+    if not stat.S_ISREG(status.st_mode):
+        return _Entry(path, reason="special")
+    return _Entry(path, status.st_size, status.st_mtime_ns, identity, link)
+
+
+def _below(filesystem: pafs.FileSystem, folder: str, *, recursive: bool) -> list[_Entry]:
+    """What lies in a folder, and with ``recursive`` below it, with hidden files and folders as one each."""
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        return list(_walk(folder, recursive))
+    start = len(folder.rstrip("/"))
+    found: dict[str, _Entry] = {}
+    for info in filesystem.get_file_info(pafs.FileSelector(folder, recursive=recursive)):
+        names = info.path[start:].strip("/").split("/")
+        hidden = next((place for place, name in enumerate(names) if _is_hidden(name)), None)
+        if hidden is None:
+            found[info.path] = _remote(info)
+        else:
+            path = info.path[: start + 1] + "/".join(names[: hidden + 1])
+            found[path] = _Entry(path, reason="hidden")
+    return list(found.values())
+
+
+def _walk(folder: str, recursive: bool) -> Iterator[_Entry]:
+    """The same on this machine. Links to folders are followed last, and none into a folder that was seen: loops end."""
+    status = os.stat(folder)  # noqa: PTH116
+    seen: set[object] = set()
+    linked: list[_Entry] = []
+    waiting = [_Entry(folder, identity=(status.st_dev, status.st_ino), reason="folder")]
+    while waiting or linked:
+        if not waiting:
+            linked.sort(key=lambda entry: entry.path, reverse=True)
+            waiting.append(linked.pop())
+        here = waiting.pop()
+        if here.identity in seen:
+            yield _Entry(here.path, reason="twice")
+            continue
+        seen.add(here.identity)
+        for entry in _inside(here):
+            yield entry
+            if recursive and entry.reason == "folder":
+                (linked if entry.link else waiting).append(entry)
+
+
+def _inside(folder: _Entry) -> Iterator[_Entry]:
+    """What lies in one local folder; what a link leads to is itself led to by a link."""
+    with os.scandir(folder.path) as found:
+        for one in found:
+            path = join(folder.path, one.name)
+            if not _is_utf8(one.name):
+                yield _Entry(path, reason="name")
+            elif _is_hidden(one.name):
+                yield _Entry(path, reason="hidden")
+            else:
+                link = folder.link or one.is_symlink()
+                try:
+                    yield _local(path, one.stat(), link)
+                except OSError:
+                    if not one.is_symlink():
+                        raise
+                    yield _Entry(path, reason="broken_link")
+
+
+def _glob(filesystem: pafs.FileSystem, pattern: str) -> list[_Entry]:
+    first = _WILDCARD.search(pattern)
+    assert first is not None
+    folder = pattern[: first.start()].rpartition("/")[0]
+    rest = pattern[len(folder) :].strip("/")
+    parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    regex = re.compile(
+        "".join(parts.get(token) or re.escape(token) for token in re.split(r"(\*\*/|\*\*|\*|\?)", rest)), re.DOTALL
+    )
+    recursive = "/" in rest or "**" in rest
+    found = []
+    for entry in _below(filesystem, folder or "/", recursive=recursive):
+        if not regex.fullmatch(entry.path[len(folder) :].strip("/")):
+            continue
+        if entry.reason == "folder" and format_of(entry.path):  # Spark writes folders that are called like files
+            found += [one for one in _below(filesystem, entry.path, recursive=True) if one.reason != "folder"]
+        elif entry.reason != "folder" or not recursive:
+            found.append(entry)
+    return found
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # Python keeps other bytes as lone surrogates, which no log and no table takes
+        return False
+    return True
+
+
+def _uri(scheme: str, path: str) -> str:
+    if scheme == "file" or "://" in path:
+        return path
+    return f"{scheme}://{path.lstrip('/')}"
+
+
+def shown(name: str) -> str:
+    """A path in a message: on one line, and without what a terminal would obey."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in name
+    )
+
+
+def split_name(path: str) -> tuple[str, str, str]:
+    """``folder/part-1.jsonl.gz`` to ``("part-1", ".jsonl", ".gz")``: stem, ending, compression ending ('' if none)."""
+    name = path.rpartition("/")[2]
+    packed = next((e for e in COMPRESSIONS if name.lower().endswith(e)), "")
+    stem, dot, ending = name[: len(name) - len(packed)].rpartition(".")
+    return (stem, dot + ending.lower(), packed) if stem else (dot + ending, "", packed)
+
+
+def format_of(path: str) -> str | None:
+    """The format that a file's ending stands for, or None."""
+    _, ending, packed = split_name(path)
+    name = next((name for name, endings in FORMATS.items() if ending in endings), None)
+    return None if name == "parquet" and packed else name
