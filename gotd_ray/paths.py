@@ -1,4 +1,4 @@
-"""Where a run reads and writes: its paths made absolute, and the demo's texts built where a path names them."""
+"""Where a run reads and writes: every path in its one spelling, and the demo's texts built where a path names them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 from gotd_ray import config, demo, storage
 from gotd_ray.cluster import in_job
+from gotd_ray.config.base import Place, home, map_paths, paths_in
+from gotd_ray.config.places import base_of, inside, is_url, meet, normal
 from gotd_ray.errors import UserError
-from gotd_ray.stages import solve
 
 SETS = ("corpus", "target", "contrast", "reference")
 """The sets of documents that a run embeds; the last two are optional."""
@@ -16,47 +17,95 @@ SETS = ("corpus", "target", "contrast", "reference")
 DEMO = "demo:"
 """Paths that begin so are the embedded demo's, built on first use."""
 
+WRITTEN = (
+    "survey", "embed", "solve", "dsir", "select", "pretune", "finetune", "evaluate", "report",
+    "arms", "selections", "tracking",
+)  # fmt: skip
+"""What a run, or a comparison, makes in its folder."""
+
+_NOT_OURS = ("jsonl", "warc")
+"""Formats of which a run writes no file."""
+
 
 def resolve_paths(run: config.Run) -> config.Run:
-    """Absolute folders, and the demo's corpus built where a path names it.
+    """Every path absolute and in one spelling, and the demo's corpus built where a path names it.
 
-    A job's working folder is a copy that goes away with the job, so its relative ``out`` lies in ``~/gotd`` instead.
+    A job's working folder is a copy that goes away with the job, so its relative results lie in ``~/gotd`` instead.
+
+    Raises:
+        UserError: a path is unclear; the run would read what it writes, or write over something else of its own.
     """
-    home = Path.home() / "gotd" if in_job() else Path.cwd()
+    try:
+        results = Path(home()) / "gotd" if in_job() else Path.cwd()
+        run = map_paths(run, lambda path, place: _located(path, place, results))
+    except ValueError as error:
+        raise UserError(f"{error}.") from None
+    if _is_root(run.out):
+        raise UserError(f"out is {run.out}, a whole disk or bucket. Name a folder in it.")
+    folders = {
+        "selection": run.selection or run.out,
+        "index": run.index or storage.join(run.out.rpartition("/")[0], "index"),
+    }
+    run = run.model_copy(update=folders)
+    _refuse_overlaps(run)
+    return run
 
-    def absolute(path: str) -> str:
-        return path if "://" in path else str(home / path)
 
-    out = absolute(run.out)
-    selection = absolute(run.selection) if run.selection else out
-    index = absolute(run.index) if run.index else storage.join(out.rstrip("/").rpartition("/")[0], "index")
+def _located(path: str, place: Place, results: Path) -> str:
+    if path.startswith(DEMO) and place.kind == "input":
+        return normal(path.removeprefix(DEMO), _demo())
+    if path.startswith("@"):
+        return "@" + _located(path[1:], place, results)
+    if place.kind == "model" and not is_url(path) and not path.startswith("file:") and not Path(path).exists():
+        return path  # the name of a package or on the hub
+    return normal(path, results if place.kind == "result" else Path.cwd(), links=place.kind == "result")
 
-    def built(paths: list[str]) -> list[str]:
-        return [str(_demo() / path.removeprefix(DEMO)) if path.startswith(DEMO) else path for path in paths]
 
-    def section(text: config.Text) -> config.Text:
-        return text.model_copy(update={"paths": built(text.paths)})
+def _is_root(folder: str) -> bool:
+    return "/" not in (folder.partition("://")[2] if is_url(folder) else folder.strip("/") and folder)
 
-    earlier = {key: absolute(path) for key in ("potentials", "warm_start") if (path := getattr(run.solve, key))}
-    if earlier.get("warm_start") == storage.join(selection, "solve", solve.POTENTIALS):
-        raise UserError(
-            f"solve.warm_start is {earlier['warm_start']}, which this run itself writes. Copy it elsewhere, or give "
-            "the run another `out`."
-        )
-    sets = {name: section(text) for name in SETS if (text := getattr(run, name))}
-    unwanted = run.select.decontaminate
-    select = run.select.model_copy(update={"decontaminate": section(unwanted) if unwanted else None})
-    folders = {"out": out, "selection": selection, "index": index}
-    update = folders | {"select": select, "solve": run.solve.model_copy(update=earlier)}
-    if run.model and Path(run.model.base).exists():
-        update["model"] = run.model.model_copy(update={"base": str(Path(run.model.base).absolute())})
-    if run.evaluate and run.evaluate.perplexity:
-        held_out = {name: built(paths) for name, paths in run.evaluate.perplexity.items()}
-        update["evaluate"] = run.evaluate.model_copy(update={"perplexity": held_out})
-    return run.model_copy(update=update | sets)
+
+def _refuse_overlaps(run: config.Run) -> None:
+    assert run.selection and run.index
+    folders = {"out": run.out, "selection": run.selection, "index": run.index}
+    for name, folder in folders.items():
+        for other, there in folders.items():
+            if name != other and (folder != there or "index" in (name, other)) and _written_over(folder, other, there):
+                raise UserError(
+                    f"{name} is {folder}, where {other} ({there}) keeps files of its own. Give {name} another folder."
+                )
+    for key, section, place, path in paths_in(run):
+        if key in (*folders, "tracking.folder"):  # not read
+            continue
+        real = path if is_url(path) or place.kind == "model" else normal(path.removeprefix("@"), Path.cwd(), links=True)
+        if any(_written_over(real, *folder) for folder in folders.items()):
+            raise UserError(
+                f"{key} is {path}, which this run itself writes. Copy it elsewhere, or give the run another `out`."
+            )
+        text = section if isinstance(section, config.Text) else run.target
+        if place.kind == "input" and not path.startswith("@") and text.format not in _NOT_OURS:
+            for name, folder in folders.items():
+                if _would_be_read(real, folder):
+                    raise UserError(
+                        f"{name} is {folder}, which lies in {key} ({path}): the run would read its own files. Move "
+                        f"{name} out of it, or begin its name with an underscore, which listings pass over."
+                    )
+
+
+def _written_over(path: str, name: str, folder: str) -> bool:
+    """Whether a path lies in what a run writes to one of its folders."""
+    own = [folder] if name == "index" else [storage.join(folder, part) for part in WRITTEN]
+    return any(inside(path, part) for part in own)
+
+
+def _would_be_read(path: str, folder: str) -> bool:
+    """Whether a set of these files would hold what a run writes to a folder."""
+    below = folder.removeprefix(base_of(path)).split("/")
+    hidden = any(part.startswith((".", "_")) for part in below)
+    return not hidden and meet(path, storage.join(folder, "select", "subset.parquet"))
 
 
 @cache
 def _demo() -> Path:
     """The demo's folder, built on first use from the packages installed here."""
-    return demo.build(Path.home() / ".cache" / "gotd_ray" / "demo")
+    return demo.folder()

@@ -5,10 +5,11 @@ A section stands beside its concern. Nothing else of the project is imported, so
 
 from gotd_ray.config.compare import Arm, Compare
 from gotd_ray.config.evaluation import Evaluation, Questions
-from gotd_ray.config.load import load
+from gotd_ray.config.load import checked, load, restored
 from gotd_ray.config.run import RaySettings, Run
 from gotd_ray.config.selection import Encoder, Select, Solve, Survey
 from gotd_ray.config.text import Chunks, Storage, Text
+from gotd_ray.config.told import warnings
 from gotd_ray.config.training import Finetune, Model, Tracking, Training
 
 __all__ = [
@@ -29,5 +30,8 @@ __all__ = [
     "Text",
     "Tracking",
     "Training",
+    "checked",
     "load",
+    "restored",
+    "warnings",
 ]

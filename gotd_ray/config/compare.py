@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from gotd_ray.config.base import Section
+from gotd_ray.config.base import Count, Once, Section, Seed
 
 Arm = Literal[
     "base", "target_only", "random", "nearest", "dsir", "mmd", "gotd_paper", "gotd_debiased", "gotd_rounds"
@@ -17,26 +17,22 @@ Arm = Literal[
 class Compare(Section):
     """Arms that differ in the documents of the pre-fine-tune alone: the same filters, steps and initialisation."""
 
-    arms: list[Arm] = Field(
+    arms: Annotated[list[Arm], Once] = Field(
         list(get_args(Arm)),
         min_length=2,
         description="base: the model as it is; target_only: no pre-fine-tune; the others name the method",
     )
-    budgets: list[Annotated[int, Field(ge=1)]] | None = Field(
+    budgets: Annotated[list[Count], Once] | None = Field(
         None, min_length=1, description="sizes of the subset, in select.budget_unit; null: select.budget"
     )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+    seeds: Annotated[list[Seed], Once] = Field(
         [0, 1, 2], min_length=1, description="seeds of the trainings, and of what the arms random and dsir draw"
     )
     against: Arm = Field("target_only", description="the arm that the others are held against")
-    rounds: int = Field(5, ge=2, description="select.rounds of the arm gotd_rounds")
+    rounds: int = Field(5, ge=2, le=1000, description="select.rounds of the arm gotd_rounds")
 
     @model_validator(mode="after")
     def _comparable(self) -> Compare:
         if self.against not in self.arms:
             raise ValueError(f"against is {self.against}, which is not among the arms. Add it, or name one of them")
-        for name in ("arms", "budgets", "seeds"):
-            values = getattr(self, name) or []
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name} is {values}: each may stand once")
         return self

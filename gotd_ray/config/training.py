@@ -6,9 +6,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from gotd_ray.config.base import Paths, Section, Share, StoragePath
+from gotd_ray.config.base import (
+    MAX_STEPS,
+    Count,
+    ModelPath,
+    Name,
+    Once,
+    Paths,
+    Processes,
+    ResultPath,
+    Section,
+    Seed,
+    Share,
+    Tokens,
+)
 
-Positive = Annotated[int, Field(ge=1)]
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 
 PRESETS: dict[str, dict[str, Any]] = {
     "detox": {
@@ -36,11 +49,13 @@ code's); domain tables 8 and 9; glue tables 10 and 11; zero_shot appendix E. Wha
 class Model(Section):
     """The language model that is trained."""
 
-    base: StoragePath = Field(
+    base: ModelPath = Field(
         description="a hub name, a folder, a `.gguf` file, or an installed package that carries one of the two"
     )
-    revision: str | None = Field(None, description="hub revision (branch, tag or commit)")
-    pad_token: str | None = Field(None, description="padding token of a tokenizer that has none, such as <|endoftext|>")
+    revision: Name | None = Field(None, description="hub revision (branch, tag or commit)")
+    pad_token: Name | None = Field(
+        None, description="padding token of a tokenizer that has none, such as <|endoftext|>"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the matrix products; weights and sums stay float32. auto: bfloat16 where in hardware"
     )
@@ -58,43 +73,48 @@ class Training(Section):
     )
     dev: Paths | None = Field(None, description="files of a development set, in the form of the target")
     parameters: Literal["all", "last", "lora"] = Field("all", description="what is trained")
-    last_layers: Positive = Field(2, description="layers trained under `parameters: last`, with all that follows them")
-    lora_rank: Positive = Field(8, description="rank of the LoRA matrices on all linear layers")
-    lora_alpha: Positive = Field(16, description="scale of LoRA, divided by its rank")
+    last_layers: int = Field(
+        2, ge=1, le=10**4, description="layers trained under `parameters: last`, with all that follows them"
+    )
+    lora_rank: int = Field(8, ge=1, le=2**16, description="rank of the LoRA matrices on all linear layers")
+    lora_alpha: int = Field(16, ge=1, le=10**6, description="scale of LoRA, divided by its rank")
     lora_dropout: Share = Field(0.0, description="dropout before the LoRA matrices")
     keep_adapter: bool = Field(False, description="save the LoRA weights too, in `adapter`; `model` is always merged")
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="learning rate of a layer as a share of that of the next one; null: the same for all"
     )
-    max_tokens: int = Field(512, ge=8, description="tokens in a row; longer documents are cut into several pieces")
+    max_tokens: Tokens = Field(512, description="tokens in a row; longer documents are cut into several pieces")
     pack: bool = Field(True, description="several documents in a row; none sees another")
     mask_share: float = Field(0.15, gt=0, lt=1, description="share of the tokens hidden, for the masked objective")
-    batch_size: Positive = Field(32, description="rows in a step, over all workers")
-    micro_batch: Positive | None = Field(
+    batch_size: Steps = Field(32, description="rows in a step, over all workers")
+    micro_batch: Steps | None = Field(
         None, description="rows at a time on a worker, which memory limits; null: up to 8. Gradients accumulate"
     )
-    epochs: float = Field(1.0, gt=0, description="times through the data")
-    steps: Positive | None = Field(None, description="optimiser steps, in place of epochs")
-    tokens: Positive | None = Field(None, description="tokens to train on, in place of epochs")
-    learning_rate: float = Field(5e-5, gt=0, description="its peak")
+    epochs: float = Field(1.0, gt=0, le=10**6, description="times through the data")
+    steps: Steps | None = Field(None, description="optimiser steps, in place of epochs")
+    tokens: Count | None = Field(None, description="tokens to train on, in place of epochs")
+    learning_rate: float = Field(5e-5, ge=1e-12, le=10, description="its peak")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="after the warm-up")
     warmup: Share = Field(0.0, description="share of the steps in which the learning rate rises")
-    weight_decay: float = Field(0.0, ge=0, description="of AdamW; norms and biases are spared")
+    weight_decay: float = Field(0.0, ge=0, le=10, description="of AdamW; norms and biases are spared")
     beta1: float = Field(0.9, ge=0, lt=1, description="of AdamW")
     beta2: float = Field(0.999, ge=0, lt=1, description="of AdamW")
-    adam_epsilon: float = Field(1e-8, gt=0, description="of AdamW")
-    max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this length; 0: never")
-    eval_every: Positive | None = Field(None, description="steps between looks at dev; null: at the end only")
-    patience: Positive | None = Field(
+    adam_epsilon: float = Field(1e-8, ge=1e-30, le=1, description="of AdamW")
+    max_grad_norm: float = Field(1.0, ge=0, le=10**6, description="gradients are clipped to this length; 0: never")
+    eval_every: Steps | None = Field(None, description="steps between looks at dev; null: at the end only")
+    patience: Steps | None = Field(
         None, description="looks at dev without a better loss, after which to stop; the best weights are then kept"
     )
-    seed: int | None = Field(None, ge=0, description="of order, masks, dropout and new heads; null: the run's")
-    workers: Positive | None = Field(None, description="processes; null: one for each GPU, or one without GPUs")
-    zero_stage: Literal[0, 1, 2, 3] = Field(
-        1, description="DeepSpeed: what the workers share out. 1 optimiser state, 2 and gradients, 3 and weights"
+    seed: Seed | None = Field(None, description="of order, masks, dropout and new heads; null: the run's")
+    workers: Processes | None = Field(None, description="processes; null: one for each GPU, or one without GPUs")
+    zero_stage: int = Field(
+        1,
+        ge=0,
+        le=3,
+        description="DeepSpeed: what the workers share out. 1 optimiser state, 2 and gradients, 3 and weights",
     )
     offload: bool = Field(False, description="keep the optimiser's state in the host's memory (zero_stage 1 to 3)")
-    checkpoint_every: Positive = Field(200, description="steps between checkpoints")
+    checkpoint_every: Steps = Field(200, description="steps between checkpoints")
 
     @model_validator(mode="before")
     @classmethod
@@ -111,6 +131,13 @@ class Training(Section):
             raise ValueError("offload needs zero_stage 1, 2 or 3, and zero_stage is 0. Raise it, or drop offload")
         if self.patience and not (self.dev and self.eval_every):
             raise ValueError("patience needs a development set. Add dev and eval_every, or drop patience")
+        at_once = (self.workers or 1) * (self.micro_batch or 1)
+        if self.batch_size % at_once:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, which {self.workers or 1} workers cannot take "
+                f"{self.micro_batch or 1} rows at a time each. Make it a multiple of {at_once}, or change micro_batch "
+                "or workers"
+            )
         return self
 
 
@@ -118,7 +145,7 @@ class Finetune(Training):
     """The training on the target: texts as they are, or classification where a label column is named."""
 
     paths: Paths | None = Field(None, description="files to train on; null: the target's. The target's keys say how")
-    label_column: str | None = Field(
+    label_column: Name | None = Field(
         None, description="column of the label, for classification; null: a language model"
     )
     truncate: bool = Field(False, description="classify longer texts by their first max_tokens; else they are an error")
@@ -130,10 +157,10 @@ class Tracking(Section):
     Servers and keys are the package's own business: its environment variables and logins count.
     """
 
-    to: Annotated[list[Literal["mlflow", "wandb", "tensorboard"]], Field(min_length=1)] = Field(
-        description="`mlflow`, `wandb` (Weights & Biases), `tensorboard`; one or more"
+    to: Annotated[list[Literal["mlflow", "wandb", "tensorboard"]], Once] = Field(
+        min_length=1, description="`mlflow`, `wandb` (Weights & Biases), `tensorboard`; one or more"
     )
-    project: str | None = Field(None, description="the experiment of MLflow, the project of W&B; null: the run's name")
-    folder: StoragePath | None = Field(
+    project: Name | None = Field(None, description="the experiment of MLflow, the project of W&B; null: the run's name")
+    folder: ResultPath | None = Field(
         None, description="TensorBoard's files, a folder that every node sees; null: `tracking` under `out`"
     )
