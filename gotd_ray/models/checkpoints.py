@@ -38,12 +38,15 @@ class Checkpoints:
         """The step of the last whole checkpoint.
 
         Raises:
-            UserError: it is another training's, or of another number of workers.
+            UserError: it is another training's, or of another number of workers; the note is damaged.
         """
         path = storage.join(self.folder, NOTE)
         if not storage.exists(path, self.storage):
             return None
-        note = json.loads(storage.read_bytes(path, self.storage))
+        try:
+            note = dict(json.loads(storage.read_bytes(path, self.storage)))
+        except (ValueError, TypeError):
+            raise UserError(f"{path} is damaged. Delete {self.folder} to begin anew.") from None
         for name, value in self.identity.items():
             if note.get(name) != value:
                 raise UserError(

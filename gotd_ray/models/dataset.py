@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,49 +61,68 @@ def prepare(
 
     Raises:
         UserError: a split is empty; a label of dev is unknown; there is but one label; rows are longer than the model
-            takes; a text to classify is too long; the tokenizer cannot pad or mask.
+            takes; a text to classify is too long; the tokenizer cannot pad or mask; no text has a token to foretell.
     """
-    tokenizer = language.load_tokenizer(base, model.pad_token)
-    _check_tokenizer(stage, settings, base, kind, tokenizer)
-    for name, split in (("training data", train), ("dev", dev)):
-        if split is not None and not split:
-            raise UserError(f"{stage}: the {name} has no text. Check the paths, the text column and chunks.min_chars.")
-    labels = _labels(stage, train, dev) if kind == "classification" else ()
-    packed = settings.pack and not labels
-
-    def rows(split: list[Example]) -> tuple[Rows, int]:
-        texts = [text for text, _ in split]
-        if not labels:
-            pieces = tokenize(tokenizer, texts, settings.max_tokens, end=kind == "causal")
-            return (pack(pieces, settings.max_tokens) if packed else one_by_one(pieces)), len(pieces)
-        encoded = tokenizer(texts)["input_ids"]
-        long = sum(len(ids) > settings.max_tokens for ids in encoded)
-        assert isinstance(settings, config.Finetune)
-        if long and not settings.truncate:
-            raise UserError(
-                f"{stage}: {long:,} of {len(texts):,} texts to classify have more than {settings.max_tokens} tokens, "
-                f"the longest {max(map(len, encoded)):,}. Raise {stage}.max_tokens, or set {stage}.truncate to true."
-            )
-        cut = tokenizer(texts, truncation=True, max_length=settings.max_tokens)["input_ids"]
-        return one_by_one([np.asarray(ids, np.int32) for ids in cut], [labels.index(y or "") for _, y in split]), len(
-            cut
-        )
-
-    train_rows, pieces = rows(train)
-    dev_rows = rows(dev)[0] if dev is not None else None
+    tokenizer = tokenizer_for(stage, settings, model, base, kind)
+    labels = labels_of(stage, train, dev) if kind == "classification" else ()
+    rows, pieces, cut = rows_of(stage, settings, tokenizer, kind, "the training data", train, labels)
+    dev_rows, dev_cut = None, 0
+    if dev is not None:
+        dev_rows, _, dev_cut = rows_of(stage, settings, tokenizer, kind, "dev", dev, labels)
     facts = {
         "texts": len(train),
         "pieces": pieces,
+        "cut": cut,
         "dev_texts": len(dev) if dev is not None else 0,
-        "tokens_in_data": len(train_rows.tokens),
-        "filled": len(train_rows.tokens) / (len(train_rows) * int(np.diff(train_rows.starts).max())),
+        "dev_cut": dev_cut,
+        "tokens_in_data": len(rows.tokens),
+        "filled": len(rows.tokens) / (len(rows) * int(np.diff(rows.starts).max())),
     }
-    return Dataset(train_rows, dev_rows, labels, packed, facts)
+    return Dataset(rows, dev_rows, labels, settings.pack and not labels, facts)
 
 
-def _check_tokenizer(
-    stage: str, settings: config.Training, base: language.Base, kind: language.Kind, tokenizer: Any
-) -> None:
+def rows_of(
+    stage: str,
+    settings: config.Training,
+    tokenizer: Any,
+    kind: language.Kind,
+    name: str,
+    split: list[Example],
+    labels: Sequence[str],
+) -> tuple[Rows, int, int]:
+    """The rows of a split, the number of pieces in them, and of texts whose end is not learnt.
+
+    Args:
+        name: of the split, for messages.
+        labels: all classes, in order; of language modelling none.
+
+    Raises:
+        UserError: it is empty; a text to classify is too long; no text has a token to foretell.
+    """
+    if not split:
+        raise UserError(f"{stage}: {name} has no text. Check the paths, the text column and chunks.min_chars.")
+    texts = [text for text, _ in split]
+    if kind == "classification":
+        pieces, cut = _cut(stage, settings, tokenizer, name, texts)
+        return one_by_one(pieces, [labels.index(label or "") for _, label in split]), len(pieces), cut
+    pieces = tokenize(tokenizer, texts, settings.max_tokens, end=kind == "causal")
+    if kind == "causal" and max(map(len, pieces)) < 2:
+        raise UserError(
+            f"{stage}: no text of {name} has a second token, which a causal model could learn to foretell. Add longer "
+            "texts, or check the text column."
+        )
+    return (pack(pieces, settings.max_tokens) if settings.pack else one_by_one(pieces)), len(pieces), 0
+
+
+def tokenizer_for(
+    stage: str, settings: config.Training, model: config.Model, base: language.Base, kind: language.Kind
+) -> Any:
+    """The tokenizer of a training.
+
+    Raises:
+        UserError: ``max_tokens`` is beyond the model's; it cannot pad or mask, and must.
+    """
+    tokenizer = language.load_tokenizer(base, model.pad_token)
     limit = language.context_length(language.load_config(base), tokenizer)
     if limit and settings.max_tokens > limit:
         raise UserError(
@@ -119,15 +139,38 @@ def _check_tokenizer(
             f"the tokenizer of '{base.folder.name}' has no mask token. Set {stage}.objective to causal, or choose a "
             "model.base that was made for masked language modelling."
         )
+    return tokenizer
 
 
-def _labels(stage: str, train: list[Example], dev: list[Example] | None) -> tuple[str, ...]:
+def _cut(
+    stage: str, settings: config.Training, tokenizer: Any, name: str, texts: list[str]
+) -> tuple[list[np.ndarray], int]:
+    """A piece for each text to classify, and how many were cut."""
+    encoded = tokenizer(texts, verbose=False)["input_ids"]
+    long = sum(len(ids) > settings.max_tokens for ids in encoded)
+    assert isinstance(settings, config.Finetune)
+    if long and not settings.truncate:
+        raise UserError(
+            f"{stage}: {long:,} of the {len(texts):,} texts of {name} to classify have more than "
+            f"{settings.max_tokens} tokens, the longest {max(map(len, encoded)):,}. Raise {stage}.max_tokens, or set "
+            f"{stage}.truncate to true."
+        )
+    cut = tokenizer(texts, truncation=True, max_length=settings.max_tokens)["input_ids"]
+    return [np.asarray(ids, np.int32) for ids in cut], long
+
+
+def labels_of(stage: str, train: list[Example], dev: list[Example] | None) -> tuple[str, ...]:
+    """The classes of the training data, sorted.
+
+    Raises:
+        UserError: dev has others; there is but one.
+    """
     known = sorted({label for _, label in train if label is not None})
     unknown = sorted({label for _, label in dev or [] if label is not None} - set(known))
     if unknown:
         raise UserError(
             f"{stage}: dev has the labels {', '.join(unknown[:5])}, which the training data has not; it has "
-            f"{', '.join(known[:10])}. Mend the files, or name the right label_column."
+            f"{', '.join(known[:10])}. Correct the files, or name the right label_column."
         )
     if len(known) < 2:
         raise UserError(

@@ -164,10 +164,24 @@ def check_memory(job: Job, base: language.Base) -> None:
         with Path("/proc/meminfo").open() as lines:  # what caches hold can be had too
             found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
         free = found[0] // here if found else free
-    if needed > free:
+    refuse_memory(job.stage, job.settings, job.micro_batch, workers, needed, free, "are free")
+
+
+def refuse_memory(
+    stage: str, settings: config.Training, micro: int, workers: int, needed: int, there: int, how: str
+) -> None:
+    """Refuse a training that needs more memory than there is.
+
+    Args:
+        needed: bytes of a worker at the least; there: bytes for each of them, and ``how`` so.
+
+    Raises:
+        UserError: with both.
+    """
+    if needed > there:
+        many = "its one worker" if workers == 1 else f"each of its {workers} workers"
         raise UserError(
-            f"{job.stage} needs at least {needed / _GIB:.1f} GiB on each of {workers} workers, and "
-            f"{free / _GIB:.1f} GiB are free. Lower micro_batch (now {job.micro_batch}) or max_tokens (now "
-            f"{job.settings.max_tokens}), raise zero_stage (now {job.settings.zero_stage}) with more workers, set "
-            "parameters to lora or last, or take a smaller model.base."
+            f"{stage} needs at least {needed / _GIB:.1f} GiB on {many}, and {there / _GIB:.1f} GiB {how}. Lower "
+            f"micro_batch (now {micro}) or max_tokens (now {settings.max_tokens}), raise zero_stage (now "
+            f"{settings.zero_stage}) with more workers, set parameters to lora or last, or take a smaller model.base."
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, Literal
 
 import pyarrow.fs as pafs
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from gotd_ray import config, storage
 from gotd_ray.errors import UserError
@@ -97,6 +98,26 @@ def _digest(path: Path) -> bytes:
 def _digest_of(path: Path, _size: int, _modified: int) -> bytes:
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, lambda: blake2b(digest_size=16)).digest()
+
+
+def weight_bytes(base: Base) -> int:
+    """Of its weights in float32, by the headers of its files.
+
+    Raises:
+        UserError: one is no safetensors file.
+    """
+    folder, total = base.readable(), 0
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, "pt") as weights:
+                shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118 - no mapping
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"model.base '{base.folder.name}': {path.name} cannot be read: {_one_line(error)}. Fetch the model "
+                "again, or choose another."
+            ) from None
+        total += 4 * sum(math.prod(shape) for shape in shapes)
+    return total
 
 
 @lru_cache(maxsize=4)

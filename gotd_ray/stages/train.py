@@ -7,136 +7,59 @@ stage's own folder, so that a killed run goes on, on these machines or on others
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 import ray.train
+from ray.exceptions import RayError
 from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gotd_ray import config, storage, tracking
-from gotd_ray.artifacts import Artifact, make_key
-from gotd_ray.cluster import KEEPS_ITS_MEMORY, Resources, Site
+from gotd_ray.artifacts import Artifact
+from gotd_ray.cluster import KEEPS_ITS_MEMORY, Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import table_of
 from gotd_ray.models import language
-from gotd_ray.models.checkpoints import NOTE
-from gotd_ray.models.dataset import Example, prepare
-from gotd_ray.models.job import Job, less_memory, micro_batch, needed_bytes
+from gotd_ray.models.checkpoints import NOTE, Checkpoints
+from gotd_ray.models.dataset import prepare
+from gotd_ray.models.job import Job, less_memory, micro_batch
+from gotd_ray.remote import answer
 from gotd_ray.stages import _metrics
-from gotd_ray.storage import StoredFile, list_files
-from gotd_ray.text.documents import BadFile, Labelled, Tally, check_bad_rows, read_documents
+from gotd_ray.stages._training import (
+    MODEL,
+    STAGES,
+    Examples,
+    Task,
+    check,
+    check_places,
+    estimate,
+    keys,
+    places,
+    read,
+    tasks,
+)
 
-VERSION = 2
-"""Raised when the result of equal settings changes."""
+__all__ = ["MODEL", "STAGES", "Task", "check", "check_places", "estimate", "keys", "tasks", "train"]
 
-STAGES = ("pretune", "finetune")
-MODEL = "model"
+CHECKPOINT = "checkpoint-"
+"""How the folder of a training's checkpoints begins; its key follows."""
+
 ATTEMPTS = 3
 """Starts of the workers without a new checkpoint between them, after which the run gives up."""
 
-RESOURCE_KEYS = {"workers", "micro_batch", "zero_stage", "offload", "checkpoint_every"}
-"""Settings on which the result does not depend, up to rounding."""
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_WORDS = 300
+"""Characters of what Ray says of a death."""
 
-
-@dataclass(frozen=True)
-class Task:
-    """One training.
-
-    Attributes:
-        stage: ``pretune`` or ``finetune``.
-        settings: its section.
-        model: the base model; ``base`` is the folder of the model before it, where there is one.
-        kind: the objective.
-        subset: Parquet file of the selection; None reads ``files``.
-        files: the target.
-        dev: the development set.
-        seed: of order, masks, dropout and new heads.
-    """
-
-    stage: str
-    settings: config.Training
-    model: config.Model
-    kind: language.Kind
-    subset: str | None
-    files: list[StoredFile]
-    dev: list[StoredFile] | None
-    seed: int
-
-
-def tasks(run: config.Run, subset: str) -> dict[str, Task]:
-    """What each training of the run learns, from what; nothing is read but the listings and the base's config."""
-    found: dict[str, Task] = {}
-    for stage, settings in (("pretune", run.pretune), ("finetune", run.finetune)):
-        if settings is None:
-            continue
-        assert run.model is not None
-        model = run.model
-        if isinstance(settings, config.Finetune) and settings.label_column:
-            kind: language.Kind = "classification"
-        elif settings.objective == "auto":
-            kind = language.made_for(language.find(model, run.storage))
-        else:
-            kind = settings.objective
-        if "pretune" in found:
-            model = model.model_copy(update={"base": storage.join(run.out, "pretune", MODEL), "revision": None})
-
-        def listed(paths: list[str]) -> list[StoredFile]:
-            return list_files(run.target.model_copy(update={"paths": paths}), run.storage)
-
-        given = settings.paths if isinstance(settings, config.Finetune) else None
-        found[stage] = Task(
-            stage=stage,
-            settings=settings,
-            model=model,
-            kind=kind,
-            subset=subset if stage == "pretune" else None,
-            files=[] if stage == "pretune" else listed(given or run.target.paths),
-            dev=listed(settings.dev) if settings.dev else None,
-            seed=run.seed if settings.seed is None else settings.seed,
-        )
-    return found
-
-
-def keys(run: config.Run, trainings: dict[str, Task], selected: str) -> dict[str, str]:
-    """Keys of both trainings; where one is not asked for, its key is that of nothing."""
-    found: dict[str, str] = {}
-    start: Any = (
-        trainings and run.model and [language.identity(language.find(run.model, run.storage)), run.model.precision]
-    )
-    data: Any = selected
-    for stage in STAGES:
-        task = trainings.get(stage)
-        if stage == "finetune":
-            start = found["pretune"] if "pretune" in trainings else start
-            data = [run.target.model_dump(exclude={"paths"}), run.chunks.model_dump()]
-        if task is None:
-            found[stage] = make_key("none")
-            continue
-        listed = [[(file.uri, file.size, file.modified) for file in files or []] for files in (task.files, task.dev)]
-        settings = task.settings.model_dump(exclude=RESOURCE_KEYS | {"paths", "dev", "preset", "seed"})
-        found[stage] = make_key(VERSION, start, data, listed, settings, task.kind, task.model.pad_token, task.seed)
-    return found
-
-
-def estimate(run: config.Run, task: Task) -> tuple[int, int, int]:
-    """Before anything runs: bytes that each worker needs at the least, workers (1 where a GPU may decide), and rows at
-    a time on each.
-
-    Raises:
-        UserError: the batch cannot be dealt out evenly.
-    """
-    assert run.model is not None
-    workers = task.settings.workers or 1
-    micro = micro_batch(task.settings, workers, task.stage)
-    labels = ["one", "other"] if task.kind == "classification" else []  # their number hardly counts
-    base = language.find(run.model, run.storage)  # after pretune it is another, of the same shape
-    return needed_bytes(task.settings, base, task.kind, labels, micro, workers), workers, micro
+_LOOK_SECONDS = 10.0
+"""For how long the progress is asked for, which is only for show."""
 
 
 def train(run: config.Run, task: Task, artifact: Artifact, site: Site) -> dict[str, Any]:
@@ -146,15 +69,21 @@ def train(run: config.Run, task: Task, artifact: Artifact, site: Site) -> dict[s
         UserError: data, model or settings do not serve; the loss is not a number; the workers died again and again.
     """
     started = time.perf_counter()
+    device, workers, cpus = places(task, site.resources)
+    micro = micro_batch(task.settings, workers, task.stage)
+    checkpoints = artifact.path(f"{CHECKPOINT}{artifact.key}")
+    identity = {"key": artifact.key, "workers": workers, "zero_stage": task.settings.zero_stage}
+    Checkpoints(checkpoints, run.storage, identity).latest()  # another's is refused before the work
     artifact.begin()
     for name in (MODEL, "adapter"):
         storage.delete_tree(artifact.path(name), run.storage)
-    device, workers, cpus = _places(task, site.resources)
-    micro = micro_batch(task.settings, workers, task.stage)
-    checkpoints = artifact.path(f"checkpoint-{artifact.key}")
-    prepared = ray.get(_prepare.remote(run, task, checkpoints))
-    if left_out := prepared["facts"]["left_out"]:
-        site.progress.say(f"{task.stage}: left out of its files: {left_out}")
+    prepared = answer(
+        _prepare.remote(run, task, checkpoints),
+        died=f"{task.stage}: the process that tokenises the texts was killed, most likely for want of memory. Train on "
+        "fewer, or use larger nodes.",
+    )
+    for words in prepared["told"]:
+        site.progress.say(words)
     job = Job(
         stage=task.stage,
         settings=task.settings,
@@ -176,94 +105,74 @@ def train(run: config.Run, task: Task, artifact: Artifact, site: Site) -> dict[s
     )
     facts = _fit(job, artifact, workers, cpus, tracking.environment(run, task.stage), site)
     manifest = artifact.commit(prepared["facts"] | facts | {"seconds": time.perf_counter() - started})
-    storage.delete_tree(checkpoints, run.storage)
+    _drop_checkpoints(artifact, site)
     return manifest
 
 
-def _places(task: Task, resources: Resources) -> tuple[str, int, int]:
-    """Device, number of workers, CPUs of each.
-
-    Raises:
-        UserError: the cluster has not so many.
-    """
-    wanted = task.model.device
-    device = "cuda" if resources.gpus and wanted != "cpu" else "cpu"
-    if wanted == "cuda" and not resources.gpus:
-        raise UserError("model.device is cuda, but no GPU is there. Set it to auto or cpu, or run where a GPU is.")
-    workers = task.settings.workers or max(1, resources.gpus if device == "cuda" else 1)
-    most = resources.gpus if device == "cuda" else resources.cpus
-    if workers > most:
-        raise UserError(
-            f"{task.stage}.workers is {workers}, but the cluster has {most} {'GPUs' if device == 'cuda' else 'CPUs'}. "
-            "Lower it, or take a larger cluster."
-        )
-    if device == "cuda":
-        return device, workers, resources.gpu_cpus
-    return device, workers, max(1, resources.node_cpus // -(-workers // resources.nodes))
+def _drop_checkpoints(artifact: Artifact, site: Site) -> None:
+    """Those of this training, and of earlier ones in its folder that never ended: each has the optimiser's state."""
+    others = 0
+    for name in storage.list_folders(artifact.folder, artifact.storage):
+        if name.startswith(CHECKPOINT):
+            storage.delete_tree(artifact.path(name), artifact.storage)
+            others += name != f"{CHECKPOINT}{artifact.key}"
+    if others:
+        site.progress.say(f"removed the checkpoints of {others} unfinished trainings with other settings or data")
 
 
 @ray.remote(num_cpus=1)
 def _prepare(run: config.Run, task: Task, checkpoints: str) -> dict[str, Any]:
     """Write the rows beside the checkpoints; every worker reads them there."""
     base = language.find(task.model, run.storage)
-    tally = Tally()
-    dev = None if task.dev is None else _examples(run, task, task.dev, tally)
-    data = prepare(task.stage, task.settings, task.model, base, task.kind, _training_data(run, task, tally), dev)
+    dev = None if task.dev is None else read(run, task, dev=True)
+    train = _subset(run, task.subset) if task.subset else read(run, task)
+    examples = None if dev is None else dev.examples
+    data = prepare(task.stage, task.settings, task.model, base, task.kind, train.examples, examples)
     for name, rows in (("train", data.train), ("dev", data.dev)):
         if rows is not None:
             storage.write_bytes(storage.join(checkpoints, f"{name}.safetensors"), rows.to_bytes(), run.storage)
+    cut = [
+        f"{task.stage}: of {count:,} of the {texts:,} texts of {name} only the first {task.settings.max_tokens} tokens "
+        "count"
+        for name, count, texts in (
+            ("the training data", data.facts["cut"], data.facts["texts"]),
+            ("dev", data.facts["dev_cut"], data.facts["dev_texts"]),
+        )
+        if count
+    ]
+    left_out = {"left_out": train.left_out, "dev_left_out": dev.left_out if dev else {}}
     return {
         "labels": data.labels,
         "packed": data.packed,
         "steps": data.steps(task.settings),
-        "facts": data.facts | {"base": language.identity(base), "left_out": dict(sorted(tally.reasons.items()))},
+        "facts": data.facts | {"base": language.identity(base)} | left_out,
+        "told": [*train.told, *(dev.told if dev else ()), *cut],
     }
 
 
-def _training_data(run: config.Run, task: Task, tally: Tally) -> list[Example]:
-    if task.subset is None:
-        return _examples(run, task, task.files, tally)
-    table = table_of(storage.read_bytes(task.subset, run.storage), ["text"])
-    return [(text, None) for text in table["text"].to_pylist()]
-
-
-def _examples(run: config.Run, task: Task, files: list[StoredFile], every: Tally) -> list[Example]:
-    """Texts of some files in the order of their ids, whatever the files' order; labelled ones are not cut.
-
-    What is left out is counted in ``every`` too.
-    """
-    column = getattr(task.settings, "label_column", None)
-    text = Labelled.of(run.target, column) if column else run.target
-    chunks = config.Chunks(max_chars=None, min_chars=1) if column else run.chunks
-    found: dict[tuple[str, str | None], str] = {}
-    tally = Tally()
-    for file in files:
-        try:
-            for document in read_documents(file, text, chunks, run.storage, tally):
-                found[document.doc_id, document.label] = document.text
-        except BadFile as problem:
-            raise UserError(f"{task.stage}: {file.uri} cannot be read: {problem}. Mend it, or take it out.") from None
-    check_bad_rows(task.stage, tally, text, "target")
-    every.merge(tally)
-    return [(found[key], key[1]) for key in sorted(found, key=lambda key: (key[0], key[1] or ""))]
+def _subset(run: config.Run, path: str) -> Examples:
+    table = table_of(storage.read_bytes(path, run.storage), ["text"])
+    return Examples([(text, None) for text in table["text"].to_pylist()], {}, ())
 
 
 @ray.remote(num_cpus=0)
 class _Board:
-    """Where the workers say how far they are, and what a user must mend."""
+    """Where the first worker says how far it is."""
 
     def __init__(self) -> None:
         self._news: tuple[int, float] = (0, 0.0)
-        self._failure: str | None = None
 
     def tell(self, step: int, loss: float) -> None:
         self._news = (step, loss)
 
-    def fail(self, message: str) -> None:
-        self._failure = self._failure or message
+    def read(self) -> tuple[int, float]:
+        return self._news
 
-    def read(self) -> tuple[int, float, str | None]:
-        return (*self._news, self._failure)
+
+def _new_board() -> Any:
+    """On the node of whoever looks at it: on any other, its end would take the board along."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
 
 
 def _fit(
@@ -272,23 +181,39 @@ def _fit(
     """Start the workers until they are done, each time from the last checkpoint."""
     failures, reached = 0, _checkpoint(job)
     while True:
-        board = _Board.remote()  # type: ignore[attr-defined]
+        board = _new_board()
         with _shown(board, job, site):
             try:
                 return _attempt(job, artifact, workers, cpus, environment, board)
             except ray.train.TrainingFailedError as error:
-                message = ray.get(board.read.remote())[2]
-                if message:
-                    raise UserError(message) from None
+                if said := _said(error):
+                    raise UserError(said) from None
                 failures = 1 if _checkpoint(job) != reached else failures + 1
                 reached = _checkpoint(job)
                 if failures == ATTEMPTS:
-                    words = " ".join(str(error).split())[-600:]
-                    raise UserError(
-                        f"{job.stage}: the workers died {ATTEMPTS} times without a new checkpoint. If memory ran out, "
-                        f"{less_memory(job)}. The last error was: {words}"
-                    ) from error
+                    _give_up(job, error)
         site.progress.say(f"{job.stage}: a worker died; going on from {reached or 'the beginning'}")
+
+
+def _raised(error: ray.train.TrainingFailedError) -> list[Exception]:
+    """What the workers raised, or died of."""
+    return list(error.worker_failures.values()) if isinstance(error, ray.train.WorkerGroupError) else []
+
+
+def _said(error: ray.train.TrainingFailedError) -> str | None:
+    """What a worker has to say to the user."""
+    return next((str(one) for one in _raised(error) if isinstance(one, UserError)), None)
+
+
+def _give_up(job: Job, error: ray.train.TrainingFailedError) -> NoReturn:
+    ours = [one for one in _raised(error) if not type(one).__module__.startswith("ray.")]
+    if ours:
+        raise RuntimeError(f"{job.stage} failed {ATTEMPTS} times in the same way: {ours[0]!r}") from error
+    last = next((line for line in reversed(_ESCAPES.sub("", str(error)).splitlines()) if line.strip()), "nothing")
+    raise UserError(
+        f"{job.stage}: the workers died {ATTEMPTS} times without a new checkpoint. If memory ran out, "
+        f"{less_memory(job)}. The last that was heard: {' '.join(last.split())[:_WORDS]}"
+    ) from None
 
 
 def _attempt(
@@ -337,11 +262,7 @@ def _work(given: dict[str, Any]) -> dict[str, Any]:
     os.environ["DS_ACCELERATOR"] = job.device  # before DeepSpeed is imported
     from gotd_ray.models import training
 
-    try:
-        return training.train(job, given["out"], lambda step, loss: board.tell.remote(step, loss))
-    except UserError as error:
-        ray.get(board.fail.remote(str(error)))
-        raise
+    return training.train(job, given["out"], lambda step, loss: board.tell.remote(step, loss))
 
 
 def _checkpoint(job: Job) -> str | None:
@@ -357,7 +278,10 @@ def _shown(board: Any, job: Job, site: Site) -> Iterator[None]:
     with site.progress.task(job.stage, total=job.steps, unit="steps") as task:
 
         def look() -> None:
-            step, loss, _ = ray.get(board.read.remote())
+            try:
+                step, loss = ray.get(board.read.remote(), timeout=_LOOK_SECONDS)
+            except RayError:  # only for show: it must not end a training, least of all one that has ended well
+                return
             if step > task.done:
                 task.note = f"loss {loss:.4f}"
                 _metrics.training(job.stage, step, loss)
