@@ -157,6 +157,13 @@ def list_names(folder: str, storage: config.Storage) -> list[str]:
     return sorted(info.base_name for info in infos if info.type == pafs.FileType.File)
 
 
+def list_folders(folder: str, storage: config.Storage) -> list[str]:
+    """Names of the folders in a folder, sorted; none where there is no folder."""
+    filesystem, path = resolve(folder, storage)
+    infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+
+
 def delete_tree(uri: str, storage: config.Storage) -> None:
     """Delete a file, or a folder with all that is in it; no error when it is not there.
 
