@@ -5,36 +5,37 @@
            -> pretune -> finetune       where the run has these sections
            -> evaluate                  the same
            -> report                    of all that ran
+           -> send                      the report's numbers to where ``tracking`` says
 
 ``plan`` lists files and reads manifests only. ``execute`` does what the plan says is missing.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
-from gotd_ray import config, storage, tracking
+from gotd_ray import config, lock, storage, tracking
 from gotd_ray.artifacts import Artifact, make_key
+from gotd_ray.checks import look
 from gotd_ray.cluster import Site, connected
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Embedded, Index
+from gotd_ray.lock import held
 from gotd_ray.models import language
 from gotd_ray.models.choice import describe, pick_device, train_precision
-from gotd_ray.ot.weights import check_shares
 from gotd_ray.paths import SETS, resolve_paths
-from gotd_ray.preflight import Count, count_documents
 from gotd_ray.progress import Progress
+from gotd_ray.results import AFTER_SELECT, STAGES, folder_of
 from gotd_ray.stages import _evaluation, dsir, embed, evaluate, report, select, solve, survey, train
 from gotd_ray.stages._earlier import Earlier, read_earlier
 from gotd_ray.storage import StoredFile, list_files
 
-AFTER_SELECT = (*train.STAGES, "evaluate")
-"""The stages that a run has only where it asks for them."""
-
-STAGES = ("survey", "embed", "solve", "dsir", "select", *AFTER_SELECT, "report")
+READ_VECTORS = ("solve", "select", "report")
+"""The stages that read vectors from the index."""
 
 SCORES_OF = {"gotd": "solve", "dsir": "dsir"}
 """The stage that a method's scores come from; those of the others are made in select."""
@@ -77,26 +78,47 @@ class Plan:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The stages in order, from the trainings on those that the run asks for."""
+        """The stages in order; of those after select the ones that the run asks for."""
         asked = {*self.trainings, *(("evaluate",) if self.evaluation else ())}
-        return tuple(stage for stage in STAGES if stage not in AFTER_SELECT or stage in asked)
+        asked |= {"send"} if self.run.tracking else set()
+        return tuple(stage for stage in STAGES if stage not in (*AFTER_SELECT, "send") or stage in asked)
 
     @property
     def ran(self) -> dict[str, dict[str, Any]]:
-        """Manifests of the stages that the run has and that are done, in their order, without the report's."""
-        stages = [stage for stage in self.stages[:-1] if self.needed(stage)]
+        """Manifests of the stages that the run has and that are done, in their order, up to the report."""
+        stages = [stage for stage in self.stages if stage not in ("report", "send") and self.needed(stage)]
         return {stage: facts for stage in stages if (facts := self.manifests[stage]) is not None}
 
     def done(self, stage: str) -> bool:
-        """Whether nothing is left to do; files that could not be reached are tried again."""
+        """Whether nothing is left to do. Files that could not be reached are tried again; so are, where something is
+        left to do that reads them, vectors that the index has lost."""
         manifest = self.manifests[stage]
-        return manifest is not None and not manifest.get("unreached")
+        if manifest is None or manifest.get("unreached"):
+            return False
+        return stage != "embed" or not self.lost
 
     def needed(self, stage: str) -> bool:
         """A survey is asked for; each method has its own way to scores."""
         if stage == "survey":
             return self.run.survey is not None
         return stage not in SCORES_OF.values() or stage == SCORES_OF.get(self.run.select.method)
+
+    def asked(self, stage: str) -> bool:
+        """Whether the run has this stage."""
+        return stage in self.stages and self.needed(stage)
+
+    @cached_property
+    def lost(self) -> list[StoredFile]:
+        """Files that embed has done and whose vectors are gone, where a stage that is left to do reads vectors."""
+        if self.manifests["embed"] is None or all(self.done(stage) for stage in READ_VECTORS if self.asked(stage)):
+            return []
+        return [
+            file for collection in reached(self).values() for file in collection.index.snapshot(collection.files)[1]
+        ]
+
+    def passed_over(self) -> list[str]:
+        """What the listings of the sets passed over, a line each."""
+        return []
 
 
 def plan(run: config.Run, gpus: int | None = None) -> Plan:
@@ -109,7 +131,6 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     Raises:
         UserError: a path, the encoder or a setting does not serve.
     """
-    tracking.check(run)
     device = pick_device(run.encoder, gpus)
     encoder = describe(run.encoder, device)
     # Decided here, once: in a cluster of unlike machines each would decide for itself.
@@ -119,15 +140,9 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     earlier = read_earlier(run, encoder)
     listed = {name: _collection(run, text, encoder) for name in SETS if (text := _text(run, name))}
     unwanted = list_files(run.select.decontaminate, run.storage) if run.select.decontaminate else []
-    trainings = train.tasks(run, storage.join(_folder(run, "select"), select.SUBSET))
+    trainings = train.tasks(run, storage.join(folder_of(run, "select"), select.SUBSET))
     judged = _evaluation.plan(run, trainings, train.MODEL)
     return _with_manifests(Plan(run, device, encoder, listed, listed, earlier, unwanted, trainings, judged, {}, {}))
-
-
-def _folder(run: config.Run, stage: str) -> str:
-    """Where a stage's output lies."""
-    own = stage in AFTER_SELECT or stage == "report"
-    return storage.join(run.out if own else run.selection or run.out, stage)
 
 
 def _text(run: config.Run, name: str) -> config.Text | None:
@@ -140,9 +155,10 @@ def _text(run: config.Run, name: str) -> config.Text | None:
 def _with_manifests(plan: Plan) -> Plan:
     """The plan with the keys and the state of its stages as they are now; the files stay those that were listed."""
     run = plan.run
+    settings = run.model_dump(mode="json")
 
     def artifact(stage: str, key: str) -> Artifact:
-        return Artifact(_folder(run, stage), key, run.storage)
+        return Artifact(folder_of(run, stage), key, run.storage, settings)
 
     listed = plan.listed
     survey_settings = run.survey.model_dump() if run.survey else None
@@ -153,10 +169,10 @@ def _with_manifests(plan: Plan) -> Plan:
     keys["embed"] = make_key(embed.VERSION, [(name, collection.key()) for name, collection in collections.items()])
     embedded = artifact("embed", keys["embed"]).manifest()
     unreached = sorted(embedded["unreached"]) if embedded else []
-    settings = run.solve.model_dump(exclude={"shards", "potentials", "warm_start"})
+    fit = run.solve.model_dump(exclude={"shards", "potentials", "warm_start"})
     if plan.earlier:
-        settings["potentials" if run.solve.potentials else "warm_start"] = plan.earlier.digest
-    keys["solve"] = make_key(solve.VERSION, keys["embed"], unreached, settings, run.target.proportions)
+        fit["potentials" if run.solve.potentials else "warm_start"] = plan.earlier.digest
+    keys["solve"] = make_key(solve.VERSION, keys["embed"], unreached, fit, run.target.proportions)
     keys["dsir"] = make_key(dsir.VERSION, keys["embed"], unreached)
     before = SCORES_OF.get(run.select.method)
     scores = keys[before] if before else [keys["embed"], unreached, run.target.proportions]
@@ -164,12 +180,16 @@ def _with_manifests(plan: Plan) -> Plan:
     keys["select"] = make_key(select.VERSION, scores, run.select.model_dump(), unwanted, run.seed)
     keys |= train.keys(run, plan.trainings, keys["select"])
     keys["evaluate"] = make_key([unit.key for unit in _units(plan, keys)], run.evaluate and run.evaluate.resamples)
-    artifacts = {stage: artifact(stage, keys[stage]) for stage in STAGES[:-1]}
+    artifacts = {stage: artifact(stage, keys[stage]) for stage in STAGES if stage not in ("report", "send")}
     manifests = {stage: artifacts[stage].manifest() for stage in artifacts}
     found = replace(plan, collections=collections, artifacts=artifacts, manifests=manifests)
     ran = [(stage, facts["key"], facts["written"]) for stage, facts in found.ran.items()]
     artifacts["report"] = artifact("report", make_key(report.VERSION, run.name, ran))
-    manifests["report"] = artifacts["report"].manifest()
+    written = manifests["report"] = artifacts["report"].manifest()
+    artifacts["send"] = artifact(
+        "send", make_key(written and written["written"], run.tracking and run.tracking.model_dump())
+    )
+    manifests["send"] = artifacts["send"].manifest() if run.tracking else None
     return found if found.surveyed else replace(found, manifests=dict.fromkeys(STAGES))
 
 
@@ -200,72 +220,44 @@ def _without(plan: Plan, dropped: list[str]) -> Collection:
     return Collection(text, files, _index(plan.run, text, plan.encoder))
 
 
-def check(plan: Plan) -> dict[str, Count]:
-    """Read a sample of corpus and target and hold the settings against them; nothing is written.
-
-    Raises:
-        UserError: a column is missing, too many rows are bad, the target is empty, the budget exceeds the corpus,
-            target.proportions and the target's sources do not name the same.
-    """
-    counts = {
-        name: count_documents(collection.files, collection.text, plan.run.chunks, plan.run.storage)
-        for name, collection in plan.collections.items()
-    }
-    for name, count in counts.items():
-        if not count.documents:
-            raise UserError(
-                f"the {name} has no document: {count.why_empty()}. Check {name}.text_column, chunks.min_chars and "
-                f"{name}.exclude_sources."
-            )
-    if plan.run.target.proportions is not None:
-        check_shares(plan.run.target.proportions, set(counts["target"].sources), counts["target"].exact)
-    settings, corpus = plan.run.select, counts["corpus"]
-    ceiling = corpus.documents if corpus.exact else 3 * corpus.documents
-    if settings.budget_unit == "documents" and settings.budget > ceiling:
-        about = "" if corpus.exact else "about "
-        raise UserError(
-            f"select.budget is {settings.budget:,}, but the corpus has {about}{corpus.documents:,} documents. "
-            "Lower the budget, or add to corpus.paths."
-        )
-    return counts
-
-
-def check_judges(plan: Plan) -> None:
-    """Look at what the judges need, where something is left for them to do.
-
-    Raises:
-        UserError: a set, a label, a package or a setting does not serve.
-    """
-    if plan.evaluation and not plan.done("evaluate"):
-        _evaluation.check(plan.run, plan.evaluation)
-
-
 def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES) -> Plan:
     """Run what is missing and return the plan with all stages done.
 
     Args:
         only: the stages to do; what they need of others must be there.
+
+    Raises:
+        UserError: what the settings, the input or the machine do not allow.
+        HeldError: another run works on these folders.
     """
     run = resolve_paths(run)
     current = plan(run)
-    stages = [stage for stage in current.stages if stage in only]
-    if all(current.done(stage) or not current.needed(stage) for stage in stages):
-        for stage in stages:
-            _say_done(current, stage, progress)
-        return current
-    if "evaluate" in only:
-        check_judges(current)
-    if "embed" in only and not current.done("embed"):
-        check(current)
-    with connected(run.ray) as resources:
-        current = plan(run, resources.gpus)
-        for stage in stages:
-            if current.done(stage) or not current.needed(stage):
+    if _all_done(current, only):
+        for stage in current.stages:
+            if stage in only:
                 _say_done(current, stage, progress)
-            else:
-                _STEPS[stage](current, Site(resources, current.device, progress))
-                current = _with_manifests(current)  # later keys depend on what a stage kept and reached
+        return current
+    assert run.selection is not None
+    with held([run.out, run.selection], run.storage):
+        current = plan(run)  # another run may just have ended
+        for sentence in look(current, only).told:
+            progress.say(sentence)
+        with connected(run.ray) as resources:
+            current = plan(run, resources.gpus)
+            for stage in current.stages:
+                if stage not in only:
+                    continue
+                lock.check()
+                if current.done(stage) or not current.needed(stage):
+                    _say_done(current, stage, progress)
+                else:
+                    _STEPS[stage](current, Site(resources, current.device, progress))
+                    current = _with_manifests(current)  # later keys depend on what a stage kept and reached
     return current
+
+
+def _all_done(plan: Plan, only: Sequence[str]) -> bool:
+    return all(plan.done(stage) or not plan.needed(stage) for stage in plan.stages if stage in only)
 
 
 def write_report(run: config.Run) -> str:
@@ -274,10 +266,14 @@ def write_report(run: config.Run) -> str:
     Raises:
         UserError: nothing was selected yet.
     """
-    current = plan(resolve_paths(run))
-    if not current.done("select"):
-        raise UserError(f"nothing to report: no selection is done under {current.run.out}. Run gotd run first.")
-    _report(current, None)
+    run = resolve_paths(run)
+    with held([run.out], run.storage):
+        current = plan(run)
+        if not current.done("select"):
+            lies = Artifact(folder_of(run, "select"), "", run.storage).lies()
+            since = "what lies there is of other settings or another corpus (gotd show says which)" if lies else "none"
+            raise UserError(f"nothing to report: {since} under {run.out}. Run gotd run first.")
+        _report(current, None)
     return current.artifacts["report"].path(report.PAGE)
 
 
@@ -299,11 +295,18 @@ def _vectors(plan: Plan, candidates: str = "corpus") -> Embedded:
     Args:
         candidates: the set that is fitted over or scored.
     """
-    rows = {name: found.index.snapshot(found.files)[0] for name, found in _reached(plan).items()}
+    rows = {}
+    for name, found in reached(plan).items():
+        rows[name], missing = found.index.snapshot(found.files)
+        if missing:
+            raise UserError(
+                f"the index {found.index.folder} lacks the vectors of {len(missing):,} of {len(found.files):,} files "
+                f"of the {name}, such as {missing[0].uri}: gotd run embeds them again."
+            )
     return Embedded(rows[candidates], rows["target"], plan.encoder["width"], rows.get("contrast"))
 
 
-def _reached(plan: Plan) -> dict[str, Collection]:
+def reached(plan: Plan) -> dict[str, Collection]:
     """What is embedded, without the files that could not be reached."""
     embedded = plan.artifacts["embed"].manifest()
     assert embedded is not None
@@ -320,7 +323,7 @@ def _solve(plan: Plan, site: Site) -> dict[str, Any]:
 
 
 def _dsir(plan: Plan, site: Site) -> dict[str, Any]:
-    return dsir.dsir(plan.run, _reached(plan), plan.artifacts["dsir"], site)
+    return dsir.dsir(plan.run, reached(plan), plan.artifacts["dsir"], site)
 
 
 def _select(plan: Plan, site: Site) -> dict[str, Any]:
@@ -331,10 +334,12 @@ def _select(plan: Plan, site: Site) -> dict[str, Any]:
 
 def _report(plan: Plan, site: Site | None) -> dict[str, Any]:
     done = report.Done(plan.run, _vectors(plan), plan.artifacts, plan.ran)
-    manifest, facts = report.report(done, plan.artifacts["report"], site.resources if site else None)
-    if site:
-        tracking.finish(plan.run, facts)
-    return manifest
+    return report.report(done, plan.artifacts["report"], site.resources if site else None)
+
+
+def _send(plan: Plan, site: Site) -> dict[str, Any]:
+    facts = json.loads(storage.read_bytes(plan.artifacts["report"].path(report.NUMBERS), plan.run.storage))
+    return tracking.send(plan.run, facts, plan.artifacts["send"], site.progress)
 
 
 def _train(stage: str, plan: Plan, site: Site) -> dict[str, Any]:
@@ -350,5 +355,5 @@ def _evaluate(plan: Plan, site: Site) -> dict[str, Any]:
 _STEPS: dict[str, Callable[[Plan, Site], dict[str, Any]]] = {
     **{"survey": _survey, "embed": _embed, "solve": _solve, "dsir": _dsir, "select": _select},
     **{stage: partial(_train, stage) for stage in train.STAGES},
-    **{"evaluate": _evaluate, "report": _report},
+    **{"evaluate": _evaluate, "report": _report, "send": _send},
 }

@@ -51,6 +51,12 @@ class Count:
     labels: frozenset[str]
     """Likewise, where labels are read."""
 
+    distinct: int
+    """Different texts among the documents read: all there are, where that is exact."""
+
+    weighted: frozenset[str]
+    """Sources that have a document of positive weight."""
+
     tally: Tally
     bad_files: list[str]
     warnings: tuple[str, ...]
@@ -88,6 +94,8 @@ def count_documents(
     texts: list[str] = []
     sources: set[str] = set()
     labels: set[str] = set()
+    ids: set[str] = set()
+    weighted: set[str] = set()
     documents = characters = estimated = 0
     for file in files[::step]:
         found = 0
@@ -98,6 +106,9 @@ def count_documents(
                 found += 1
                 characters += len(document.text)
                 sources.add(document.source)
+                ids.add(document.doc_id)
+                if document.weight > 0:
+                    weighted.add(document.source)
                 if document.label is not None:
                     labels.add(document.label)
                 if len(texts) < 2000:
@@ -119,6 +130,8 @@ def count_documents(
         sample=texts,
         sources=frozenset(sources),
         labels=frozenset(labels),
+        distinct=len(ids),
+        weighted=frozenset(weighted),
         tally=tally,
         bad_files=bad,
         warnings=tuple(warnings),

@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gotd_ray.ot import kept
-from gotd_ray.ot.exact import from_grid
+from gotd_ray.ot.exact import from_grid, from_units
 from gotd_ray.ot.kernel import LOG2_E
-from gotd_ray.ot.shard import MOMENT_LIMIT, How
+from gotd_ray.ot.shard import How
 from gotd_ray.ot.sinkhorn import Correction, Marginal, Solution, State, solve
 
 SAMPLE_TOLERANCE = 0.02
@@ -103,14 +103,18 @@ def levels(
 
 def mean_cost(moments: np.ndarray, target: np.ndarray, b: np.ndarray) -> float:
     """The mean of C_ij under a x b, exactly: E|x|^2 + E|y|^2 - 2 E[x].E[y], from the shards' moments (d + 1,)."""
-    means = from_grid(moments, MOMENT_LIMIT)
     y = target.astype(np.float64)
-    return float(means[-1] + b @ (y * y).sum(1) - 2 * means[:-1] @ (b @ y))
+    return float(mean_square(moments) + b @ (y * y).sum(1) - 2 * centre(moments) @ (b @ y))
+
+
+def mean_square(moments: np.ndarray) -> float:
+    """The mean of |x|^2 over the candidates, from the shards' moments (d + 1,)."""
+    return from_units(moments[-1])
 
 
 def centre(moments: np.ndarray) -> np.ndarray:
     """(d,) the mean of the candidates, from the shards' moments (d + 1,)."""
-    return from_grid(moments, MOMENT_LIMIT)[:-1]
+    return np.array([from_units(total) for total in moments[:-1]])
 
 
 def fit(

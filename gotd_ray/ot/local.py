@@ -43,7 +43,7 @@ def solve_local(
         threads: of this process; None: one per CPU.
 
     Raises:
-        FloatingPointError: the arithmetic broke down; the message names the remedy.
+        FloatingPointError: a point is not finite, or epsilon is too small for the precision.
     """
     a = None if a is None else np.asarray(a, np.float64) / (np.max(a) or 1.0)
     count = segment_count(len(x)) // 2  # nobody shares them, and a larger segment has less to start

@@ -185,16 +185,37 @@ class Potentials:
             header = json.loads(data[8 : 8 + length]).get("__metadata__", {}) if 0 < length < len(data) else {}
             settings = json.loads(header[_FORMAT])
             arrays = safetensors_numpy.load(data)
-        except (ValueError, KeyError, AttributeError, TypeError, SafetensorError):
+
+            def read(prefix: str, **others: Any) -> Potentials:
+                for name in _ARRAYS:
+                    found = arrays.get(prefix + name)
+                    others[name] = found.reshape(-1).view("S32") if found is not None and name in _IDS else found
+                return cls(epsilon=float(settings["epsilon"]), **others)
+
+            unwanted = read(_UNWANTED) if any(name.startswith(_UNWANTED) for name in arrays) else None
+            potentials = read("", facts=dict(settings["facts"]), unwanted=unwanted)
+            whole = potentials._holds_together()
+        except (ValueError, KeyError, AttributeError, TypeError, AssertionError, SafetensorError):
+            whole = False
+        if not whole:
             raise UserError(
                 f"this is no potentials file of format {_FORMAT}, or it is broken. Solve again to write one."
-            ) from None
+            )
+        return potentials
 
-        def read(prefix: str, **others: Any) -> Potentials:
-            for name in _ARRAYS:
-                found = arrays.get(prefix + name)
-                others[name] = found.reshape(-1).view("S32") if found is not None and name in _IDS else found
-            return cls(epsilon=settings["epsilon"], **others)
-
-        unwanted = read(_UNWANTED) if _UNWANTED + "g" in arrays else None
-        return read("", facts=settings["facts"], unwanted=unwanted)
+    def _holds_together(self) -> bool:
+        """Whether all that a score needs is there, of fitting shapes, and finite."""
+        m, d = self.target.shape
+        k = 0 if self.landmarks is None else len(self.landmarks)
+        shapes: dict[str, tuple[int, ...]] = {name: (k if "landmark" in name else m,) for name in _ARRAYS}
+        shapes |= {"target": (m, d), "landmarks": (k, d)}
+        needed = {"target", "b", "g"} | ({"landmark_ids", "landmark_potential"} if k else set())
+        arrays = {name: array for name in _ARRAYS if (array := getattr(self, name)) is not None}
+        return (
+            m > 0
+            and self.epsilon > 0
+            and needed <= set(arrays)
+            and all(array.shape == shapes[name] for name, array in arrays.items())
+            and all(bool(np.isfinite(array).all()) for name, array in arrays.items() if name not in _IDS)
+            and (self.unwanted is None or self.unwanted._holds_together())
+        )

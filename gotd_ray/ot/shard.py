@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 import torch
@@ -189,9 +189,15 @@ class Shard:
         )
 
     def moments(self, total: float) -> np.ndarray:
-        """(d + 1,) int64 grid sums of a x and of a |x|^2, which give the mean cost exactly.
+        """(d + 1,) sums of a x and of a |x|^2 over ``total``, which give the mean cost exactly.
 
-        ``total`` is the mass of all shards.
+        As Python's integers of :func:`gotd_ray.ot.exact.to_units`: vectors of any length have their place in them.
+
+        Args:
+            total: the mass of all shards.
+
+        Raises:
+            FloatingPointError: a vector is not finite.
         """
 
         def sums(segment: Segment) -> np.ndarray:
@@ -201,9 +207,9 @@ class Shard:
                 found = np.append(x.sum(0), squares.sum())
             else:
                 found = np.append((x * a[:, None]).sum(0), (squares.sum(1) * a).sum())
-            return to_grid(found, MOMENT_LIMIT * total)
+            return np.array([to_units(value) for value in (found / total).tolist()], object)
 
-        return np.sum(self.each(sums), axis=0)
+        return reduce(np.add, self._pool.map(sums, self.segments), np.array(0, object))
 
     def columns(
         self,
@@ -242,7 +248,7 @@ class Shard:
         keep = self._kept.room(segment.index, len(x), target) if how.keep else None
         first = segment.index * SEGMENT_ROWS
         columns = column_marginal(x, a.scaled, target, potential, self._work(), rough=how.rough, keep=keep, first=first)
-        return to_grid(columns.cpu().numpy() * a.scale, total)
+        return to_grid(columns.cpu().numpy() * a.scale, total, a.sum(len(x)))
 
     def _by_plan(self, target: Side, factors: Tensor, total: float, how: How, segment: Segment) -> np.ndarray:
         a, plan, work = self._weights[segment.index], self._kept.plan(segment.index), self._work()
@@ -250,7 +256,7 @@ class Shard:
         if how.grown is None:
             buffers = (work.rows(rows.stop - rows.start, target, factors.dtype) for rows in parts)
             columns = kept.column_marginal(plan, a.scaled, factors, zip(parts, buffers, strict=True))
-            return to_grid(columns.cpu().numpy() * a.scale, total)
+            return to_grid(columns.cpu().numpy() * a.scale, total, a.sum(len(plan)))
         grown = torch.from_numpy(how.grown).to(factors)
         both = (work.rows(2 * (rows.stop - rows.start), target, factors.dtype) for rows in parts)
         found = kept.variance(plan, a.scaled, factors, grown, zip(parts, both, strict=True))
@@ -323,7 +329,3 @@ class _Weights:
 
     def sum(self, rows: int) -> float:
         return float(rows if self.own is None else self.own.sum())
-
-
-MOMENT_LIMIT = 2.0**20
-"""Bound on |x|^2 in the moments: unit vectors need 1, unnormalised encoders some hundreds."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -49,7 +50,8 @@ class Solution:
     reason: Literal["converged", "max_passes"]
 
     last_move: float
-    """Largest change of g, its constant apart, that one more plain step would make. Scores move by at most as much."""
+    """Largest change of g, its constant apart, that one more plain step would make. A score moves by at most as much,
+    up or down: two scores that lie within twice of it can change places."""
 
     history: list[float] = field(default_factory=list)
     """Residual of each pass over all candidates."""
@@ -116,11 +118,37 @@ class State:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> State:
-        arrays = load_tensors(data)
-        best, plain, level, *numbers = arrays.pop("scalars").tolist()
-        found = cls(**arrays, work=numbers[:3], history=numbers[3:])  # type: ignore[arg-type]
-        found.best, found.plain, found.level = best, bool(plain), int(level)
+        """Read what :meth:`to_bytes` wrote.
+
+        Raises:
+            ValueError: it is something else, cut short or damaged.
+        """
+        try:
+            arrays = load_tensors(data)
+            best, plain, level, *numbers = arrays.pop("scalars").tolist()
+            found = cls(**arrays, work=numbers[:3], history=numbers[3:])  # type: ignore[arg-type]
+            found.best, found.plain, found.level = best, bool(plain), int(level)
+        except (SafetensorError, KeyError, TypeError, ValueError, OverflowError):
+            raise ValueError("it is no state of a solve, or it is broken") from None
+        if not found._holds_together():
+            raise ValueError("it is no state of a solve, or it is broken")
         return found
+
+    def _holds_together(self) -> bool:
+        """Whether all shapes fit to g's, and all numbers that a step takes are finite."""
+        m, k = len(self.g), len(self.images)
+        vectors = [self.g, self.fallback, self.scale]
+        vectors += [kept for kept in (self.base, self.at_base) if kept is not None]
+        arrays = [*vectors, self.images, self.errors]
+        return (
+            all(vector.shape == (m,) for vector in vectors)
+            and self.images.shape == self.errors.shape == (k, m)
+            and (self.base is None) == (self.at_base is None)
+            and all(array.dtype == np.float64 and bool(np.isfinite(array).all()) for array in arrays)
+            and len(self.work) == 3
+            and self.level >= 0
+            and not np.isnan(self.best)
+        )
 
 
 def solve(
@@ -155,7 +183,7 @@ def solve(
         on_pass: called with the state after each pass; checkpoints and progress hang here.
 
     Raises:
-        FloatingPointError: the arithmetic broke down; the message names the remedy.
+        FloatingPointError: the arithmetic broke down: epsilon is too small for the precision of the pass.
     """
     state = state or State.at(np.zeros_like(b))
     while True:
@@ -163,8 +191,7 @@ def solve(
         columns = marginal(g)
         if not np.isfinite(columns).all():
             raise FloatingPointError(
-                f"the transport lost its precision in pass {len(state.history) + 1} at epsilon {epsilon:g}: raise "
-                "solve.epsilon, or set solve.precision to float64"
+                f"the transport lost its precision in pass {len(state.history) + 1} at epsilon {epsilon:g}"
             )
         residual = float(np.abs(columns - b).sum())
         plain = g + epsilon * np.log(b / np.maximum(columns, _FLOOR))

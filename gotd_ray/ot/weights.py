@@ -6,11 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gotd_ray.errors import UserError
-
-_SHOWN = 10
-"""Names of sources that an error lists."""
-
 
 def distinct(ids: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """The distinct ids in order, where each stands first, and the largest weight of each (float64; None is ones).
@@ -41,9 +36,10 @@ def by_source(
         The distinct ids in order, where each stands first, and the weight of each (float64).
 
     Raises:
-        UserError: shares and sources do not name the same; a source with a share has no weight.
+        ValueError: shares and sources do not name the same; a source with a share has no weight.
     """
-    check_shares(shares, set(sources.tolist()))
+    if set(shares) != set(sources.tolist()):
+        raise ValueError(f"the shares name {sorted(shares)}, the sources are {sorted(set(sources.tolist()))}")
     distinct_ids, first = np.unique(ids, return_index=True)
     b = np.zeros(len(distinct_ids))
     for source in sorted(name for name, share in shares.items() if share > 0):
@@ -51,33 +47,9 @@ def by_source(
         own, _, a = distinct(ids[mine], None if weights is None else weights[mine])
         a = np.ones(len(own)) if a is None else a
         if not a.sum() > 0:
-            raise UserError(
-                f"target.proportions gives the source '{source}' a share, but all of its documents have weight 0. "
-                "Check target.weight_column, or give the source the share 0."
-            )
+            raise ValueError(f"the source '{source}' has a share, but all of its documents have weight 0")
         b[np.searchsorted(distinct_ids, own)] += a / a.sum() * shares[source]
     return distinct_ids, first, b
-
-
-def check_shares(shares: Mapping[str, float], sources: set[str], complete: bool = True) -> None:
-    """Hold the shares of sources against the sources there are.
-
-    Args:
-        complete: these are all sources; otherwise only those without a share are refused.
-
-    Raises:
-        UserError: they do not name the same.
-    """
-    if sources - set(shares) or (complete and set(shares) - sources):
-        raise UserError(
-            f"target.proportions names {_listed(set(shares))}, but the target's sources are {_listed(sources)}. Name "
-            "each of them once (target.source_column and source_from say what a source is); the share 0 leaves one out."
-        )
-
-
-def _listed(names: set[str]) -> str:
-    more = f" and {len(names) - _SHOWN} others" if len(names) > _SHOWN else ""
-    return ", ".join(f"'{name}'" for name in sorted(names)[:_SHOWN]) + more
 
 
 def priorities(ids: np.ndarray, weights: np.ndarray) -> np.ndarray:

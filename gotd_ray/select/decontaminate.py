@@ -38,11 +38,16 @@ def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
+def least_words(n: int) -> int:
+    """Words of the shortest evaluation text that is searched for, by ``n`` words in a row or as a whole."""
+    return min(n, MIN_WORDS)
+
+
 class NgramIndex:
     """Evaluation texts, ready to be found again in documents.
 
     A text of at least ``n`` words is found by any ``n`` of them in a row; a shorter one only as a whole, and one of
-    fewer than ``min(n, 5)`` words not at all.
+    fewer than ``least_words(n)`` not at all.
 
     Attributes:
         too_short: how many texts were left out for being that short.
@@ -56,7 +61,7 @@ class NgramIndex:
         sequence, starts = [_BETWEEN], []  # all texts in one row of word numbers, by eval_id
         for eval_id, text in sorted(texts):
             found = words(text)
-            if len(found) < min(n, MIN_WORDS):
+            if len(found) < least_words(n):
                 self.too_short += 1
                 continue
             self._eval_ids.append(eval_id)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gotd_ray.errors import UserError
 from gotd_ray.ot.kernel import Side, side, soft_minimum
 from gotd_ray.ot.potentials import Scorer
 
@@ -31,15 +30,15 @@ def median_bandwidth(landmarks: np.ndarray, target: np.ndarray) -> float:
     Points come by id, and ids are hashes, so the first ones are a random sample.
 
     Raises:
-        UserError: it is 0.
+        ValueError: it is 0.
     """
     x, y = landmarks[:SAMPLE].astype(np.float64), target[:SAMPLE].astype(np.float64)
     squares = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * x @ y.T
     median = float(np.median(np.maximum(squares, 0)))
     if not median > 0:
-        raise UserError(
-            f"the median squared distance between corpus and target is {median}, which is no bandwidth: most of their "
-            "vectors are equal. Set select.bandwidth, or check the paths and the encoder."
+        raise ValueError(
+            f"the median squared distance between corpus and target is {median:g}, which is no bandwidth: most of "
+            "their vectors are equal"
         )
     return median
 

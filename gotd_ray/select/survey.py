@@ -53,11 +53,11 @@ def exact_cost(x: np.ndarray, y: np.ndarray) -> float:
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise FloatingPointError("vectors are broken (not finite): set encoder.precision to float32")
+        raise FloatingPointError("a vector is not finite")
     cost = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * x @ y.T
     value, log = ot.emd2([], [], np.maximum(cost, 0), numItermax=_MAX_PIVOTS, log=True)
     if log["warning"]:
-        raise FloatingPointError(f"the exact transport of a survey failed: {log['warning']}. Lower survey.documents")
+        raise FloatingPointError(f"the exact transport ended before its optimum: {log['warning']}")
     return float(value)
 
 

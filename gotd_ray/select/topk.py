@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gotd_ray.errors import UserError
-
 
 @dataclass(frozen=True)
 class TopK:
@@ -44,16 +42,13 @@ def top_k(ids: np.ndarray, scores: np.ndarray, k: int, row: np.ndarray | None = 
         row: (n,) int payload; None numbers the input from 0.
 
     Raises:
-        UserError: a score is NaN.
+        FloatingPointError: a score is NaN.
     """
     scores = np.asarray(scores, np.float64)
     row = np.arange(len(ids)) if row is None else np.asarray(row, np.int64)
     assert ids.dtype == np.dtype("S32") and len(ids) == len(scores) == len(row) and k >= 1
     if missing := int(np.isnan(scores).sum()):
-        raise UserError(
-            f"{missing} of {len(scores)} scores are NaN, so the documents have no order. "
-            "Set encoder.precision and solve.precision to float32 and run again."
-        )
+        raise FloatingPointError(f"{missing:,} of {len(scores):,} scores are NaN, so the documents have no order")
     depth = k
     while True:
         first = _lowest(scores, depth)
@@ -71,6 +66,18 @@ def merge(parts: Iterable[TopK], k: int) -> TopK:
     assert parts
     ids, scores, row = (np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "scores", "row"))
     return top_k(ids, scores, k, row)
+
+
+def may_cross(scores: np.ndarray, cut: float, move: float) -> int:
+    """Documents that could lie on the other side of the cut.
+
+    Args:
+        scores: (n,) float64.
+        cut: the score of the last document taken, whose error is that of any other.
+        move: by how much the error of a score may be off, up or down. Two that err in opposite directions change places
+            when they lie within twice of it.
+    """
+    return int((np.abs(scores - cut) <= 2 * move).sum())
 
 
 def _lowest(scores: np.ndarray, depth: int) -> np.ndarray:

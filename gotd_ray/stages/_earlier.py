@@ -1,4 +1,4 @@
-"""The potentials of an earlier run: read, and refused where they do not fit."""
+"""Potentials on file, of this run or an earlier one: read, and refused where they are broken or do not fit."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from typing import Any
 from gotd_ray import config, storage
 from gotd_ray.errors import UserError
 from gotd_ray.ot.potentials import Potentials
+
+TOLD = (
+    *("preset", "precision", "over", "candidates", "fitted_on", "targets", "epsilon", "mean_cost", "tolerance"),
+    *("residual", "passes", "reason", "last_move"),
+)
+"""What a solve says of its potentials, and this run says on."""
 
 MAKES_VECTORS = ("sha256", "pooling", "normalize", "max_tokens", "prefix", "width")
 """What of an encoder's identity must agree. Its name and folder need not, and its precision changes roundings only."""
@@ -48,6 +54,12 @@ def read_earlier(run: config.Run, encoder: dict[str, Any]) -> Earlier | None:
         potentials = Potentials.from_bytes(data)
     except UserError as error:
         raise UserError(f"solve.{key} '{path}': {error}") from None
+    lacking = [name for name in TOLD if name not in potentials.facts] if run.solve.potentials else []
+    if lacking:
+        raise UserError(
+            f"solve.{key} '{path}' does not say how it was made: it has no {', '.join(lacking)}. Give the file that a "
+            "run left in its solve folder."
+        )
     _check_encoder(f"solve.{key} '{path}'", potentials.facts.get("encoder", {}), encoder)
     if run.solve.potentials and (potentials.unwanted is None) != (run.contrast is None):
         has, lacks = ("the run", "the file") if run.contrast else ("the file", "the run")
@@ -56,6 +68,22 @@ def read_earlier(run: config.Run, encoder: dict[str, Any]) -> Earlier | None:
             "`contrast`, or fit anew without solve.potentials."
         )
     return Earlier(path, potentials, hashlib.blake2b(data, digest_size=16).hexdigest())
+
+
+def own_potentials(path: str, settings: config.Storage) -> Potentials:
+    """The potentials that this run's solve has left.
+
+    Raises:
+        UserError: they are gone or broken.
+    """
+    try:
+        return Potentials.from_bytes(storage.read_bytes(path, settings))
+    except (OSError, UserError) as error:
+        why = "it is not there" if isinstance(error, FileNotFoundError) else str(error)
+        raise UserError(
+            f"the potentials that the stage solve has left cannot be read, {path}: {why}. If the storage answers, "
+            f"delete {path.rpartition('/')[0]} and run again: the solve is done anew."
+        ) from None
 
 
 def _check_encoder(where: str, theirs: dict[str, Any], ours: dict[str, Any]) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 from gotd_ray.errors import UserError
 from gotd_ray.ot.exact import from_units
 from gotd_ray.ot.fit import fit, levels
+from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.shard import How
 from gotd_ray.ot.sinkhorn import Solution, State
-from gotd_ray.stages._shards import Pool, Problem, one_thread_each
+from gotd_ray.stages._shards import Pool, Problem
 
 
 def fit_shards(
@@ -67,6 +68,16 @@ def fit_shards(
         )
 
 
+def unfinished(solution: Solution, tolerance: float) -> str | None:
+    """What to tell of a fit that stopped above its tolerance."""
+    if solution.converged:
+        return None
+    return (
+        f"stopped at residual {solution.residual:.2g} after {len(solution.history)} passes, above the tolerance "
+        f"{tolerance:g}: raise solve.max_passes or solve.epsilon for scores that are final"
+    )
+
+
 def total_mass(pool: Pool, stride: int, problem: Any = None) -> float:
     """The sum of the candidates' weights in every stride-th segment, the same bits for any number of shards.
 
@@ -86,7 +97,7 @@ def total_mass(pool: Pool, stride: int, problem: Any = None) -> float:
 
 
 def sample_stride(support_at: Callable[[int], int], segments: int, wanted: int | None) -> int:
-    """The largest power of two such that every so-manieth segment still holds ``wanted`` candidates of positive
+    """The largest power of two such that every stride-th segment still holds ``wanted`` candidates of positive
     weight; 1 where none does, or where ``wanted`` is None.
 
     Segments are cut by content id and their number is a power of two, so the sample is uniform and the same for any

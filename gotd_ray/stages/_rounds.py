@@ -14,10 +14,11 @@ import numpy as np
 
 from gotd_ray import config
 from gotd_ray.ot.divergence import Precision, self_potential, transport
+from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.progress import Progress, Task
-from gotd_ray.stages._fit import fit_shards, total_mass
-from gotd_ray.stages._shards import Mixture, Pool, Problem, one_thread_each
+from gotd_ray.stages._fit import fit_shards, total_mass, unfinished
+from gotd_ray.stages._shards import Mixture, Pool, Problem
 
 MEASURED = 4096
 """Targets over which the divergence is estimated at the most: the first by id, a random sample."""
@@ -44,11 +45,14 @@ class Rounds:
         facts: of each round, for the manifest; ``divergence`` is that before the round.
     """
 
-    def __init__(self, run: config.Run, pool: Pool, solved: Potentials, segments: int, key: str):
+    def __init__(
+        self, run: config.Run, pool: Pool, solved: Potentials, segments: int, key: str, progress: Progress
+    ) -> None:
         """``solved``: a debiased fit over the corpus; ``config.Run`` refuses rounds after any other."""
         self.potentials = solved
         self.facts: list[dict[str, Any]] = []
         self._run, self._pool, self._solved, self._segments, self._key = run, pool, solved, segments, key
+        self._progress = progress
         self._total = total_mass(pool, 1)
         assert solved.landmarks is not None, "rounds need a debiased fit"  # the config says so
         self._centre = solved.landmarks.mean(0) if pool.rough else None
@@ -87,17 +91,19 @@ class Rounds:
                 f"round {number}: residual {state.history[-1]:.2g}, wanted {tolerance:g}"
             ),
         )
+        if told := unfinished(solution, tolerance):
+            self._progress.say(f"round {number} {told}")
         facts = solved.facts | {"last_move": solution.last_move}
         self.potentials = self._mixed(taken, replace(solved, g=solution.g, facts=facts))
         self._note(residual=solution.residual, passes=round(solution.passes, 2), reason=solution.reason)
 
-    def close(self, taken: Taken, progress: Progress) -> dict[str, Any]:
+    def close(self, taken: Taken) -> dict[str, Any]:
         """The facts of all rounds; the divergence after the last is measured without a fit over the shards."""
         after = self._divergence(self._mixed(taken, self.potentials))
         found = [facts["divergence"] for facts in self.facts] + [after]
         for facts, divergence in zip(self.facts, found[1:], strict=True):
             facts["divergence_after"] = divergence
-        progress.say(
+        self._progress.say(
             f"select: divergence of {1 - taken.share:.2g} corpus + {taken.share:.2g} subset from the target, before "
             f"and after each round: {', '.join(f'{value:.4g}' for value in found)} (estimated on landmarks)"
         )

@@ -7,7 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from gotd_ray import storage as files
 from gotd_ray.config import Storage
+from gotd_ray.errors import UserError
 from gotd_ray.index import id_range, ids_of, scan
 from gotd_ray.ot.potentials import Potentials, Scorer
 from gotd_ray.select.dsir import dsir_scores
@@ -15,11 +17,35 @@ from gotd_ray.select.mmd import Witness
 from gotd_ray.select.scorers import nearest_scores, random_scores
 
 
+def weights_name(number: int, count: int) -> str:
+    """The name of one of the files in which the dsir stage leaves its log weights: each says how many there are."""
+    return f"part-{number:05d}-of-{count:05d}.parquet"
+
+
+def weights_in(folder: str, storage: Storage) -> list[str]:
+    """The files of log weights in a folder.
+
+    Raises:
+        UserError: one is missing; its documents would have no weight, and never be taken.
+    """
+    names = files.list_names(folder, storage)
+    wanted = [weights_name(number, len(names)) for number in range(len(names))]
+    if not names or names != wanted:
+        stage = folder.rstrip("/").rpartition("/")[0]
+        raise UserError(
+            f"{folder} does not hold all log weights that the stage dsir has left there: {len(names):,} files. Delete "
+            f"{stage} and run again: dsir is done anew."
+        )
+    return [files.join(folder, name) for name in names]
+
+
 @dataclass(frozen=True)
 class LogWeights:
-    """Where the dsir stage has left its log weights, and how they are to be used."""
+    """The log weights that the dsir stage has left, and how they are to be used."""
 
     paths: list[str]
+    """See :func:`weights_in`."""
+
     min_words: int
     sample: bool
 

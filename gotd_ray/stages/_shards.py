@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
 
 from gotd_ray import config
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
-from gotd_ray.index import Embedded, Snapshot, ids_of, vectors_of, weights_of
+from gotd_ray.index import Embedded, ids_of, weights_of
 from gotd_ray.ot.kernel import Side, fast_matmul_is_exact, matmul_precision, one_thread_each, rough_is_fast, side
 from gotd_ray.ot.shard import (
     PLAIN,
@@ -29,8 +30,10 @@ from gotd_ray.ot.shard import (
     segment_count,
     shard_segments,
 )
-from gotd_ray.ot.weights import by_source, distinct, thin
-from gotd_ray.select.topk import TopK, top_k
+from gotd_ray.ot.weights import thin
+from gotd_ray.remote import unwrapped
+from gotd_ray.select.topk import TopK, may_cross, top_k
+from gotd_ray.stages._points import finite_vectors
 from gotd_ray.stages._scoring import Scoring
 
 T = TypeVar("T")
@@ -102,10 +105,14 @@ class Work:
 
     def __init__(self, holding: Holding):
         self.holding = holding
-        self.shard = Shard(self._load(), holding.device, holding.threads)
         self._side: tuple[str, Side] | None = None
         self._scores: tuple[str, list[np.ndarray]] | None = None
         self._mixed: str | None = None
+
+    @cached_property
+    def shard(self) -> Shard:
+        """Loaded with the first question: what is wrong with the rows is an answer, and no death of the process."""
+        return Shard(self._load(), self.holding.device, self.holding.threads)
 
     def _read(self, columns: list[str], only: list[str] | None = None) -> pa.Table:
         holding = self.holding
@@ -113,7 +120,7 @@ class Work:
 
     def _load(self) -> list[Segment]:
         table = self._read(["doc_id", "vector", "weight"])
-        vectors = vectors_of(table).reshape(-1, self.holding.embedded.width)
+        vectors = finite_vectors(table, self.holding.embedded.width, "candidates")
         return make_segments(ids_of(table), vectors, self.holding.count, self.holding.segments, weights_of(table))
 
     def rows(self, stride: int) -> int:
@@ -175,9 +182,9 @@ class Work:
         scores = self.scores(scoring)
         return top_k(np.concatenate([s.ids for s in self.shard.segments]), np.concatenate(scores), k)
 
-    def near(self, scoring: Scoring, cut: float, width: float) -> int:
-        """Documents whose score is so close to the cut that an error of ``width`` could take them across."""
-        return sum(int((np.abs(part - cut) <= width).sum()) for part in self.scores(scoring))
+    def near(self, scoring: Scoring, cut: float, move: float) -> int:
+        """See :func:`gotd_ray.select.topk.may_cross`."""
+        return sum(may_cross(part, cut, move) for part in self.scores(scoring))
 
     def left_out(self, scoring: Scoring) -> int:
         """Documents of infinite score."""
@@ -193,12 +200,17 @@ class Work:
         table = self._read(["doc_id", "source"]).group_by("doc_id").aggregate([("source", "min")])
         return table.group_by("source_min").aggregate([("doc_id", "count")])
 
-    def lookup(self, ids: np.ndarray) -> pa.Table:
-        """All columns of these documents, one row each: the address that comes first where there are several."""
+    def lookup(self, ids: np.ndarray, number: int = 0) -> pa.Table:
+        """All columns of these documents, one row each of those that have so many addresses.
+
+        Args:
+            ids: (k,) S32.
+            number: which address, from 0, where a text stands in several places.
+        """
         table = self._read([*ADDRESS, "vector"], ids.astype(str).tolist())
         table = table.sort_by([(name, "ascending") for name in ("doc_id", "source", "path", "row", "chunk")])
-        _, first = np.unique(ids_of(table), return_index=True)
-        return table.take(pa.array(first))
+        _, first, count = np.unique(ids_of(table), return_index=True, return_counts=True)
+        return table.take(pa.array(first[count > number] + number))
 
 
 ADDRESS = ["doc_id", "source", "path", "row", "chunk", "chars", "tokens"]
@@ -261,15 +273,14 @@ class Pool:
         deaths, asked = 0, time.monotonic()
         while deaths < DEATHS:
             try:
-                answer = ray.get(pending, timeout=LOOK_SECONDS)
+                with unwrapped():
+                    answer = ray.get(pending, timeout=LOOK_SECONDS)
             except GetTimeoutError:
                 if shard not in self._unheard or self._asked[shard] == self._request():
                     self._refuse_to_wait(shard, time.monotonic() - asked)
                     continue
             except (RayActorError, ObjectLostError):  # a node takes with it the answers that were not fetched
                 deaths += 1
-            except RayTaskError as error:  # its own text is a trace
-                raise error.cause if isinstance(error.cause, UserError | FloatingPointError) else error from None
             else:
                 self._unheard.discard(shard)
                 return answer
@@ -330,54 +341,3 @@ def landmarks_of(pool: Pool, count: int) -> tuple[np.ndarray, np.ndarray, np.nda
     ids, vectors, weights = (np.concatenate(part) for part in zip(*pool.ask("draw", count + 1), strict=True))
     kept, masses = thin(ids, weights, count)
     return ids[kept], vectors[kept].astype(np.float32), masses
-
-
-@dataclass(frozen=True)
-class Points:
-    """One side of a transport: the distinct documents of a target, by id."""
-
-    ids: np.ndarray
-    """(m,) S32."""
-
-    vectors: np.ndarray
-    """(m, d) float32."""
-
-    b: np.ndarray
-    """(m,) float64 weights, summing to 1."""
-
-
-def points_of(
-    snapshot: Snapshot,
-    width: int,
-    storage: config.Storage,
-    name: str = "target",
-    shares: Mapping[str, float] | None = None,
-) -> Points:
-    """The documents of a target that have weight.
-
-    Args:
-        name: target or contrast, for errors.
-        shares: of each source in the weight, see ``target.proportions``.
-
-    Raises:
-        UserError: there is none; shares and sources do not name the same.
-    """
-    table = snapshot.read(["doc_id", "vector", "weight", *(["source"] if shares else [])], storage)
-    ids, weights = ids_of(table), weights_of(table)
-    if not len(ids):
-        raise UserError(
-            f"the {name} has no document: every row was empty, too short (chunks.min_chars) or left out. "
-            f"Check {name}.paths and {name}.text_column."
-        )
-    if shares is None:
-        ids, first, found = distinct(ids, weights)
-        b = np.ones(len(ids)) if found is None else found
-    else:
-        ids, first, b = by_source(ids, weights, np.array(table["source"].to_pylist()), shares)
-    if not b.sum() > 0:
-        raise UserError(
-            f"every document of the {name} has weight 0. Check {name}.weight_column: some weight must be positive."
-        )
-    some = b > 0
-    vectors = vectors_of(table).reshape(-1, width)[first[some]].astype(np.float32)
-    return Points(ids[some], vectors, b[some] / b.sum())

@@ -26,11 +26,13 @@ from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, id_range, ids_of, scan
 from gotd_ray.ot.shard import segment_bounds
 from gotd_ray.progress import Task
+from gotd_ray.remote import answers
 from gotd_ray.select.dsir import Features, features, log_ratio
+from gotd_ray.stages._scoring import weights_name
 from gotd_ray.stages._units import Unit, make_units
 from gotd_ray.text.documents import BadFile, Document, Tally, read_documents
 
-VERSION = 1
+VERSION = 2
 """Raised when the result of equal settings changes."""
 
 NGRAMS, WEIGHTS = "ngrams", "weights"
@@ -65,11 +67,15 @@ def dsir(run: config.Run, collections: dict[str, Collection], artifact: Artifact
         found = {name: _counted(name, collection, run, artifact, task) for name, collection in collections.items()}
         corpus, target = found["corpus"], found["target"]
         ratio = ray.put(log_ratio(target.counts, corpus.counts))
-        paths = [artifact.path(WEIGHTS, f"part-{number:05d}.parquet") for number in range(len(corpus.ranges))]
+        count = len(corpus.ranges)
+        paths = [artifact.path(WEIGHTS, weights_name(number, count)) for number in range(count)]
         pairs = zip(corpus.ranges, paths, strict=True)
         _all([_weigh.remote(corpus.parts, *ends, ratio, path, run.storage) for ends, path in pairs], task)
     storage.delete_tree(artifact.path(NGRAMS), run.storage)
     facts = {name: counted.facts for name, counted in found.items()}
+    for name, told in facts.items():
+        for sentence in _told(name, told):
+            site.progress.say(sentence)
     return artifact.commit(facts | {"seconds": time.perf_counter() - started})
 
 
@@ -97,22 +103,48 @@ def _counted(name: str, collection: Collection, run: config.Run, artifact: Artif
     counts = np.sum([count for _, count in found], axis=0)
     if not counts.any():
         raise UserError(f"the {name} has no word, so DSIR has nothing to compare. Check {name}.text_column.")
+    tally = Tally()
+    for unit in written:
+        tally.merge(Tally.from_dict(unit["tally"]))
     facts = {
         "documents": sum(documents for documents, _ in found),
+        "documents_read": tally.documents,
+        "documents_embedded": collection.index.snapshot(collection.files)[0].rows,
         "ngrams": int(counts.sum()),
-        "bad_files": [bad for unit in written for bad in unit["bad"]],
+        "rows_read": tally.rows,
+        "skipped": dict(sorted(tally.reasons.items())),
+        "bad_files": sorted((bad for unit in written for bad in unit["bad"]), key=lambda bad: bad["uri"]),
     }
     return _Counted(parts, ranges, counts, facts)
 
 
+def _told(name: str, facts: dict[str, Any]) -> Iterator[str]:
+    """What of a collection was not read again as it was embedded, in sentences."""
+    read, embedded = facts["documents_read"], facts["documents_embedded"]
+    if read != embedded:
+        yield (
+            f"dsir: {read:,} documents of the {name} were read, but {embedded:,} were embedded: files have changed in "
+            "between. What is not weighed is never taken; run again to embed the files as they are now"
+        )
+    if bad := facts["bad_files"]:
+        shown = "; ".join(f"{one['uri']}: {one['reason']} ({one['detail']})" for one in bad[:3])
+        more = f" and {len(bad) - 3:,} more" if len(bad) > 3 else ""
+        yield f"dsir: {len(bad):,} files of the {name} could not be read whole: {shown}{more}"
+
+
+_DIED = (
+    "a task of the stage dsir died, most likely for want of memory. Give the nodes more, or let fewer run at once "
+    "(ray.num_cpus)."
+)
+
+
 def _all(pending: list[Any], task: Task) -> list[Any]:
-    """The answers of Ray tasks in their order; the first that fails ends the waiting."""
-    left = pending
-    while left:
-        done, left = ray.wait(left)
-        ray.get(done)
-        task.advance(len(done))
-    return ray.get(pending)
+    """The answers of Ray tasks in their order; the first that fails ends the others."""
+    found = {}
+    for reference, answer in answers(pending, lambda _: _DIED):
+        found[reference] = answer
+        task.advance(1)
+    return [found[reference] for reference in pending]
 
 
 def _ranges(ngrams: int) -> list[tuple[bytes, bytes]]:
@@ -127,14 +159,15 @@ def _ranges(ngrams: int) -> list[tuple[bytes, bytes]]:
 def _ngrams(
     unit: Unit, text: config.Text, chunks: config.Chunks, settings: config.Storage, prefix: str
 ) -> dict[str, Any]:
-    """Write the n-grams of a unit's documents; their paths and number, and the files that could not be read whole."""
+    """Write the n-grams of a unit's documents: their paths and number, and what was read and left out."""
     bad: list[dict[str, str]] = []
+    tally = Tally()
     paths: list[str] = []
     total = 0
-    for ids, found in _parts(_batches(_documents(unit, text, chunks, settings, bad))):
+    for ids, found in _parts(_batches(_documents(unit, text, chunks, settings, tally, bad))):
         paths.append(f"{prefix}-{unit.name}-{len(paths):05d}.parquet")
         total += _write_ngrams(paths[-1], ids, found, settings)
-    return {"paths": paths, "ngrams": total, "bad": bad}
+    return {"paths": paths, "ngrams": total, "tally": tally.to_dict(), "bad": bad}
 
 
 def _write_ngrams(path: str, ids: list[str], found: list[Features], settings: config.Storage) -> int:
@@ -175,12 +208,17 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 
 def _documents(
-    unit: Unit, text: config.Text, chunks: config.Chunks, settings: config.Storage, bad: list[dict[str, str]]
+    unit: Unit,
+    text: config.Text,
+    chunks: config.Chunks,
+    settings: config.Storage,
+    tally: Tally,
+    bad: list[dict[str, str]],
 ) -> Iterator[Document]:
-    """The documents that embed read. Bad rows and files were counted and judged there."""
+    """The documents that embed read, where bad rows and files were held against their limits."""
     for file in unit.files:
         try:
-            yield from read_documents(file, text, chunks, settings, Tally())
+            yield from read_documents(file, text, chunks, settings, tally)
         except BadFile as problem:
             if problem.transient and problem.reason != "vanished":  # select passes over what has vanished
                 raise UserError(f"{file.uri} cannot be read: {problem}. Run again when the storage answers.") from None

@@ -28,7 +28,7 @@ from gotd_ray.ot.weights import distinct
 from gotd_ray.report import numbers, words
 from gotd_ray.report.machine import hardware, versions
 from gotd_ray.report.render import page
-from gotd_ray.stages._shards import Points, points_of
+from gotd_ray.stages._points import Points, points_of
 from gotd_ray.text.addresses import texts_at
 from gotd_ray.text.documents import BadFile
 
@@ -123,8 +123,8 @@ class Done:
         return dict(zip(table["doc_id"].to_pylist(), vectors_of(table), strict=True))
 
 
-def report(done: Done, artifact: Artifact, resources: Resources | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write the report and commit; returns the manifest, and what stands in ``report.json``.
+def report(done: Done, artifact: Artifact, resources: Resources | None) -> dict[str, Any]:
+    """Write the report and commit.
 
     Args:
         resources: of the cluster; None where there is none now.
@@ -135,7 +135,7 @@ def report(done: Done, artifact: Artifact, resources: Resources | None) -> tuple
         facts = numbers.plain(_gather(done, resources))
     artifact.write(NUMBERS, json.dumps(facts, indent=1, allow_nan=False).encode())
     artifact.write(PAGE, page(facts).encode())
-    return artifact.commit({"page": artifact.path(PAGE), "seconds": time.perf_counter() - started}), facts
+    return artifact.commit({"page": artifact.path(PAGE), "seconds": time.perf_counter() - started})
 
 
 def _gather(done: Done, resources: Resources | None) -> dict[str, Any]:

@@ -11,29 +11,31 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 
 from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
-from gotd_ray.index import SCHEMA, Embedded, vectors_of
+from gotd_ray.index import SCHEMA, Embedded
+from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count
-from gotd_ray.progress import Task
-from gotd_ray.select.choose import Candidate, Chooser
-from gotd_ray.select.decontaminate import NgramIndex
+from gotd_ray.progress import Progress, Task
+from gotd_ray.select.choose import Chooser
 from gotd_ray.select.mmd import Witness, median_bandwidth
 from gotd_ray.select.topk import TopK, merge
+from gotd_ray.stages._checks import check_budget, refuse_nothing
+from gotd_ray.stages._earlier import own_potentials
 from gotd_ray.stages._fit import total_mass
+from gotd_ray.stages._points import points_of
+from gotd_ray.stages._read_back import ReadBack
 from gotd_ray.stages._rounds import Rounds, Taken
-from gotd_ray.stages._scoring import LogWeights, Scoring
-from gotd_ray.stages._shards import Pool, landmarks_of, one_thread_each, points_of, shards
-from gotd_ray.storage import list_files
-from gotd_ray.text.addresses import texts_at
-from gotd_ray.text.documents import BadFile, Tally, read_documents
+from gotd_ray.stages._scoring import LogWeights, Scoring, weights_in
+from gotd_ray.stages._shards import Pool, landmarks_of, shards
+from gotd_ray.stages._unwanted import read_unwanted
+from gotd_ray.stages._words import in_words
 
-VERSION = 2
+VERSION = 3
 """Raised when the result of equal settings changes."""
 
 SUBSET = "subset.parquet"
@@ -57,50 +59,79 @@ def select(
         log_weights: the folder that dsir left; None where it is not dsir.
 
     Raises:
-        UserError: the budget exceeds the corpus.
+        UserError: the budget exceeds the corpus; an evaluation set or a result of an earlier stage cannot be read; the
+            arithmetic broke down; no document is left to take.
     """
-    started = time.perf_counter()
     artifact.begin()
     storage.delete_tree(artifact.path("scores"), run.storage)  # another number of shards leaves other files
-    settings = run.select
-    solved = Potentials.from_bytes(storage.read_bytes(potentials, run.storage)) if potentials else None
-    chooser = Chooser(settings, _evaluation_texts(run))
+    with in_words():
+        return _select(run, embedded, potentials, log_weights, artifact, site)
+
+
+def _select(
+    run: config.Run,
+    embedded: Embedded,
+    potentials: str | None,
+    log_weights: str | None,
+    artifact: Artifact,
+    site: Site,
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    settings, progress = run.select, site.progress
+    unwanted = read_unwanted(run)
+    for sentence in unwanted.told if unwanted else ():
+        progress.say(f"select: {sentence}")
+    solved = own_potentials(potentials, run.storage) if potentials else None
+    chooser = Chooser(settings, unwanted.index if unwanted else None)
     rows: dict[str, dict[str, Any]] = {}
     with shards(embedded, run, site) as pool:
         available = sum(pool.ask("rows", 1))
-        if settings.budget_unit == "documents" and settings.budget > available:
-            raise UserError(
-                f"select.budget is {settings.budget:,}, but the corpus has {available:,} distinct documents. "
-                "Lower the budget, or add to corpus.paths."
-            )
+        check_budget(settings, available)
         scoring = _scoring(run, embedded, solved, log_weights, pool, artifact.key)
         shared = first = pool.share(scoring)
         segments = segment_count(embedded.candidates.rows)
-        rounds = Rounds(run, pool, solved, segments, artifact.key) if solved and settings.rounds > 1 else None
-        with site.progress.task("select", total=settings.budget, unit=settings.budget_unit) as task:
-            _take_round(chooser, _ranking(pool, shared, chooser, available, settings), rows, run, site, task)
+        rounds = Rounds(run, pool, solved, segments, artifact.key, progress) if solved and settings.rounds > 1 else None
+        read_back = ReadBack(run, pool, 2 * site.resources.cpus)
+        with progress.task("select", total=settings.budget, unit=settings.budget_unit) as task:
+            _take_round(chooser, _ranking(pool, shared, chooser, available, settings), rows, read_back, task)
             while rounds and chooser.next_round() and len(chooser.judged) < available:
                 rounds.refit(_taken(chooser, rows, settings), task)
                 name = f"{artifact.key}-{chooser.round}"
                 shared = pool.share(replace(scoring, name=name, potentials=rounds.potentials))
-                _take_round(chooser, _ranking(pool, shared, chooser, available, settings), rows, run, site, task)
+                _take_round(chooser, _ranking(pool, shared, chooser, available, settings), rows, read_back, task)
         corpus_sources = _sum_counts(pool.ask("sources"))
         facts = _facts(chooser, available, corpus_sources, settings)
+        facts |= {"decontaminated": unwanted.facts} if unwanted else {}
+        facts |= _changed(read_back, progress)
         if scoring.log_weights:
             facts["left_out"] = sum(pool.ask("left_out", shared))
         if scoring.witness:
             facts |= {"bandwidth": scoring.witness.bandwidth, "landmarks": len(scoring.witness.landmarks)}
-        if solved and chooser.kept:
+        _write(artifact, SET_ASIDE, _set_aside_table(chooser))
+        if not chooser.kept:
+            too_few_words = {"too_few_words": facts.get("left_out", 0)}
+            refuse_nothing(run, available, facts["set_aside"] | too_few_words, artifact.path(SET_ASIDE))
+        if solved and chooser.full:  # else all that may be taken is, and there is no cut
             last_move = (rounds.potentials if rounds else solved).facts["last_move"]
             facts["near_cut"] = sum(pool.ask("near", shared, facts["cut_score"], last_move))
-        if rounds and chooser.kept:
-            facts |= rounds.close(_taken(chooser, rows, settings), site.progress)
+        if rounds:
+            facts |= rounds.close(_taken(chooser, rows, settings))
         if settings.export_scores:
             _export(pool, first, artifact)
-    subset = _subset_table(chooser, rows)
-    _write(artifact, SUBSET, subset)
-    _write(artifact, SET_ASIDE, _set_aside_table(chooser))
+    _write(artifact, SUBSET, _subset_table(chooser, rows))
     return artifact.commit(facts | {"seconds": time.perf_counter() - started})
+
+
+def _changed(read_back: ReadBack, progress: Progress) -> dict[str, Any]:
+    """What is to be told of files that are not what they were when they were embedded."""
+    if not (changed := sorted(read_back.changed.items())):
+        return {}
+    shown = "; ".join(f"{path}: {why}" for path, why in changed[:3])
+    progress.say(
+        f"select: {len(changed):,} files are not what they were when they were embedded, and what has gone is set "
+        f"aside as text_changed. Run again to embed them as they are now. {shown}"
+    )
+    return {"changed_files": {"files": len(changed), "examples": changed[:10]}}
 
 
 def _scoring(
@@ -113,55 +144,34 @@ def _scoring(
         return Scoring(name, method, seed, solved.target, solved)
     points = points_of(embedded.target, embedded.width, run.storage, shares=run.target.proportions)
     if log_weights:
-        names = sorted(storage.list_names(log_weights, run.storage))
-        paths = [storage.join(log_weights, name) for name in names if name.endswith(".parquet")]
+        paths = weights_in(log_weights, run.storage)
         weights = LogWeights(paths, run.select.dsir_min_words, run.select.dsir_sample)
         return Scoring(name, method, seed, points.vectors, None, log_weights=weights)
     if method != "mmd":
         return Scoring(name, method, seed, points.vectors, None)
     total_mass(pool, 1)  # refuses weights that are all 0
     ids, landmarks, masses = landmarks_of(pool, run.select.landmarks)
-    with one_thread_each():
-        bandwidth = run.select.bandwidth or median_bandwidth(landmarks, points.vectors)
+    bandwidth = run.select.bandwidth or _median_bandwidth(landmarks, points.vectors)
     witness = Witness(points.vectors, landmarks, ids, bandwidth, points.b, masses)
     return Scoring(name, method, seed, points.vectors, None, witness)
 
 
-def _evaluation_texts(run: config.Run) -> NgramIndex | None:
-    """The evaluation sets, whole: id is the file's name and the row.
-
-    Raises:
-        UserError: a file of theirs cannot be read; what is in it could then be taken.
-    """
-    sets = run.select.decontaminate
-    if sets is None:
-        return None
-    whole = config.Chunks(max_chars=None, min_chars=1)
-
-    def texts() -> Iterator[tuple[str, str]]:
-        for file in list_files(sets, run.storage):
-            try:
-                for document in read_documents(file, sets, whole, run.storage, Tally()):
-                    yield f"{document.path.rpartition('/')[2]}:{document.row}", document.text
-            except BadFile as problem:
-                raise UserError(f"select.decontaminate: {file.uri} cannot be read: {problem}. Mend it.") from None
-
-    return NgramIndex(run.select.ngram, texts())
+def _median_bandwidth(landmarks: np.ndarray, target: np.ndarray) -> float:
+    try:
+        with one_thread_each():
+            return median_bandwidth(landmarks, target)
+    except ValueError as error:
+        raise UserError(f"{error}. Set select.bandwidth, or check the paths and the encoder.") from None
 
 
 def _take_round(
-    chooser: Chooser,
-    ranking: Iterator[pa.Table],
-    rows: dict[str, dict[str, Any]],
-    run: config.Run,
-    site: Site,
-    task: Task,
+    chooser: Chooser, ranking: Iterator[pa.Table], rows: dict[str, dict[str, Any]], read_back: ReadBack, task: Task
 ) -> None:
     """Feed the ranking to the chooser until this round's part is taken; ``rows`` gets what is kept."""
     for batch in ranking:
-        judged = _read_back(batch, run, 2 * site.resources.cpus)
+        judged = read_back(batch)
         kept = chooser.feed([candidate for candidate, _ in judged])
-        task.advance(sum(row.tokens for row in kept) if run.select.budget_unit == "tokens" else len(kept))
+        task.advance(sum(row.tokens for row in kept) if task.unit == "tokens" else len(kept))
         taken = {row.doc_id: row for row in kept}
         for c, address in judged:
             if c.doc_id in taken:
@@ -202,38 +212,6 @@ def _ranking(
         if np.isinf(top.scores[-1:]).any():
             return
         done, depth = len(top), min(depth * 2, available)
-
-
-@ray.remote(num_cpus=0)  # it waits for storage; the shards may hold all CPUs
-def _texts_of_files(wanted: dict[str, dict[tuple[int, int], str]], run: config.Run) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for path, places in wanted.items():
-        try:
-            texts |= texts_at(path, places, run.corpus, run.chunks, run.storage)
-        except BadFile as problem:
-            if problem.reason != "vanished":  # the chooser sets the documents of a vanished file aside
-                raise UserError(f"{path} cannot be read back: {problem}. Run again when the storage answers.") from None
-    return texts
-
-
-def _read_back(batch: pa.Table, run: config.Run, tasks: int) -> list[tuple[Candidate, dict[str, Any]]]:
-    """Texts of a batch by address, the files dealt out to some tasks."""
-    addresses = batch.drop_columns(["vector"]).to_pylist()
-    by_path: dict[str, dict[tuple[int, int], str]] = {}
-    for row in addresses:
-        by_path.setdefault(row["path"], {})[row["row"], row["chunk"]] = row["doc_id"]
-    paths = sorted(by_path)
-    hands = [{path: by_path[path] for path in paths[i::tasks]} for i in range(min(tasks, len(paths)))]
-    texts: dict[str, str] = {}
-    for found in ray.get([_texts_of_files.remote(hand, run) for hand in hands]):
-        texts |= found
-    return [
-        (
-            Candidate(row["doc_id"], row["score"], row["source"], row["tokens"], texts.get(row["doc_id"]), vector),
-            row,
-        )
-        for row, vector in zip(addresses, vectors_of(batch), strict=True)
-    ]
 
 
 def _subset_table(chooser: Chooser, rows: dict[str, dict[str, Any]]) -> pa.Table:

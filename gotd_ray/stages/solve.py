@@ -17,17 +17,20 @@ from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded
 from gotd_ray.ot.divergence import self_potential
-from gotd_ray.ot.fit import centre, mean_cost
+from gotd_ray.ot.fit import centre, mean_cost, mean_square
+from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count
 from gotd_ray.ot.sinkhorn import Solution, State
 from gotd_ray.progress import Progress
 from gotd_ray.stages import _metrics
 from gotd_ray.stages._earlier import Earlier
-from gotd_ray.stages._fit import fit_shards, sample_stride, total_mass
-from gotd_ray.stages._shards import Points, Pool, Precision, Problem, landmarks_of, one_thread_each, points_of, shards
+from gotd_ray.stages._fit import fit_shards, sample_stride, total_mass, unfinished
+from gotd_ray.stages._points import Points, points_of
+from gotd_ray.stages._shards import Pool, Precision, Problem, landmarks_of, shards
+from gotd_ray.stages._words import in_words
 
-VERSION = 6
+VERSION = 7
 """Raised when the result of equal settings changes."""
 
 PRESETS = {
@@ -37,12 +40,13 @@ PRESETS = {
 """debiased: the best of our trials on the paper's Figure 3. paper: the values of the authors' code."""
 
 SMALL_EPSILON = 1e-3
-"""Below it the scores / epsilon are so large that float32 is not fine enough: auto takes float64."""
+"""Below it, times the mean |x|^2, the scores / epsilon are so large that float32 is not fine enough: auto takes
+float64."""
 
 NO_COST = 1e-9
 """A mean cost below it is rounding: all vectors are one."""
 
-CHECKPOINT_SECONDS = 2.0
+CHECKPOINT, CHECKPOINT_SECONDS = "checkpoint-", 2.0
 POTENTIALS = "potentials.safetensors"
 
 
@@ -65,17 +69,31 @@ def solve(
         UserError: the target or the contrast is empty; the arithmetic broke down.
     """
     artifact.begin()
-    if earlier and run.solve.potentials:
-        return _take(run, embedded, artifact, site, earlier)
-    try:
-        return _solve(run, embedded, artifact, site, encoder, earlier.potentials if earlier else None)
-    except FloatingPointError as error:
-        raise UserError(str(error)) from None
+    with in_words():
+        if earlier and run.solve.potentials:
+            facts = _take(run, embedded, artifact, site, earlier)
+        else:
+            facts = _solve(run, embedded, artifact, site, encoder, earlier.potentials if earlier else None)
+    _clear_checkpoints(artifact)
+    return facts
+
+
+def _clear_checkpoints(artifact: Artifact) -> None:
+    """Those of this key and of earlier ones, which no run will go on from."""
+    for name in storage.list_names(artifact.folder, artifact.storage):
+        if name.startswith(CHECKPOINT):
+            storage.delete_tree(artifact.path(name), artifact.storage)
 
 
 def _take(run: config.Run, embedded: Embedded, artifact: Artifact, site: Site, earlier: Earlier) -> dict[str, Any]:
     """Commit an earlier run's potentials; no candidate is read."""
     started = time.perf_counter()
+    given = run.solve.model_dump(exclude_defaults=True, exclude={"potentials", "shards"})
+    if given:
+        site.progress.say(
+            f"solve: {', '.join(f'solve.{name}' for name in given)} {'does' if len(given) == 1 else 'do'} nothing "
+            "beside solve.potentials, which are taken as they are"
+        )
     potentials = earlier.potentials
     points = points_of(embedded.target, embedded.width, run.storage, shares=run.target.proportions)
     common = potentials.start(points.ids)[1]
@@ -106,7 +124,8 @@ def _solve(
         sample = sample_stride(lambda stride: sum(pool.ask("support", stride)), segments, run.solve.sample)
         moments = np.sum(pool.ask("moments", total_mass(pool, 1)), axis=0)
         epsilon, unit_cost, tolerance = _temperature(run.solve, moments, wanted.vectors, wanted.b)
-        precision, middle = _precision(run.solve, epsilon), centre(moments) if pool.rough else None
+        precision = _precision(run.solve, epsilon, mean_square(moments))
+        middle = centre(moments) if pool.rough else None
         fits = _Fits(run, pool, segments, sample, epsilon, tolerance, precision, middle, artifact, site.progress)
         toward = fits.fit("target", wanted, start)
         away = fits.fit("contrast", unwanted, start and start.unwanted) if unwanted else None
@@ -150,7 +169,6 @@ def _solve(
         else None,
     )
     artifact.write(POTENTIALS, potentials.to_bytes())
-    fits.end()
     return artifact.commit(facts | {"seconds": time.perf_counter() - started})
 
 
@@ -184,10 +202,11 @@ def _temperature(
     return float(epsilon) * (cost if unit == "mean_cost" else 1.0), cost, float(tolerance)  # type: ignore[arg-type]
 
 
-def _precision(settings: config.Solve, epsilon: float) -> Precision:
+def _precision(settings: config.Solve, epsilon: float, square: float) -> Precision:
+    """``square`` is the mean |x|^2, which is 1 but for vectors that are not normalised."""
     if settings.precision != "auto":
         return settings.precision
-    return "float64" if epsilon < SMALL_EPSILON else "float32"
+    return "float64" if epsilon < SMALL_EPSILON * max(1.0, square) else "float32"
 
 
 @dataclass(frozen=True)
@@ -218,7 +237,7 @@ class _Fits:
             self.precision,
             centre=self.centre,
         )
-        path = self._checkpoint(role)
+        path = self.artifact.path(f"{CHECKPOINT}{self.artifact.key}-{role}.safetensors")
         with self.progress.task("solve" if role == "target" else f"solve, {role}", unit="passes") as task:
 
             def on_pass(state: State) -> None:
@@ -230,7 +249,7 @@ class _Fits:
                     storage.write_bytes(path, state.to_bytes(), run.storage)
                     saved = time.monotonic()
 
-            known = storage.exists(path, run.storage)
+            resume = self._resumed(path)
             solution = fit_shards(
                 self.pool,
                 problem,
@@ -239,16 +258,23 @@ class _Fits:
                 max_passes=run.solve.max_passes,
                 room=run.solve.kept_memory * 10**6,
                 sample=self.sample,
-                resume=State.from_bytes(storage.read_bytes(path, run.storage)) if known else None,
-                start=None if known else self._warm(points, start),
+                resume=resume,
+                start=None if resume else self._warm(points, start),
                 on_pass=on_pass,
             )
-        if not solution.converged:
-            self.progress.say(
-                f"solve stopped at residual {solution.residual:.2g} after {len(solution.history)} passes, above the "
-                f"tolerance {self.tolerance:g}: raise solve.max_passes or solve.epsilon for scores that are final"
-            )
+        if told := unfinished(solution, self.tolerance):
+            self.progress.say(f"solve {told}")
         return solution
+
+    def _resumed(self, path: str) -> State | None:
+        """The state that an unfinished fit of this key has left; None where there is none that can be read."""
+        if not storage.exists(path, self.run.storage):
+            return None
+        try:
+            return State.from_bytes(storage.read_bytes(path, self.run.storage))
+        except (OSError, ValueError) as error:
+            self.progress.say(f"solve: the checkpoint {path} cannot be read ({error}): the fit begins anew")
+            return None
 
     def _warm(self, points: Points, start: Potentials | None) -> np.ndarray | None:
         """The earlier g, where it knows half of the points or more; a coarse level is the better start otherwise."""
@@ -261,11 +287,3 @@ class _Fits:
             + ("which is where the fit begins" if enough else "too few to begin there: the fit begins from nothing")
         )
         return g if enough else None
-
-    def _checkpoint(self, role: str) -> str:
-        """Where an unfinished fit of this key leaves its state."""
-        return self.artifact.path(f"checkpoint-{self.artifact.key}-{role}.safetensors")
-
-    def end(self) -> None:
-        for role in ("target", "contrast"):
-            storage.delete_tree(self._checkpoint(role), self.run.storage)

@@ -80,9 +80,9 @@ def almost_one(m: int, rest: float) -> np.ndarray:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["candidates", "targets"])
-def test_a_broken_vector_is_an_error_that_names_the_remedy(where: str, value: float) -> None:
+def test_a_broken_vector_is_an_error_that_says_what_it_is_and_names_no_setting(where: str, value: float) -> None:
     x, y = (with_row(X, value), Y) if where == "candidates" else (X, with_row(Y, value))
-    with pytest.raises(FloatingPointError, match="set encoder"):
+    with pytest.raises(FloatingPointError, match=r"^a sum over candidates is not finite$"):
         Fitted(x, y)
 
 
@@ -163,6 +163,17 @@ def test_a_huge_epsilon_gives_the_mean_cost(epsilon: float) -> None:
     """In float32 too: the ranking is the one by distance from the target's mean."""
     fitted = Fitted(X, Y, epsilon=epsilon)
     np.testing.assert_allclose(fitted.scores(), pot_scores(X, Y, epsilon=epsilon), atol=1e-5 * max(1, epsilon))
+
+
+@pytest.mark.parametrize("length", [1e-3, 300.0, 2236.0, 60_000.0])
+def test_vectors_of_any_length_are_scored_as_unit_vectors_are(length: float) -> None:
+    """An encoder that does not normalise: costs, scores and epsilon grow with the square of the length."""
+    x, y = ((z * length).astype(np.float16).astype(np.float32) for z in (X, Y))
+    fitted = Fitted(x, y, epsilon=EPSILON * length**2)
+    cost = squared_distances(x.astype(float), y.astype(float))
+    assert fitted.mean_cost == pytest.approx(cost.mean(), rel=1e-9)
+    expected = pot_scores(x.astype(float) / length, y.astype(float) / length)
+    np.testing.assert_allclose(fitted.scores() / length**2, expected, atol=1e-4)
 
 
 def test_no_candidates_at_all_sum_to_nothing() -> None:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import pot_potentials, squared_distances
+from safetensors.numpy import load, save
 
 from gotd_ray.ot.kernel import column_marginal, side, soft_minimum
 from gotd_ray.ot.sinkhorn import Solution, State, solve
@@ -136,8 +137,46 @@ def test_a_solve_resumed_from_any_state_ends_in_the_same_bits(stop: int) -> None
     assert resumed.history == whole.history
 
 
-def test_broken_numbers_name_the_remedy() -> None:
-    with pytest.raises(FloatingPointError, match=r"solve\.epsilon"):
+def saved_states() -> list[bytes]:
+    x, a, y, b = problem(10, n=200, m=20)
+    saved: list[bytes] = []
+    solved(x, a, y, b, 0.02, tolerance=1e-9, max_passes=6, on_pass=lambda state: saved.append(state.to_bytes()))
+    return saved
+
+
+def test_a_state_that_is_cut_short_anywhere_is_refused_in_one_sentence() -> None:
+    whole = saved_states()[-1]
+    for length in [0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 8, len(whole) - 1]:
+        with pytest.raises(ValueError, match=r"^it is no state of a solve, or it is broken$"):
+            State.from_bytes(whole[:length])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"g": np.full(20, np.nan)},
+        {"g": np.zeros(19)},
+        {"g": np.zeros(20, np.float32)},
+        {"scale": np.zeros((20, 2))},
+        {"images": np.zeros((3, 20))},
+        {"base": np.zeros(20)},
+        {"scalars": np.zeros(2)},
+        {"scalars": np.array([np.nan, 0.0, 0.0, 1.0, 0.0, 0.0])},
+        {"scalars": np.array([0.1, 0.0, np.inf, 1.0, 0.0, 0.0])},
+        {"unknown": np.zeros(2)},
+    ],
+)
+def test_a_state_whose_parts_do_not_fit_together_is_refused(damage: dict[str, np.ndarray]) -> None:
+    arrays = load(saved_states()[-1])
+    arrays.pop("base", None)
+    arrays.pop("at_base", None)
+    State.from_bytes(save(arrays))
+    with pytest.raises(ValueError, match=r"^it is no state of a solve, or it is broken$"):
+        State.from_bytes(save(arrays | damage))
+
+
+def test_broken_numbers_are_said_and_no_setting_is_named() -> None:
+    with pytest.raises(FloatingPointError, match=r"^the transport lost its precision in pass 1 at epsilon 0\.1$"):
         solve(lambda g: g * np.nan, np.full(3, 1 / 3), epsilon=0.1, tolerance=1e-3, max_passes=5)
 
 

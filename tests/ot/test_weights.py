@@ -7,7 +7,6 @@ import pytest
 import torch
 from oracles import pot_potentials, squared_distances
 
-from gotd_ray.errors import UserError
 from gotd_ray.ot.exact import from_grid, from_units, to_units
 from gotd_ray.ot.fit import Level, fit, mean_cost
 from gotd_ray.ot.kernel import side, soft_minimum
@@ -234,10 +233,8 @@ def test_sources_get_their_shares_and_keep_their_own_ratios() -> None:
     np.testing.assert_array_equal(first, [0, 1, 2, 3])
     # a has 1/4 of source one (share 1) and 6/8 of source two (share 3)
     np.testing.assert_allclose(b, [1 / 4 + 3 * 6 / 8, 3 / 4, 3 * 2 / 8, 0])
-    with pytest.raises(UserError, match="the source 'two' a share, but all"):
+    with pytest.raises(ValueError, match=r"^the source 'two' has a share, but all of its documents have weight 0$"):
         by_source(ids, np.array([1.0, 1, 0, 0, 0, 1]), sources, {"one": 1, "two": 1, "none": 1})
     for shares in ({"one": 1, "two": 1}, {"one": 1, "two": 1, "none": 0, "three": 0}):
-        with pytest.raises(
-            UserError, match=r"target.proportions names .* but the target's sources are 'none', 'one', 'two'"
-        ):
+        with pytest.raises(ValueError, match=r"^the shares name \[.*\], the sources are \['none', 'one', 'two'\]$"):
             by_source(ids, None, sources, shares)

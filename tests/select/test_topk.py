@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gotd_ray.errors import UserError
-from gotd_ray.select.topk import TopK, merge, top_k
+from gotd_ray.ot.potentials import Potentials
+from gotd_ray.select.topk import TopK, may_cross, merge, top_k
 
 # Few scores and few ids, so that ties and repeated ids are common.
 Documents = st.lists(
@@ -69,5 +69,33 @@ def test_a_million_scores_with_many_ties_are_cut_exactly() -> None:
 
 def test_nan_is_refused_with_its_count() -> None:
     ids, _ = arrays([(1, 0.0), (2, 0.0), (3, 0.0)])
-    with pytest.raises(UserError, match="2 of 3 scores are NaN"):
+    with pytest.raises(FloatingPointError, match=r"^2 of 3 scores are NaN, so the documents have no order$"):
         top_k(ids, np.array([np.nan, 1.0, np.nan]), 1)
+
+
+def test_two_documents_that_err_in_opposite_directions_change_places() -> None:
+    """Each lies at a target of its own, and g moves by 0.01 up at the one and down at the other: a gap of 0.015 is
+    closed, though it is wider than any one move."""
+    vectors, b = np.eye(2, dtype=np.float32), np.full(2, 0.5)
+    g, step = np.array([0.015, 0.0]), np.array([-0.01, 0.01])
+    ids = np.array(["a" * 32, "b" * 32], "S32")
+    before, after = (Potentials(vectors, b, at, 0.05).scorer("float64")(ids, vectors) for at in (g, g + step))
+    assert before[1] - before[0] == pytest.approx(0.015, abs=1e-9)
+    assert np.abs(after - before).max() == pytest.approx(0.01, abs=1e-9)
+    assert after[0] > after[1], "the order has changed"
+    assert may_cross(before, cut=before[0], move=0.01) == 2
+    assert may_cross(before, cut=before[0], move=0.007) == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 30), st.floats(1e-3, 0.5))
+def test_no_document_crosses_the_cut_that_was_not_counted(seed: int, k: int, move: float) -> None:
+    rng = np.random.default_rng(seed)
+    scores = np.round(rng.normal(size=31), int(rng.integers(1, 4)))  # with ties
+    moved = scores + rng.choice([-move, move, *rng.uniform(-move, move, 3)], size=31)
+    ids = np.array(sorted(rng.bytes(16).hex() for _ in scores), "S32")
+    best, other = (set(top_k(ids, values, k).ids.tolist()) for values in (scores, moved))
+    cut = np.sort(scores)[k - 1]
+    near = set(ids[np.abs(scores - cut) <= 2 * move * (1 + 1e-12)].tolist())
+    assert best ^ other <= near
+    assert len(best ^ other) <= may_cross(scores, cut, move * (1 + 1e-12)) == len(near)

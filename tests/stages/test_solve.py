@@ -21,7 +21,8 @@ from gotd_ray.progress import Progress
 from gotd_ray.stages import solve
 from gotd_ray.stages._earlier import read_earlier
 from gotd_ray.stages._fit import fit_shards, sample_stride
-from gotd_ray.stages._shards import Holding, Problem, Work, points_of
+from gotd_ray.stages._points import points_of
+from gotd_ray.stages._shards import Holding, Problem, Work
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import Tally
 
