@@ -22,9 +22,11 @@ from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection
+from gotd_ray.ot.kernel import one_thread_each
+from gotd_ray.remote import answer
 from gotd_ray.select.survey import Distance, distance, kept_sources, near_the_cut, ranked, sample_size
 from gotd_ray.stages._encoders import READER_CPUS, encode_texts
-from gotd_ray.stages._shards import one_thread_each
+from gotd_ray.stages._words import in_words
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import BadFile, Tally, read_documents, source_of
 
@@ -204,8 +206,8 @@ def _distances(
     }
     with site.progress.task("survey: compare", total=len(waiting), unit="sources") as task:
         found = {}
-        for source, answer in waiting.items():
-            found[source] = _answer(answer)
+        for source, reference in waiting.items():
+            found[source] = _answer(reference)
             task.advance(1)
     return found
 
@@ -218,9 +220,5 @@ def _distance(x: Any, y: Any) -> Distance:
 
 def _answer(reference: Any) -> Any:
     """A task's answer; what it raised for the user comes in one line."""
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError | FloatingPointError):
-            raise UserError(str(error.cause)) from None
-        raise
+    with in_words("Set encoder.precision to float32, or lower survey.documents."):
+        return answer(reference)
