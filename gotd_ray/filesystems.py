@@ -189,17 +189,24 @@ def reading(path: str) -> Iterator[None]:
     except UserError:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"'{path}' does not exist. Correct the path, or create it") from None
+        raise UserError(f"'{shown(path)}' does not exist. Correct the path, or create it") from None
     except Exception as error:  # every client has exceptions of its own
         if is_denied(error):
             raise UserError(
-                f"'{path}' may not be read: permission denied. Give this user, or the credentials in the environment, "
-                "the right to list and read it"
+                f"'{shown(path)}' may not be read: permission denied. Give this user, or the credentials in the "
+                "environment, the right to list and read it"
             ) from None
         raise UserError(
-            f"'{path}' cannot be read: {type(error).__name__}: {error}. Check the path, the network and "
-            "storage.endpoint"
+            f"'{shown(path)}' cannot be read: {shown(f'{type(error).__name__}: {error}')}. Check the path, the network "
+            "and storage.endpoint"
         ) from error
+
+
+def shown(words: str) -> str:
+    """A name, or what a library said, in a message: on one line, and without what a terminal would obey."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in words
+    )
 
 
 def is_denied(error: Exception) -> bool:

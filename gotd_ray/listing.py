@@ -15,7 +15,7 @@ import pyarrow.fs as pafs
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
-from gotd_ray.filesystems import InputFile, join, reading, resolve, scheme_of
+from gotd_ray.filesystems import InputFile, join, reading, resolve, scheme_of, shown
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 FORMATS = {
@@ -30,7 +30,7 @@ REASONS = {
     "about": "a README, license or the like",
     "hidden": "a name that begins with a dot or an underscore",
     "folder": "a folder, where the glob asks for files",
-    "twice": "another name of a file that is taken",
+    "twice": "another name of what is taken",
     "broken_link": "a link to nothing",
     "special": "neither file nor folder",
     "name": "a name that is not UTF-8",
@@ -95,8 +95,8 @@ class _Entry:
     identity: tuple[int, int] | None = None
     """Of a local file: its device and number, under any name."""
 
-    link: bool = False
-    """Whether a symbolic link leads to it."""
+    links: int = 0
+    """How many symbolic links lead to it."""
 
     reason: str = ""
 
@@ -113,7 +113,7 @@ def list_all(text: config.Text, storage: config.Storage) -> Listing:
     ``?``. ``@list.txt`` is a file of paths, one per line, relative to its own folder; lines that start with ``#``
     are comments. What is hidden (a dot or an underscore comes first), and what tells about the data (README, LICENSE),
     is passed over unless a path names the very file. Links are followed. Of a file with several names that is kept to
-    which no link leads, of several such the first in order.
+    which the fewest links lead, of several such the first in order.
 
     Raises:
         UserError: a path is missing, cannot be read, or gives no file.
@@ -131,7 +131,7 @@ def list_all(text: config.Text, storage: config.Storage) -> Listing:
             else:
                 taken[uri] = entry
     names: dict[object, str] = {}
-    for uri in sorted(taken, key=lambda uri: (taken[uri].link, uri)):
+    for uri in sorted(taken, key=lambda uri: (taken[uri].links, uri)):
         first = names.setdefault(taken[uri].identity or uri, uri)
         if first != uri:
             passed[uri] = "twice"
@@ -212,7 +212,7 @@ def _look(filesystem: pafs.FileSystem, path: str) -> _Entry | None:
     """What is at a path: with the reason ``folder`` or ``special``, a file, or None."""
     if isinstance(filesystem, pafs.LocalFileSystem):
         try:
-            return _local(path, os.stat(path), link=False)  # noqa: PTH116 - as PurePath, it would fold the path
+            return _local(path, os.stat(path), _is_linked(path))  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
             return None
     info = filesystem.get_file_info(path)
@@ -226,13 +226,17 @@ def _remote(info: pafs.FileInfo) -> _Entry:
     return _Entry(info.path, reason="folder" if info.type == pafs.FileType.Directory else "special")
 
 
-def _local(path: str, status: os.stat_result, link: bool) -> _Entry:
+def _is_linked(path: str) -> int:
+    return os.path.realpath(path) != path.rstrip("/")
+
+
+def _local(path: str, status: os.stat_result, links: int) -> _Entry:
     identity = (status.st_dev, status.st_ino)
     if stat.S_ISDIR(status.st_mode):
-        return _Entry(path, identity=identity, link=link, reason="folder")
+        return _Entry(path, identity=identity, links=links, reason="folder")
     if not stat.S_ISREG(status.st_mode):
         return _Entry(path, reason="special")
-    return _Entry(path, status.st_size, status.st_mtime_ns, identity, link)
+    return _Entry(path, status.st_size, status.st_mtime_ns, identity, links)
 
 
 def _below(filesystem: pafs.FileSystem, folder: str, *, recursive: bool) -> list[_Entry]:
@@ -254,13 +258,12 @@ def _below(filesystem: pafs.FileSystem, folder: str, *, recursive: bool) -> list
 
 def _walk(folder: str, recursive: bool) -> Iterator[_Entry]:
     """The same on this machine. Links to folders are followed last, and none into a folder that was seen: loops end."""
-    status = os.stat(folder)  # noqa: PTH116
     seen: set[object] = set()
     linked: list[_Entry] = []
-    waiting = [_Entry(folder, identity=(status.st_dev, status.st_ino), reason="folder")]
+    waiting = [_local(folder, os.stat(folder), _is_linked(folder))]  # noqa: PTH116
     while waiting or linked:
         if not waiting:
-            linked.sort(key=lambda entry: entry.path, reverse=True)
+            linked.sort(key=lambda entry: (entry.links, entry.path), reverse=True)
             waiting.append(linked.pop())
         here = waiting.pop()
         if here.identity in seen:
@@ -270,7 +273,7 @@ def _walk(folder: str, recursive: bool) -> Iterator[_Entry]:
         for entry in _inside(here):
             yield entry
             if recursive and entry.reason == "folder":
-                (linked if entry.link else waiting).append(entry)
+                (linked if entry.links > here.links else waiting).append(entry)
 
 
 def _inside(folder: _Entry) -> Iterator[_Entry]:
@@ -283,9 +286,9 @@ def _inside(folder: _Entry) -> Iterator[_Entry]:
             elif _is_hidden(one.name):
                 yield _Entry(path, reason="hidden")
             else:
-                link = folder.link or one.is_symlink()
+                links = folder.links + one.is_symlink()
                 try:
-                    yield _local(path, one.stat(), link)
+                    yield _local(path, one.stat(), links)
                 except OSError:
                     if not one.is_symlink():
                         raise
@@ -329,13 +332,6 @@ def _uri(scheme: str, path: str) -> str:
     if scheme == "file" or "://" in path:
         return path
     return f"{scheme}://{path.lstrip('/')}"
-
-
-def shown(name: str) -> str:
-    """A path in a message: on one line, and without what a terminal would obey."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in name
-    )
 
 
 def split_name(path: str) -> tuple[str, str, str]:
