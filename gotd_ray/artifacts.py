@@ -21,28 +21,49 @@ def make_key(*parts: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+MANIFEST, SETTINGS = "manifest.json", "settings.json"
+
+
 @dataclass(frozen=True)
 class Artifact:
-    """One stage's output folder."""
+    """One stage's output folder.
+
+    Attributes:
+        settings: the run's, which are kept beside the manifest for whoever looks at the results later.
+    """
 
     folder: str
     key: str
     storage: Storage
+    settings: dict[str, Any] | None = None
 
     def path(self, *parts: str) -> str:
         return storage.join(self.folder, *parts)
 
+    def lies(self) -> dict[str, Any] | None:
+        """The manifest that lies there, under whatever key; None where there is none, or one cut short."""
+        return self._json(MANIFEST)
+
+    def settings_then(self) -> dict[str, Any] | None:
+        """The run's settings when what lies there was made, where they were kept."""
+        return self._json(SETTINGS)
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        data = storage.read_if_there(self.path(name), self.storage)
+        try:
+            found = json.loads(data) if data else None
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) else None
+
     def manifest(self) -> dict[str, Any] | None:
         """The facts written by :meth:`commit`, or None while the stage is not done under this key."""
-        path = self.path("manifest.json")
-        if not storage.exists(path, self.storage):
-            return None
-        manifest = json.loads(storage.read_bytes(path, self.storage))
-        return manifest if manifest.get("key") == self.key else None
+        manifest = self.lies()
+        return manifest if manifest and manifest.get("key") == self.key else None
 
     def begin(self) -> None:
         """Withdraw the manifest of an earlier key before its data is overwritten."""
-        storage.delete_tree(self.path("manifest.json"), self.storage)
+        storage.delete_tree(self.path(MANIFEST), self.storage)
 
     def write(self, name: str, data: bytes) -> str:
         storage.write_bytes(self.path(name), data, self.storage)
@@ -50,7 +71,9 @@ class Artifact:
 
     def commit(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Mark the stage done."""
+        if self.settings is not None:
+            self.write(SETTINGS, json.dumps(self.settings, indent=1, sort_keys=True).encode())
         written = datetime.now(UTC).isoformat(timespec="seconds")
         manifest = {"key": self.key, "written": written, **facts}
-        self.write("manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode())
+        self.write(MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
         return manifest

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import signal
 import sys
+import tempfile
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.progress import Progress
+
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+"""Escape codes: Ray colours what its workers raise."""
 
 app = typer.Typer(
     help="Choose, out of an open-web corpus, the documents that best warm up a language model for your task.",
@@ -29,22 +36,20 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change one k
 def run(config_file: Config, overrides: Overrides = None) -> None:
     """Do every stage that is not done yet, and show what came out."""
     settings = config.load(config_file, overrides or [])
-    from gotd_ray import pipeline, show
+    from gotd_ray import pipeline, results, show
 
     finished = pipeline.execute(settings, Progress())
-    show.results(finished, Console(soft_wrap=True))
+    show.results(results.read(finished.run), show.console())
 
 
 @app.command()
 def check(config_file: Config, overrides: Overrides = None) -> None:
-    """Validate, touch every path, count documents, estimate time and memory. Starts nothing, writes nothing."""
+    """Validate, touch every path, count documents, estimate time and memory. Starts nothing, leaves nothing behind."""
     settings = config.load(config_file, overrides or [])
-    from gotd_ray import pipeline, show
+    from gotd_ray import checks, pipeline, show
 
     current = pipeline.plan(pipeline.resolve_paths(settings))
-    counts = pipeline.check(current)
-    pipeline.check_judges(current)
-    show.estimate(current, counts, Console(soft_wrap=True))
+    show.estimate(current, checks.look(current, everything=True), show.console())
 
 
 @app.command()
@@ -53,7 +58,7 @@ def plan(config_file: Config, overrides: Overrides = None) -> None:
     settings = config.load(config_file, overrides or [])
     from gotd_ray import pipeline, show
 
-    show.stages(pipeline.plan(pipeline.resolve_paths(settings)), Console(soft_wrap=True))
+    show.stages(pipeline.plan(pipeline.resolve_paths(settings)), show.console())
 
 
 @app.command()
@@ -63,17 +68,24 @@ def compare(config_file: Config, overrides: Overrides = None) -> None:
     from gotd_ray import compare as comparison
     from gotd_ray import show
 
-    show.comparison(comparison.compare(settings, Progress()), Console(soft_wrap=True))
+    show.comparison(comparison.compare(settings, Progress()), show.console())
 
 
 @app.command()
 def show(config_file: Config, overrides: Overrides = None) -> None:
-    """Say what ran, where it is and what it measured."""
+    """Say what ran, where it is, what it measured, and what has changed since."""
     settings = config.load(config_file, overrides or [])
-    from gotd_ray import pipeline
+    from gotd_ray import pipeline, results
     from gotd_ray import show as shown
 
-    shown.results(pipeline.plan(pipeline.resolve_paths(settings)), Console(soft_wrap=True))
+    resolved, console = pipeline.resolve_paths(settings), shown.console()
+    found = results.read(resolved)
+    shown.results(found, console)
+    try:
+        current, why = pipeline.plan(resolved), ""
+    except UserError as error:
+        current, why = None, str(error)
+    shown.since(found, current, why, console)
 
 
 @app.command()
@@ -85,11 +97,53 @@ def report(config_file: Config, overrides: Overrides = None) -> None:
     print(pipeline.write_report(settings))
 
 
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes of shells: 128 and the number of the signal."""
+
+
 def main() -> None:
-    """Run the command line; the user's own mistakes end in one message and exit status 2."""
+    """Run the command line.
+
+    Exits with 0 when all is done, 2 for what the user can fix, 75 where another run holds the folders, 1 for a fault of
+    ours, 130 or 143 when it was interrupted or terminated; each but 0 with one line that says why.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal or log that knows no Unicode
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # as batch systems end a job: clean up first
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
         app()
+    except SystemExit as end:  # as typer ends: 2 for words on the command line that it does not know
+        if end.code != INTERRUPTED:
+            raise
+        return _stop("interrupted; what is done is kept, and the same command goes on from there", INTERRUPTED)
     except UserError as error:
-        print(f"gotd: {error}", file=sys.stderr)
-        sys.exit(2)
+        return _stop(str(error), error.exit_code)
+    except BrokenPipeError:  # `gotd show run.yaml | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last resort
+        return _stop(f"{_fault(error)}", 1)
+    return 0
+
+
+def _stop(said: str, code: int) -> int:
+    print(f"gotd: {said}", file=sys.stderr)
+    return code
+
+
+def _fault(error: Exception) -> str:
+    """What to say of a fault of ours: one line, and where its trace lies."""
+    trace = "".join(traceback.format_exception(error))
+    said = " ".join(f"{type(error).__name__}: {ANSI.sub('', str(error))}".split())[:600]
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="gotd-", suffix=".log", delete=False, errors="replace") as file:
+            file.write(trace)
+    except OSError:
+        return f"a fault of gotd_ray, or of what it stands on: {said}"
+    return f"a fault of gotd_ray, or of what it stands on: {said} (the whole trace is in {file.name}; please report it)"

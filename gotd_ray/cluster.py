@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,6 +114,9 @@ def start_private(num_cpus: int | None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Listen on the loopback interface only; without this Ray takes the machine's address.
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        # A secret of this cluster's own: Ray would write one to the home folder, which not every batch system has.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     for left in reversed(range(START_ATTEMPTS)):
         try:
             _start(num_cpus)
@@ -129,6 +133,33 @@ def start_private(num_cpus: int | None) -> None:
     _started.append(ray.get_runtime_context().gcs_address)
 
 
+TEMP_CHARS = 37
+"""Bytes of the folder that Ray's session lies in, at the most: the name of a socket in it has 107."""
+
+
+def temp_folder() -> str | None:
+    """Where Ray puts its sessions and sockets; None leaves it to Ray, which goes by RAY_TMPDIR, TMPDIR or ``/tmp``.
+
+    Raises:
+        UserError: no folder serves.
+    """
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), None)
+    wanted = os.environ[name] if name else "/tmp"
+    if _serves(wanted):
+        return None
+    for folder in ("/tmp", "/dev/shm"):
+        if _serves(folder):
+            return str(Path(folder, f"ray-{os.getuid()}"))
+    raise UserError(
+        f"{name or 'the folder'} '{wanted}' cannot hold Ray's sockets: it must be a folder that this user can write, "
+        f"its name at most {TEMP_CHARS} bytes. Set RAY_TMPDIR to one."
+    )
+
+
+def _serves(folder: str) -> bool:
+    return Path(folder).is_dir() and os.access(folder, os.W_OK) and len(os.fsencode(folder)) <= TEMP_CHARS
+
+
 def _start(num_cpus: int | None) -> None:
     with _native_stderr_silenced():  # it would say that the level was set; errors are raised all the same
         ray.init(
@@ -137,6 +168,7 @@ def _start(num_cpus: int | None) -> None:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
+            _temp_dir=temp_folder(),
             # A laptop's other programs must not make Ray kill our workers.
             _system_config={"memory_monitor_refresh_ms": 0},
         )

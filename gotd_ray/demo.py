@@ -17,7 +17,6 @@ import json
 import logging
 import multiprocessing
 import os
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gotd_ray.errors import UserError
+from gotd_ray.models import cache
 
 # What our own dependencies bring. A package that is absent is left out.
 PACKAGES = (
@@ -43,7 +43,7 @@ _NOT_THEIRS = {  # tests, and copies of other projects
     "tests", "test", "testing", "_vendor", "vendor", "vendored", "thirdparty", "third_party", "thirdparty_files",
     "extern", "externals", "_externals",
 }  # fmt: skip
-_PARTS, _BUILDING = ("corpus", "target", "general"), ".building"
+_PARTS = ("corpus", "target", "general")
 
 _log = logging.getLogger(__name__)
 
@@ -51,42 +51,46 @@ Row = tuple[str, str]  # text, where: package/module.py:line
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def build(folder: Path, *, max_per_package: int = 1000, packages: Sequence[str] = PACKAGES) -> Path:
+def folder() -> Path:
+    """The demo's texts in this user's cache: written once for the packages that are installed, by one process.
+
+    Raises:
+        UserError: POT is not installed, or the cache cannot be written.
+    """
+    versions = json.dumps(_versions(PACKAGES), sort_keys=True)
+    key = hashlib.blake2b(Path(__file__).read_bytes() + versions.encode(), digest_size=8).hexdigest()
+    try:
+        return cache.once("demo", key, lambda folder: build(folder, packages=PACKAGES))
+    except OSError as error:
+        raise UserError(
+            f"the demo's texts cannot be written to {cache.root()}: {error.strerror}. Set XDG_CACHE_HOME to a folder "
+            "that can be written."
+        ) from None
+
+
+def build(folder: Path, *, packages: Sequence[str], max_per_package: int = 1000) -> Path:
     """Write ``corpus/<package>.parquet``, ``target/{train,test}.parquet`` and ``general/test.parquet`` into ``folder``.
 
     Columns are text, source and where. Of what is held out, the first 600 characters of each text are kept.
 
     Equal text stands once, and no text of the target stands in the corpus. Of each package the ``max_per_package``
-    strings with the smallest content hash are taken. A folder already built from the same package versions by the
-    same code is returned at once; a build that was killed is done again.
+    strings with the smallest content hash are taken; one that is absent is left out.
 
     Raises:
-        UserError: POT is not installed, or ``folder`` has a ``corpus`` or ``target`` that is not a demo.
+        UserError: POT is not installed.
     """
+    for part in _PARTS:
+        (folder / part).mkdir(parents=True)
+    _write_all(folder, [name for name in _versions(packages) if name != TARGET], max_per_package)
+    return folder
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """Of the packages that are installed, the target's among them."""
     versions = {name: version for name in (*packages, TARGET) if (version := _version(name))}
     if TARGET not in versions:
         raise UserError("The demo's target is the documentation of POT, which is not installed. Run: pip install POT")
-    code = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=16).hexdigest()
-    made_from = json.dumps({"code": code, "max_per_package": max_per_package, "packages": versions}, indent=1)
-    fingerprint, building = folder / "fingerprint.json", folder / _BUILDING
-    if fingerprint.exists() and fingerprint.read_text() == made_from:
-        return folder
-    theirs = [name for name in _PARTS if (folder / name).exists()]
-    if theirs and not fingerprint.exists() and not building.exists():
-        raise UserError(f"{folder} has a folder '{theirs[0]}' that the demo did not write. Give an empty folder.")
-    building.mkdir(parents=True, exist_ok=True)  # stays until the end, and says that the folder is ours
-    for name in _PARTS:
-        _remove(building / name)
-    _write_all(building, [name for name in versions if name != TARGET], max_per_package)
-    (building / fingerprint.name).write_text(made_from)
-    # The fingerprint goes first and comes last: without one the folder counts as unbuilt.
-    fingerprint.unlink(missing_ok=True)
-    for name in _PARTS:
-        _remove(folder / name)
-        (building / name).replace(folder / name)
-    (building / fingerprint.name).replace(fingerprint)
-    building.rmdir()
-    return folder
+    return versions
 
 
 def _write_all(folder: Path, packages: Sequence[str], max_per_package: int) -> None:
@@ -191,11 +195,6 @@ def _is_test(row: Row) -> bool:
 def _is_general(row: Row) -> bool:
     """One text in 800, by its content."""
     return int(_content_hash(row), 16) % 800 == 0
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
 
 
 def _write(path: Path, source: str, rows: Sequence[Row]) -> None:

@@ -171,8 +171,8 @@ def check() -> None:
     """
     for folder in sorted(_lost):
         raise HeldError(
-            f"{folder} was taken over by another run, since this one was not heard of for {EXPIRES:.0f} s. What is done "
-            "is kept: wait for the other run, then run again."
+            f"{folder} was taken over by another run, since this one was not heard of for {EXPIRES:.0f} s. What is "
+            "done is kept: wait for the other run, then run again."
         )
 
 

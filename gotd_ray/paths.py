@@ -10,6 +10,7 @@ from gotd_ray.cluster import in_job
 from gotd_ray.config.base import Place, home, map_paths, paths_in
 from gotd_ray.config.places import base_of, inside, is_url, meet, normal
 from gotd_ray.errors import UserError
+from gotd_ray.results import STAGES
 
 SETS = ("corpus", "target", "contrast", "reference")
 """The sets of documents that a run embeds; the last two are optional."""
@@ -17,10 +18,7 @@ SETS = ("corpus", "target", "contrast", "reference")
 DEMO = "demo:"
 """Paths that begin so are the embedded demo's, built on first use."""
 
-WRITTEN = (
-    "survey", "embed", "solve", "dsir", "select", "pretune", "finetune", "evaluate", "report",
-    "arms", "selections", "tracking",
-)  # fmt: skip
+WRITTEN = (*STAGES, "arms", "selections", "tracking")
 """What a run, or a comparison, makes in its folder."""
 
 _NOT_OURS = ("jsonl", "warc")

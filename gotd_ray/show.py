@@ -10,15 +10,27 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from gotd_ray import storage
+from gotd_ray.checks import Look
 from gotd_ray.index import table_of
 from gotd_ray.models.intervals import METRICS
+from gotd_ray.ot.kept import BYTES
+from gotd_ray.paths import SETS
 from gotd_ray.pipeline import Plan
-from gotd_ray.preflight import Count
 from gotd_ray.report.comparison import tables
+from gotd_ray.results import Results, changes
 from gotd_ray.stages import train
 
 TOP = 8
 """Documents and sources shown."""
+
+LOG_WIDTH = 160
+"""Columns of a log, which has no width of its own: a number that is cut tells nothing."""
+
+
+def console() -> Console:
+    """Standard output, as wide as it is."""
+    here = Console(soft_wrap=True)
+    return here if here.is_terminal else Console(soft_wrap=True, width=max(here.width, LOG_WIDTH))
 
 
 def stages(plan: Plan, console: Console) -> None:
@@ -35,10 +47,10 @@ def stages(plan: Plan, console: Console) -> None:
         console.print(f"{name}: {len(collection.files):,} files, {len(missing):,} not embedded yet")
 
 
-def estimate(plan: Plan, counts: dict[str, Count], console: Console) -> None:
-    """What a run would need."""
-    _counted(plan, counts, console)
-    _encoding(plan, counts["corpus"], counts["target"], console)
+def estimate(plan: Plan, look: Look, console: Console) -> None:
+    """What a run would need, and what a look at its input has told."""
+    _counted(plan, look, console)
+    _encoding(plan, look, console)
     for stage, task in plan.trainings.items():
         needed, workers, rows = train.estimate(plan.run, task)
         many = "one worker" if workers == 1 else f"each of {workers} workers"
@@ -46,11 +58,19 @@ def estimate(plan: Plan, counts: dict[str, Count], console: Console) -> None:
             f"{stage}: {task.kind}, at least {needed / 1e9:.3g} GB on {many}, {rows} rows of up to "
             f"{task.settings.max_tokens:,} tokens at a time, ZeRO {task.settings.zero_stage}"
         )
+    if unwanted := look.unwanted:
+        console.print(
+            f"select.decontaminate: searches for {unwanted['searched']:,} of {unwanted['texts']:,} evaluation texts"
+        )
+    for folder, needed in look.room.items():
+        console.print(f"disk: about {needed / 1e9:,.2f} GB will be written to {folder}", markup=False)
+    for sentence in look.told:
+        console.print(f"note: {sentence}", markup=False)
 
 
-def _counted(plan: Plan, counts: dict[str, Count], console: Console) -> None:
+def _counted(plan: Plan, look: Look, console: Console) -> None:
     table = Table("", "files", "size", "documents", "mean characters", "left out")
-    for name, count in counts.items():
+    for name, count in look.counts.items():
         left_out = ", ".join(f"{n:,} {reason}" for reason, n in sorted(count.tally.reasons.items())) or "none"
         about = "" if count.exact else "about "
         table.add_row(
@@ -62,7 +82,7 @@ def _counted(plan: Plan, counts: dict[str, Count], console: Console) -> None:
             left_out,
         )
     console.print(table)
-    for name, count in counts.items():
+    for name, count in look.counts.items():
         for bad in count.bad_files:
             console.print(f"{name}: {bad}", markup=False)
     if plan.run.survey:
@@ -73,10 +93,11 @@ def _counted(plan: Plan, counts: dict[str, Count], console: Console) -> None:
         )
 
 
-def _encoding(plan: Plan, corpus: Count, target: Count, console: Console) -> None:
+def _encoding(plan: Plan, look: Look, console: Console) -> None:
     """Rate of the encoder here, measured on some documents, and memory of their vectors and of the plan."""
     from gotd_ray.models.encoder import TextEncoder
 
+    corpus, target = look.counts["corpus"], look.counts["target"]
     encoder = TextEncoder(plan.run.encoder, plan.device)
     texts = corpus.sample[:: max(1, len(corpus.sample) // 200)]
     encoder.encode(texts[:16])
@@ -88,7 +109,7 @@ def _encoding(plan: Plan, corpus: Count, target: Count, console: Console) -> Non
         f"encoder: {escape(plan.run.encoder.model)} on {plan.device} in {encoder.precision}, {rate:,.0f} documents/s "
         f"here: about {documents / rate / 60:,.1f} minutes for one such process"
     )
-    vectors, kept = documents * encoder.dim * 2 / 1e9, documents * target.documents * 2 / 1e9
+    vectors, kept = documents * encoder.dim * 2 / 1e9, documents * target.documents * BYTES / 1e9
     kept = min(kept, plan.run.solve.kept_memory / 1e3)  # of a larger one, that of a sample
     console.print(
         f"memory: {vectors:,.2f} GB of vectors and up to {kept:,.2f} GB of the solve's plan over all shards, about "
@@ -96,55 +117,87 @@ def _encoding(plan: Plan, corpus: Count, target: Count, console: Console) -> Non
     )
 
 
-def results(plan: Plan, console: Console) -> None:
+def since(found: Results, plan: Plan | None, why: str, console: Console) -> None:
+    """What has changed since the results were made.
+
+    Args:
+        plan: the run as it is now; None where it cannot be planned.
+        why: why it cannot.
+    """
+    if not found.manifests:
+        return
+    if plan is None:
+        console.print(f"What has changed since these results cannot be told: {why}", markup=False)
+        return
+    stale = [stage for stage in found.manifests if not plan.asked(stage) or not plan.done(stage)]
+    if not stale:
+        return
+    to_do = [stage for stage in plan.stages if plan.needed(stage) and not plan.done(stage)]
+    console.print(
+        f"These results are not of the run as it stands: {', '.join(stale)} would differ"
+        + (f", and gotd run would do {', '.join(to_do)}." if to_do else "."),
+        markup=False,
+    )
+    listed = {name: collection.files for name, collection in plan.collections.items()}
+    said = changes(found, plan.run, listed, stale)
+    for change in said or ["the program, the encoder, a base model or files beside the sets have changed"]:
+        console.print(f"  {change}", markup=False)
+
+
+def results(found: Results, console: Console) -> None:
     """What came out, as far as it is done."""
-    stages = ("survey", "embed", "solve", "dsir", "select")
-    surveyed, embedded, solved, weighed, selected = (plan.manifests[stage] for stage in stages)
-    if surveyed:
-        _survey(surveyed, console)
-    if not any(plan.manifests[stage] for stage in plan.stages if stage != "survey"):
-        but = "but the survey " if surveyed else ""
-        console.print(f"Nothing {but}has run yet under {escape(plan.run.out)}: start with gotd run.")
-    if embedded:
-        _embedded(plan, embedded, console)
-    if solved:
+    facts = found.manifests
+    if not facts and not found.comparison:
+        console.print(f"Nothing has run yet under {escape(found.run.out)}: start with gotd run.")
+    if "survey" in facts:
+        _survey(facts["survey"], console)
+    if "embed" in facts:
+        _embedded(facts["embed"], console)
+    if solved := facts.get("solve"):
         console.print(
             f"solve: {solved['preset']}, epsilon {solved['epsilon']:.4g} (mean cost {solved['mean_cost']:.4g}), "
             f"residual {solved['residual']:.2g} after {solved['passes']:g} passes, {solved['reason']}, "
             f"{solved['seconds']:.1f} s"
         )
         _origin(solved, console)
-    if weighed:
+    if weighed := facts.get("dsir"):
         corpus, target = weighed["corpus"], weighed["target"]
         console.print(
             f"dsir: {corpus['ngrams']:,} n-grams of {corpus['documents']:,} distinct documents against "
             f"{target['ngrams']:,} of {target['documents']:,}, {weighed['seconds']:.1f} s"
         )
-    if selected:
-        _selection(plan, console)
-    for stage in plan.trainings:
-        _training(plan, stage, console)
-    _judgements(plan, console)
-    if written := plan.manifests["report"]:
+    if "select" in facts:
+        _selection(found, console)
+    for stage in train.STAGES:
+        if stage in facts:
+            _training(found, stage, console)
+    if "evaluate" in facts:
+        _judgements(found, console)
+    if sent := facts.get("send"):
+        console.print(f"sent to {', '.join(sent['to'])}", markup=False)
+    if written := facts.get("report"):
         console.print(f"the report: {written['page']}", markup=False)
+    if found.comparison:
+        comparison(found.comparison, console)
 
 
-def _embedded(plan: Plan, embedded: dict[str, Any], console: Console) -> None:
-    for name in plan.collections:
+def _embedded(embedded: dict[str, Any], console: Console) -> None:
+    for name in (name for name in SETS if name in embedded):
         facts = embedded[name]
         skipped = ", ".join(f"{n:,} {reason}" for reason, n in facts["skipped"].items()) or "nothing"
         console.print(f"{name}: {facts['documents']:,} documents from {facts['files']:,} files; left out: {skipped}")
         for bad in facts["bad_files"]:
             console.print(f"  bad file {bad['uri']}: {bad['reason']} ({bad['detail']})", markup=False)
+        for sentence in facts.get("told", ()):
+            console.print(f"  {sentence}", markup=False)
 
 
-def _judgements(plan: Plan, console: Console) -> None:
+def _judgements(found: Results, console: Console) -> None:
     """Metrics with their 95% intervals, and beside them what changed against the base."""
-    facts = plan.manifests["evaluate"] if plan.evaluation else None
-    if facts is None:
-        return
+    facts = found.manifests["evaluate"]
     against = {tuple(row[key] for key in ("model", "judge", "set", "metric")): row for row in facts["differences"]}
-    table = Table("judge", "set", "metric", "model", "value", "95% interval", "minus base", "95% interval", "examples")
+    names = ("judge", "set", "metric", "model", "value", "95% interval", "minus base", "95% interval", "examples")
+    table = _table(*names)
     for row in sorted(facts["results"], key=lambda row: (row["judge"], row["set"], row["metric"])):
         changed = against.get(tuple(row[key] for key in ("model", "judge", "set", "metric")))
         table.add_row(
@@ -167,13 +220,11 @@ def _judgements(plan: Plan, console: Console) -> None:
                     f"in the {where} that was trained on",
                     markup=False,
                 )
-    console.print(f"the examples: {plan.artifacts['evaluate'].path('examples.parquet')}", markup=False)
+    console.print(f"the examples: {found.path('evaluate', 'examples.parquet')}", markup=False)
 
 
-def _training(plan: Plan, stage: str, console: Console) -> None:
-    facts = plan.manifests[stage]
-    if facts is None:
-        return
+def _training(found: Results, stage: str, console: Console) -> None:
+    facts = found.manifests[stage]
     engine = facts["engine"]
     dev = f", dev loss {min(look['loss'] for look in facts['dev']):.4f}" if facts["dev"] else ""
     console.print(
@@ -181,7 +232,7 @@ def _training(plan: Plan, stage: str, console: Console) -> None:
         f"{engine['engine']} on {engine['workers']} workers, {engine['device']}, {engine['precision']}, "
         f"{facts['seconds']:.0f} s"
     )
-    console.print(f"the model: {plan.artifacts[stage].path('model')}", markup=False)
+    console.print(f"the model: {found.path(stage, 'model')}", markup=False)
 
 
 def _survey(facts: dict[str, Any], console: Console) -> None:
@@ -189,7 +240,7 @@ def _survey(facts: dict[str, Any], console: Console) -> None:
         f"survey: {facts['documents']:,} documents of each source against {facts['target_documents']:,} of the target, "
         f"from {facts['files_read'][0]:,} of {facts['files_read'][1]:,} files, {facts['seconds']:.1f} s"
     )
-    table = Table("source", "distance", "standard error", "documents", "")
+    table = _table("source", "distance", "standard error", "documents", "")
     for row in facts["sources"]:
         spread = "unknown" if row["spread"] is None else f"{row['spread']:.4f}"
         notes = ["kept" if row["kept"] else "dropped"]
@@ -213,15 +264,14 @@ def _origin(solved: dict[str, Any], console: Console) -> None:
         )
 
 
-def _selection(plan: Plan, console: Console) -> None:
-    facts = plan.manifests["select"]
-    assert facts is not None
+def _selection(found: Results, console: Console) -> None:
+    facts = found.manifests["select"]
     aside = ", ".join(f"{n:,} {reason}" for reason, n in facts["set_aside"].items()) or "nothing"
     console.print(
         f"select: {facts['documents']:,} of {facts['candidates']:,} candidates by {facts['method']}; set aside: {aside}"
     )
     if divergence := facts.get("divergence"):
-        mix = plan.run.select.mix
+        mix = found.settings["select"].get("select", {}).get("mix", found.run.select.mix)
         console.print(
             f"  {len(facts['rounds'])} rounds; divergence of {1 - mix:g} corpus + {mix:g} subset from the target, on "
             f"landmarks: {divergence[0]:.4g} with nothing taken, {divergence[1]:.4g} with the subset"
@@ -232,7 +282,7 @@ def _selection(plan: Plan, console: Console) -> None:
         console.print(
             f"  the budget of {facts['budget']:,} {facts['budget_unit']} was not reached: no candidate is left"
         )
-    table = Table("source", "of the corpus", "of the subset", "taken")
+    table = _table("source", "of the corpus", "of the subset", "taken")
     total, chosen = facts["candidates"], max(facts["documents"], 1)
     ranked = sorted(facts["sources"].items(), key=lambda item: (-item[1][1], -item[1][0], item[0]))
     for source, (available, taken) in ranked[:TOP]:
@@ -242,18 +292,23 @@ def _selection(plan: Plan, console: Console) -> None:
         available, taken = sum(c[0] for c in rest), sum(c[1] for c in rest)
         table.add_row(f"{len(rest)} others", f"{available / total:.1%}", f"{taken / chosen:.1%}", f"{taken:,}")
     console.print(table)
-    artifact = plan.artifacts["select"]
-    data = storage.read_bytes(artifact.path("subset.parquet"), plan.run.storage)
-    top = Table("rank", "score", "source", "begins")
-    room = max(30, console.width - 50)
-    for row in table_of(data).slice(0, TOP).to_pylist():
-        begins = " ".join(row["text"].split())[:room]
-        top.add_row(str(row["rank"]), f"{row['score']:.4f}", escape(row["source"]), escape(begins))
-    console.print(top)
-    console.print(f"the subset: {artifact.path('subset.parquet')}", markup=False)
-    console.print(f"set aside:  {artifact.path('set_aside.parquet')}", markup=False)
-    if plan.run.select.export_scores:
-        console.print(f"all scores: {artifact.path('scores')}", markup=False)
+    subset = found.path("select", "subset.parquet")
+    if data := storage.read_if_there(subset, found.run.storage):
+        top = _table("rank", "score", "source", "begins")
+        room = max(30, console.width - 50)
+        for row in table_of(data).slice(0, TOP).to_pylist():
+            begins = " ".join(row["text"].split())[:room]
+            top.add_row(str(row["rank"]), f"{row['score']:.4f}", escape(row["source"]), escape(begins))
+        console.print(top)
+    console.print(f"the subset: {subset}" + ("" if data else ", which is not there any more"), markup=False)
+    console.print(f"set aside:  {found.path('select', 'set_aside.parquet')}", markup=False)
+    if storage.exists(found.path("select", "scores"), found.run.storage):
+        console.print(f"all scores: {found.path('select', 'scores')}", markup=False)
+
+
+def _table(*names: str, **options: Any) -> Table:
+    """A table whose cells go on in the next line where there is no room, and are never cut."""
+    return Table(*(Column(name, overflow="fold") for name in names), **options)
 
 
 def comparison(found: dict[str, Any], console: Console) -> None:
@@ -262,8 +317,7 @@ def comparison(found: dict[str, Any], console: Console) -> None:
     costs = {(row["arm"], row["budget"]): row for row in found["costs"]}
     for told in tables(found, {name: metric.better for name, metric in METRICS.items()}):
         title = f"{escape(told['title'])} ({told['better']} is better)"
-        arm = Column("arm", no_wrap=True)
-        table = Table(arm, "budget", "value", "95% interval", f"minus {against}", "wins", "", "s", title=title)
+        table = _table("arm", "budget", "value", "95% interval", f"minus {against}", "wins", "", "s", title=title)
         for row in told["rows"]:
             table.add_row(*_arm(row, costs[row["arm"], row["budget"]]))
         console.print(table)

@@ -6,11 +6,14 @@ import importlib
 import importlib.util
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gotd_ray import config, storage
+from gotd_ray.artifacts import Artifact
 from gotd_ray.errors import UserError
+from gotd_ray.progress import Progress
 
 _PACKAGES = {"mlflow": ("mlflow",), "wandb": ("wandb",), "tensorboard": ("tensorboard", "tensorboardX")}
 """Any one of them serves."""
@@ -47,11 +50,15 @@ def _ask_mlflow() -> None:
     try:
         mlflow.search_experiments(max_results=1)
     except Exception as error:  # noqa: BLE001 - its own, those of requests and those of its stores
-        reason = re.sub(r"//[^/@\s]*@", "//...@", " ".join(str(error).split()))[:600]
         raise UserError(
-            f"tracking.to names mlflow, which cannot be used: {reason} Set MLFLOW_TRACKING_URI to a server that "
+            f"tracking.to names mlflow, which cannot be used: {_said(error)} Set MLFLOW_TRACKING_URI to a server that "
             "answers (and its login), or take mlflow out of tracking.to."
         ) from None
+
+
+def _said(error: Exception) -> str:
+    """An error on one line, without the login that an address may hold."""
+    return re.sub(r"//[^/@\s]*@", "//...@", " ".join(str(error).split()))[:600]
 
 
 def _folder(run: config.Run) -> str:
@@ -71,11 +78,32 @@ def environment(run: config.Run, stage: str) -> dict[str, str]:
     }
 
 
-def finish(run: config.Run, facts: Mapping[str, Any]) -> None:
-    """Send the final numbers of a report, and the run's settings."""
+def send(run: config.Run, facts: Mapping[str, Any], artifact: Artifact, progress: Progress) -> dict[str, Any]:
+    """Send the final numbers of a report and the run's settings to each tracker, and commit what was sent.
+
+    A tracker that has them already is passed over, where another one failed.
+
+    Raises:
+        UserError: one of them did not take them; the next run sends them again.
+    """
+    started = time.perf_counter()
+    artifact.begin()
     numbers, settings = dict(final(facts)), dict(_flat(facts["settings"]))
     for name in run.tracking.to if run.tracking else ():
-        _SEND[name](run, numbers, settings)
+        sent = f"{name}-{artifact.key}"
+        if storage.exists(artifact.path(sent), run.storage):
+            continue
+        try:
+            _SEND[name](run, numbers, settings)
+        except Exception as error:  # noqa: BLE001 - those of the tracker, of requests and of its stores
+            raise UserError(
+                f"tracking: the numbers of the report could not be sent to {name}: {_said(error)} What is done is "
+                "kept: run again when it answers, or take it out of tracking.to."
+            ) from None
+        artifact.write(sent, b"")
+        progress.say(f"send: {len(numbers):,} numbers of the report went to {name}")
+    seconds = time.perf_counter() - started
+    return artifact.commit({"to": list(run.tracking.to) if run.tracking else [], "seconds": seconds})
 
 
 def final(facts: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

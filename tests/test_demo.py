@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -106,56 +109,65 @@ def test_the_cap_goes_by_content_and_keeps_the_order_of_the_files(
     assert set(some) < set(capped("gotd_fake_cap", 9))
 
 
-def test_a_second_build_gives_equal_bytes_and_a_repeated_one_touches_nothing(real: Path, tmp_path: Path) -> None:
-    again = build(tmp_path / "again", packages=["fsspec", "no_such_package"])
-    assert contents(again) == contents(real)
-    before = {p: p.stat().st_mtime_ns for p in real.rglob("*")}
-    build(real, packages=["fsspec", "no_such_package"])
-    assert {p: p.stat().st_mtime_ns for p in real.rglob("*")} == before
+def test_a_second_build_gives_equal_bytes(real: Path, tmp_path: Path) -> None:
+    assert contents(build(tmp_path / "again", packages=["fsspec", "no_such_package"])) == contents(real)
 
 
-def test_a_killed_build_leaves_the_old_texts_and_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path / "site", "gotd_fake_kill", "1.0", {"m.py": f"{DOC!r}"})
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own, and a demo of one small package."""
+    install(tmp_path / "site", "gotd_fake_small", "1.0", {"m.py": f"{DOC!r}"})
     monkeypatch.syspath_prepend(tmp_path / "site")
-    folder = build(tmp_path / "demo", packages=["gotd_fake_kill"])
-    (folder / "mine.txt").write_text("a file of the user")
-    before = contents(folder)
-
-    with monkeypatch.context() as broken:
-        broken.setattr(demo, "_is_test", lambda row: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            build(folder, packages=["gotd_fake_kill"], max_per_package=7)
-    assert before.items() <= contents(folder).items()
-    build(folder, packages=["gotd_fake_kill"], max_per_package=7)
-    assert contents(folder).keys() == before.keys()
-    assert (folder / "mine.txt").exists()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(demo, "PACKAGES", ("gotd_fake_small",))
+    return tmp_path
 
 
-def test_a_first_build_killed_while_it_puts_its_parts_in_place_is_done_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install(tmp_path / "site", "gotd_fake_kill", "1.0", {"m.py": f"{DOC!r}"})
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    folder, moved = tmp_path / "demo", Path.replace
-    for steps in range(3):  # corpus, target and fingerprint are moved, in this order
-
-        def kill_after(path: Path, to: Path, left: list[int] = [steps]) -> Path:  # noqa: B006 - counts the calls
-            if left[0] == 0:
-                raise KeyboardInterrupt
-            left[0] -= 1
-            return moved(path, to)
-
-        with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
-            killed.setattr(Path, "replace", kill_after)
-            build(folder, packages=["gotd_fake_kill"])
-        assert not (folder / "fingerprint.json").exists()
-    build(folder, packages=["gotd_fake_kill"])
-    assert contents(folder) == contents(build(tmp_path / "other", packages=["gotd_fake_kill"]))
+def test_the_texts_are_written_once_for_what_is_installed(small: Path) -> None:
+    folder = demo.folder()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
+    assert {path.relative_to(folder).as_posix() for path in before} == {
+        "corpus/gotd_fake_small.parquet", "target/train.parquet", "target/test.parquet", "general/test.parquet"
+    }  # fmt: skip
+    assert demo.folder() == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")} == before
+    install(small / "site", "gotd_fake_small", "1.1", {"m.py": f"{DOC + ' More.'!r}"})
+    shutil.rmtree(small / "site" / "gotd_fake_small-1.0.dist-info")
+    assert demo.folder() != folder, "another version is another demo"
 
 
-def test_a_folder_with_a_corpus_of_the_users_own_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "corpus").mkdir()
-    (tmp_path / "corpus" / "mine.parquet").write_text("precious")
-    with pytest.raises(UserError, match="a folder 'corpus' that the demo did not write"):
-        build(tmp_path, packages=["fsspec"])
-    assert (tmp_path / "corpus" / "mine.parquet").read_text() == "precious"
+def test_a_build_that_was_killed_leaves_nothing_and_is_done_again(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(demo, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        demo.folder()
+    assert not list((small / "cache").rglob("corpus"))
+    assert (demo.folder() / "corpus" / "gotd_fake_small.parquet").exists()
+
+
+def test_two_at_once_build_it_once(small: Path) -> None:
+    code = (
+        "from pathlib import Path; from gotd_ray import demo; demo.PACKAGES = ('gotd_fake_small',)\n"
+        "if __name__ == '__main__': print(demo.folder())"
+    )
+    (small / "build.py").write_text(code)
+    both = [
+        subprocess.Popen(
+            [sys.executable, small / "build.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    answers = [one.communicate(timeout=200) for one in both]
+    assert {one.returncode for one in both} == {0}, answers
+    assert answers[0][0] == answers[1][0]
+
+
+def test_a_cache_that_cannot_be_written_is_said(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (small / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(small / "file"))
+    with pytest.raises(UserError) as caught:
+        demo.folder()
+    assert str(caught.value) == (
+        f"the demo's texts cannot be written to {small}/file/gotd_ray: Not a directory. Set XDG_CACHE_HOME to a folder "
+        "that can be written."
+    )

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
 from ray.data import ActorPoolStrategy
 
@@ -25,6 +26,7 @@ from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Entry, Index
 from gotd_ray.models.encoder import TextEncoder
+from gotd_ray.results import FILES, files_table
 from gotd_ray.stages import _metrics
 from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, errors_without_a_trace, set_up_data
 from gotd_ray.stages._units import SUMMARY, Unit, make_units, open_part, read_unit
@@ -88,6 +90,9 @@ def embed(run: config.Run, collections: dict[str, Collection], artifact: Artifac
     facts: dict[str, Any] = {"seconds": time.perf_counter() - started}
     facts["unreached"] = sorted(uri for done in work.values() for uri in done.unreached)
     facts |= {name: _summary(name, collection, work[name]) for name, collection in collections.items()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(files_table({name: collection.files for name, collection in collections.items()}), sink)
+    artifact.write(FILES, sink.getvalue().to_pybytes())
     return artifact.commit(facts)
 
 

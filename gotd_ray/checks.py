@@ -1,0 +1,124 @@
+"""All that can be known cheaply before anything runs: `gotd check` says it, and a run looks at the same first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gotd_ray import storage, tracking
+from gotd_ray.errors import UserError
+from gotd_ray.index import Collection
+from gotd_ray.models import language
+from gotd_ray.preflight import Count, check_sources, count_documents
+from gotd_ray.results import STAGES
+from gotd_ray.stages import _evaluation, train
+from gotd_ray.stages._checks import check_decontamination, check_selection
+
+if TYPE_CHECKING:
+    from gotd_ray.pipeline import Plan
+
+NUMBERS_OF_A_ROW = 130
+"""Bytes of a document in the index beside its vector: address and size, compressed."""
+
+STATES = 4
+"""Copies of a trained model's weights on disk at once: two moments and the weights in a checkpoint, and the model."""
+
+
+@dataclass
+class Look:
+    """What was found.
+
+    Attributes:
+        counts: by set, of those that are still to be embedded.
+        unwanted: evaluation sets that are searched for.
+        told: sentences to show.
+        room: bytes that will be written, by folder.
+    """
+
+    counts: dict[str, Count] = field(default_factory=dict)
+    unwanted: dict[str, Any] | None = None
+    told: list[str] = field(default_factory=list)
+    room: dict[str, int] = field(default_factory=dict)
+
+
+def look(plan: Plan, only: Sequence[str] = STAGES, *, everything: bool = False) -> Look:
+    """Hold the settings against the input, the models and the machine, for what is left to do; nothing is written.
+
+    Args:
+        only: the stages that will be done.
+        everything: look also at what is done already.
+
+    Raises:
+        UserError: what a run would be refused for.
+    """
+    found = Look()
+
+    def to_do(stage: str) -> bool:
+        return stage in only and plan.asked(stage) and (everything or not plan.done(stage))
+
+    if plan.run.tracking and (to_do("send") or any(to_do(stage) for stage in train.STAGES)):
+        tracking.check(plan.run)
+    found.told += plan.passed_over()
+    if to_do("embed"):
+        _sets(plan, found)
+    if to_do("select"):
+        found.unwanted = check_decontamination(plan.run, found.counts.get("corpus"))
+        found.told += found.unwanted["told"] if found.unwanted else []
+    trainings = {stage: task for stage, task in plan.trainings.items() if to_do(stage)}
+    if trainings:
+        found.told += train.check(plan.run, trainings)
+    if plan.evaluation and to_do("evaluate"):
+        _evaluation.check(plan.run, plan.evaluation)
+    _places(plan, found)
+    return found
+
+
+def _sets(plan: Plan, found: Look) -> None:
+    """The sets that are embedded: columns, bad rows, names, the budget and the proportions against what they hold."""
+    run = plan.run
+    for name, collection in plan.collections.items():
+        count = count_documents(name, name, collection.files, collection.text, run.chunks, run.storage)
+        if not count.documents:
+            raise UserError(
+                f"the {name} has no document: {count.why_empty()}. Check {name}.text_column, chunks.min_chars and "
+                f"{name}.exclude_sources."
+            )
+        found.counts[name] = count
+        found.told += count.warnings
+    check_selection(run, found.counts)
+    if run.survey:
+        found.told += check_sources("survey.always", run.survey.always, found.counts["corpus"])
+
+
+def _places(plan: Plan, found: Look) -> None:
+    """That the folders can be written, and have room for what will be put there.
+
+    Raises:
+        UserError: they cannot, or have not.
+    """
+    run = plan.run
+    assert run.index is not None
+    vector = 2 * plan.encoder["width"] + NUMBERS_OF_A_ROW
+    new = sum(_share_missing(plan.collections[name]) * count.documents for name, count in found.counts.items())
+    found.room[run.index] = int(new * vector)
+    trained = sum(not plan.done(stage) for stage in plan.trainings)
+    if trained and run.model:
+        found.room[run.out] = trained * STATES * _weights(language.find(run.model, run.storage))
+    for folder in dict.fromkeys((run.out, run.selection or run.out, run.index)):
+        free, needed = storage.check_writable(folder, run.storage), found.room.get(folder, 0)
+        if free is not None and free < needed:
+            raise UserError(
+                f"{folder} has {free / 1e9:,.1f} GB of room, and about {needed / 1e9:,.1f} GB will be written there. "
+                "Free some, or name a folder elsewhere."
+            )
+
+
+def _share_missing(collection: Collection) -> float:
+    missing = collection.index.snapshot(collection.files)[1]
+    return len(missing) / max(len(collection.files), 1)
+
+
+def _weights(base: language.Base) -> int:
+    """Bytes of a model as it is saved, in float32."""
+    return 4 * sum(one.numel() for one in language.skeleton(base, language.made_for(base)).parameters())

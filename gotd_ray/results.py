@@ -1,0 +1,131 @@
+"""What a run left, read from its folders alone: no corpus, encoder, base model or tracker is asked.
+
+Each stage leaves a folder with ``manifest.json``, its facts, and ``settings.json``, the run's settings when it was
+done. So results can be looked at when the corpus has moved, the settings have changed, or on another machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from gotd_ray import config, storage
+from gotd_ray.artifacts import Artifact
+from gotd_ray.index import table_of
+from gotd_ray.storage import StoredFile
+
+AFTER_SELECT = ("pretune", "finetune", "evaluate")
+"""The stages that a run has only where it asks for them."""
+
+STAGES = ("survey", "embed", "solve", "dsir", "select", *AFTER_SELECT, "report", "send")
+"""All stages in their order."""
+
+FILES = "files.parquet"
+"""In the folder of embed: which files each set was, as they were."""
+
+COMPARISON = "compare.json"
+"""In the folder of a comparison: its table."""
+
+_DECIDES_NOTHING = ("name", "ray", "compare", "tracking")
+"""Sections on which no number depends."""
+
+
+def folder_of(run: config.Run, stage: str) -> str:
+    """Where a stage's results lie."""
+    own = stage in (*AFTER_SELECT, "report", "send")
+    return storage.join(run.out if own else run.selection or run.out, stage)
+
+
+@dataclass(frozen=True)
+class Results:
+    """The stages that are done in a run's folders, whatever their keys.
+
+    Attributes:
+        run: whose folders were looked at, paths resolved.
+        manifests: by stage, in their order.
+        settings: by stage, those of the run that did it; none of stages that are older than this file.
+        comparison: the table of ``gotd compare``, where there is one.
+    """
+
+    run: config.Run
+    manifests: dict[str, dict[str, Any]]
+    settings: dict[str, dict[str, Any]]
+    comparison: dict[str, Any] | None
+
+    def path(self, stage: str, *parts: str) -> str:
+        """Something in a stage's folder."""
+        return storage.join(folder_of(self.run, stage), *parts)
+
+    def files(self) -> dict[str, dict[str, StoredFile]]:
+        """By set and uri, the files that were embedded; empty where that is not known."""
+        data = storage.read_if_there(self.path("embed", FILES), self.run.storage)
+        found: dict[str, dict[str, StoredFile]] = {}
+        for row in table_of(data).to_pylist() if data else ():
+            found.setdefault(row.pop("set"), {})[row["uri"]] = StoredFile(**row)
+        return found
+
+
+def read(run: config.Run) -> Results:
+    """Read the manifests that lie in the folders of a run, its paths resolved; damaged ones count as absent."""
+    manifests, settings = {}, {}
+    for stage in STAGES:
+        artifact = Artifact(folder_of(run, stage), "", run.storage)
+        if (manifest := artifact.lies()) is not None:
+            manifests[stage] = manifest
+            settings[stage] = artifact.settings_then() or {}
+    data = storage.read_if_there(storage.join(run.out, COMPARISON), run.storage)
+    try:
+        comparison = json.loads(data) if data else None
+    except ValueError:
+        comparison = None
+    return Results(run, manifests, settings, comparison)
+
+
+def files_table(sets: Mapping[str, Iterable[StoredFile]]) -> pa.Table:
+    """What ``FILES`` holds: set, uri, size, modified."""
+    rows = [(name, file.uri, file.size, file.modified) for name, files in sets.items() for file in files]
+    types = {"set": pa.string(), "uri": pa.string(), "size": pa.int64(), "modified": pa.int64()}
+    return pa.Table.from_pylist([dict(zip(types, row, strict=True)) for row in rows], pa.schema(types))
+
+
+def changes(
+    results: Results, run: config.Run, files: Mapping[str, Iterable[StoredFile]], stale: list[str]
+) -> list[str]:
+    """What is not as it was when the stale stages were done, a line each.
+
+    Args:
+        results: what lies there.
+        run: the settings now, resolved as the stages would get them.
+        files: of each set, now.
+        stale: stages that lie there and would be done again.
+    """
+    now = dict(_flat(run.model_dump(mode="json")))
+    before = {name: value for stage in stale for name, value in _flat(results.settings.get(stage, {}))}
+    said = [
+        f"{name}: {before.get(name, 'not set')} then, {now.get(name, 'not set')} now"
+        for name in (sorted({*before, *now}) if before else ())
+        if before.get(name) != now.get(name) and name.partition(".")[0] not in _DECIDES_NOTHING
+    ]
+    then = results.files()
+    for name, listed in files.items():
+        held, current = then.get(name), {file.uri: file for file in listed}
+        if held is None:
+            continue
+        new, gone = len(current.keys() - held.keys()), len(held.keys() - current.keys())
+        changed = sum(held[uri] != file for uri, file in current.items() if uri in held)
+        counts = {"new": new, "changed": changed, "gone": gone}
+        if any(counts.values()):
+            said.append(f"{name}: " + ", ".join(f"{count:,} files {what}" for what, count in counts.items() if count))
+    return said
+
+
+def _flat(settings: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        elif value is not None:
+            yield before + name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
