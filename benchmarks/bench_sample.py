@@ -19,7 +19,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import vectors
@@ -68,8 +68,9 @@ class Points:
         """Potentials by a preset's settings. ``marks``: rows of the landmarks; None takes the smallest ids, as the
         solve stage does."""
         target, b = self.y.astype(np.float32), np.full(len(self.y), 1.0 / len(self.y))
-        epsilon = float(PRESETS[preset]["epsilon"])
-        if PRESETS[preset]["epsilon_unit"] == "mean_cost":
+        settings: dict[str, Any] = dict(PRESETS[preset])
+        epsilon = float(settings["epsilon"])
+        if settings["epsilon_unit"] == "mean_cost":
             n = float(len(self.x))
             epsilon *= mean_cost(in_memory(self.x).moments(n), target, b)
         tolerance = tolerance or tolerance_of(preset)
@@ -91,7 +92,8 @@ class Points:
 
 
 def tolerance_of(preset: Preset) -> float:
-    return float(PRESETS[preset]["tolerance"])
+    settings: dict[str, Any] = dict(PRESETS[preset])
+    return float(settings["tolerance"])
 
 
 def sampled(points: Points, given: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -35,62 +35,26 @@ import numpy as np
 import vectors
 from machine import facts
 from referee import residual_of
+from solver_log import Cell, Log
 from solver_table import markdown
 from solvers import KERNEL_MODE, MAX_ITERATIONS, SOLVERS
 
-GRID = {"n": (20_000, 50_000, 200_000), "m": (1000, 2000), "epsilon": (0.1, 0.05, 0.02)}
+GRID_N, GRID_M, GRID_EPSILON = (20_000, 50_000, 200_000), (1000, 2000), (0.1, 0.05, 0.02)
 LONG_SECONDS = 60
 STARTUP_SECONDS = 900
 MAX_ATTEMPTS = 8
 PEERS = "torch numpy POT geomloss pykeops jax jaxlib ott-jax"
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One problem of the grid."""
-
-    n: int
-    m: int
-    epsilon: float
-
-    def no_harder_than(self, other: Cell) -> bool:
-        return self.n <= other.n and self.m <= other.m and self.epsilon >= other.epsilon
-
-
-class Log:
-    """Results so far, each a dictionary; appended to a file as they come. Potentials lie in a folder beside it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        self.folder = path.with_suffix(".potentials")
-        self.folder.mkdir(parents=True, exist_ok=True)
-
-    def append(self, row: dict) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        self.rows.append(row)
-
-    def begin(self, vectors: str, described: str) -> None:
-        """Note where the results that follow come from; those of other vectors do not belong beside them."""
-        if any(row.get("vectors", vectors) != vectors for row in self.rows):
-            sys.exit(f"{self.path} holds results of other vectors: choose another --log")
-        self.append({"facts": described, "vectors": vectors})
-
-    def of(self, cell: Cell, solver: str) -> list[dict]:
-        return [row for row in self.rows if row.items() >= {**asdict(cell), "solver": solver}.items()]
-
-    def potential(self, cell: Cell, solver: str) -> Path:
-        return self.folder / f"{solver}-{cell.n}-{cell.m}-{cell.epsilon:g}.npy"
-
-
 def parse_cells(patterns: list[str]) -> list[Cell]:
     """``n,m,epsilon`` each; ``*`` stands for all values of the grid, other values than the grid's may be given."""
-    cells = set()
+    cells: set[Cell] = set()
     for pattern in patterns:
-        parts = zip(GRID.items(), pattern.split(","), strict=True)
-        values = [grid if part == "*" else (type(grid[0])(part),) for (_, grid), part in parts]
-        cells |= {Cell(*value) for value in product(*values)}
+        n, m, epsilon = pattern.split(",")
+        rows = list(GRID_N) if n == "*" else [int(n)]
+        targets = list(GRID_M) if m == "*" else [int(m)]
+        temperatures = list(GRID_EPSILON) if epsilon == "*" else [float(epsilon)]
+        cells |= {Cell(*values) for values in product(rows, targets, temperatures)}
     return sorted(cells, key=lambda cell: (cell.n, cell.m, -cell.epsilon))
 
 
@@ -212,7 +176,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--residual", type=float, default=1e-3)
     parser.add_argument("--table", action="store_true", help="only print what the log holds")
     args = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     log, cells = Log(args.log), parse_cells(args.cells)
     chosen = [solver for solver in args.solvers if solver == "ours" or args.peers]
     if not args.table:
@@ -242,4 +205,5 @@ def peer_versions(python: str | None) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     main()

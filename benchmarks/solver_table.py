@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable
 
 import numpy as np
+from solver_log import Cell, Log
 
 NOTES = """
 Ratio: seconds of the fastest log-domain peer / ours (≥: no such peer came to an end within the limit). Kernel mode
@@ -52,7 +53,7 @@ class Result:
         return words[self.end["status"]] + ("†" if self.end.get("inferred") else "")
 
 
-def markdown(log, cells: list, residual: float, solvers: list[str], kernel_mode: tuple[str, ...]) -> str:
+def markdown(log: Log, cells: list[Cell], residual: float, solvers: list[str], kernel_mode: tuple[str, ...]) -> str:
     """Seconds of each solver, then the comparison with the best of them."""
     tried = {row.get("solver") for row in log.rows}
     names = [name for name in solvers if name in tried]
@@ -137,7 +138,7 @@ def _comparison(
     ]
 
 
-def _gap(log, cell, results: dict[str, Result]) -> str:
+def _gap(log: Log, cell: Cell, results: dict[str, Result]) -> str:
     """The largest distance of a potential from ours, in units of epsilon."""
     centred = {}
     for name, result in results.items():
@@ -150,7 +151,7 @@ def _gap(log, cell, results: dict[str, Result]) -> str:
     return f"{max(gaps):.1e}" if gaps else ""
 
 
-def _cell(cell) -> list[str]:
+def _cell(cell: Cell) -> list[str]:
     return [f"{cell.n:,}", f"{cell.m:,}", f"{cell.epsilon:g}"]
 
 

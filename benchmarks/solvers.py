@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,11 +79,11 @@ def _pot_scaling(method: str, x: np.ndarray, y: np.ndarray, epsilon: float, resi
     return warmed(solve, torch.from_numpy(x), torch.from_numpy(y))  # type: ignore[arg-type]
 
 
-def pot_log(*problem) -> Ready:
+def pot_log(*problem: Any) -> Ready:
     return _pot_scaling("sinkhorn_log", *problem)
 
 
-def pot_kernel(*problem) -> Ready:
+def pot_kernel(*problem: Any) -> Ready:
     """Matrix scaling of K = exp(-C / epsilon), kept in float32: fast, and 0/0 where K underflows."""
     return _pot_scaling("sinkhorn", *problem)
 
@@ -131,11 +132,11 @@ def _geomloss(backend: str, x: np.ndarray, y: np.ndarray, epsilon: float, residu
     return warmed(solve, torch.from_numpy(x), torch.from_numpy(y))  # type: ignore[arg-type]
 
 
-def geomloss_dense(*problem) -> Ready:
+def geomloss_dense(*problem: Any) -> Ready:
     return _geomloss("tensorized", *problem)
 
 
-def geomloss_online(*problem) -> Ready:
+def geomloss_online(*problem: Any) -> Ready:
     return _geomloss("online", *problem)
 
 

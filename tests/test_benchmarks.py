@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
+import bench_compare
+import bench_dsir
+import bench_encoder
 import bench_figure3
+import bench_pass
+import bench_pipeline
 import bench_rounds
+import bench_sample
+import bench_solver
+import bench_toxicity
 import data
 import mixtures
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import vectors
 from corpora import documents, write_parquet
@@ -19,7 +31,7 @@ from product import Library
 from gotd_ray.ot.divergence import sinkhorn_divergence
 from gotd_ray.stages import _rounds
 
-SOURCES = ("arxiv_cs", "arxiv_bio", "recipes", "legal_docs", "news_bbc")
+SOURCES = ("arxiv_cs", "arxiv_bio", "recipes", "legal_docs", "news_bbc", "toxic_stormfront", "toxic_toxigen_prompts")
 TASKS = ("chemprot", "agnews")
 WIDTH = 8
 
@@ -53,12 +65,33 @@ def texts() -> list[str]:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
-    """A folder as GOTD_DATA names it: five sources and two tasks of documentation strings."""
+    """A folder as GOTD_DATA names it: sources and tasks of documentation strings."""
     folder = tmp_path_factory.mktemp("data")
-    for number, name in enumerate(SOURCES):
-        write_parquet(folder / "corpus" / f"{name}.parquet", [(text, name) for text in texts[number::7]])
-    for number, name in enumerate(TASKS):
-        write_parquet(folder / "tasks" / name / "train.parquet", [(text, name) for text in texts[5 + number :: 7]])
+    *sources, train, test, dev = (texts[number :: len(SOURCES) + 3] for number in range(len(SOURCES) + 3))
+    for name, some in zip(SOURCES, sources, strict=True):
+        write_parquet(folder / "corpus" / f"{name}.parquet", [(text, name) for text in some])
+    for task in TASKS:
+        write_parquet(folder / "tasks" / task / "train.parquet", [(text, task) for text in train])
+        write_parquet(folder / "tasks" / task / "test.parquet", [(text, task) for text in test])
+    prompts = {
+        "text": [text[:40] for text in dev],
+        "continuation": [text[40:] for text in dev],
+        "label": ["toxic" if number % 2 else "nontoxic" for number in range(len(dev))],
+        "prompt_toxicity": [0.9 if number % 2 else 0.0 for number in range(len(dev))],
+        "continuation_toxicity": [None if number % 5 == 4 else 0.1 for number in range(len(dev))],
+    }
+    offensive = {
+        "text": train,
+        "label": ["offensive" if number % 2 else "not-offensive" for number in range(len(train))],
+    }
+    for name, columns in (
+        ("realtoxicityprompts/dev", prompts),
+        ("realtoxicityprompts/test", prompts),
+        ("tweeteval_offensive/train", offensive),
+    ):
+        path = folder / "tasks" / f"{name}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.table(columns), path)
     return folder
 
 
@@ -69,7 +102,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Path:
     files = [*sorted((library / "corpus").glob("*.parquet")), *(library / "tasks" / t / "train.parquet" for t in TASKS)]
     for axis, path in enumerate(files):
         found = data.texts_of(path, vectors.MAX_CHARS)
-        x = np.eye(WIDTH)[axis] + 0.3 * rng.normal(size=(len(found), WIDTH))
+        x = np.eye(WIDTH)[axis % WIDTH] + 0.3 * rng.normal(size=(len(found), WIDTH))
         name = f"task_{path.parent.name}" if axis >= len(SOURCES) else f"corpus_{path.stem}"
         x += 0.8 * np.eye(WIDTH)[0] if axis >= len(SOURCES) else 0
         x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
@@ -83,15 +116,25 @@ def given(library: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return library
 
 
-@pytest.mark.parametrize("main", [bench_figure3.main])
+ALL = [bench_compare, bench_dsir, bench_encoder, bench_figure3, bench_pipeline, bench_rounds, bench_toxicity]
+
+
+@pytest.mark.parametrize("benchmark", ALL, ids=lambda module: module.__name__)
 def test_without_data_it_is_said_that_there_is_nothing_to_measure(
-    main: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.delenv("GOTD_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        main([])  # type: ignore[operator]
+        benchmark.main([str(tmp_path)] if benchmark in (bench_compare, bench_toxicity) else [])
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith("skipped: set GOTD_DATA to a folder with corpus/")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_benchmark_is_tried_here() -> None:
+    scripts = {path.stem for path in Path(data.__file__).parent.glob("bench_*.py")}
+    assert scripts == {module.__name__ for module in [*ALL, bench_pass, bench_sample, bench_solver]}
 
 
 def test_figure_3(given: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,3 +174,197 @@ def test_rounds_are_the_products(
     assert float(found["debiased"]["fitted half"]) < float(found["nothing taken"]["fitted half"])
     assert float(found["debiased, 3 rounds"]["fitted half"]) <= float(found["debiased"]["fitted half"]) + 1e-4
     assert all(np.isfinite(numbers(cell)).all() for row in table for cell in row.values())
+
+
+def test_the_referee_of_mixtures_agrees_with_the_package() -> None:
+    rng = np.random.default_rng(1)
+    x, y = (rng.normal(size=(n, 4)).astype(np.float16) for n in (60, 20))
+    a, pool = mixtures.mixed(60, np.array([1, 5, 9]), 0.3)[:, None], mixtures.Pool(x)
+    own = pool.kernel(2.0)
+    p = mixtures.self_potentials(own, a, 2.0)
+    found = mixtures.Target(pool, own, y, 2.0).divergences(a, p)
+    assert found == pytest.approx([sinkhorn_divergence(x, a[:, 0].numpy(), y, np.full(20, 0.05), 2.0)], abs=2e-5)
+
+
+def test_what_is_chosen_is_the_head_of_the_scores_without_near_duplicates(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    ids = np.sort(np.array([rng.bytes(16).hex() for _ in range(80)], "S32"))
+    x = rng.normal(size=(80, 8))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
+    x[7] = x[3]
+    library = Library(tmp_path, ids, x, ids[:10], x[:10])
+    scores = np.arange(80.0)
+    scores[11] = np.inf
+    chosen = library.choose(scores, budget=12)
+    assert chosen.tolist() == [place for place in range(14) if place not in (7, 11)]
+    nearest = library.scores("nearest")
+    np.testing.assert_allclose(nearest, -(x.astype(np.float64) @ x[:10].T.astype(np.float64)).max(1), atol=2e-3)
+
+
+def test_a_pass_against_the_bare_arithmetic(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--rows", "300", "--targets", "20", "40", "--small", "2000", "--large", "4000", "--repeats", "1"]
+    bench_pass.main(["--vectors", str(cache), *sizes])
+    printed = capsys.readouterr().out
+    passes, growth = tables(printed)
+    kinds = ["exact", "exact, the plan is kept", "by the kept plan"]
+    for m in ("20", "40"):
+        assert [row["pass"] for row in passes if row["m"] == m][:3] == kinds
+    assert all(float(row["ours, s"]) >= 0 and float(row["ours / bare"]) > 0 for row in passes)
+    assert [row["n"] for row in growth] == ["2,000", "4,000"]
+    assert [float(row["vectors, MB"]) for row in growth] == [0, 0]  # 2,000 x 8 x 2 bytes
+    assert re.search(
+        r"^2 times the candidates take \d+\.\d+ of 2 times the seconds \(m = 20\)\.$", printed, re.MULTILINE
+    )
+
+
+def test_samples_precisions_and_rates(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--rows", "300", "--targets", "40", "--seeds", "2", "--samples", "150", "--depths", "30", "--repeats", "1"]
+    bench_sample.main(["--vectors", str(cache), *sizes])
+    sampled, rates, precisions = tables(capsys.readouterr().out)
+    on = [(row["preset"], row["fitted on"]) for row in sampled]
+    assert on == [("debiased", "150"), ("debiased", "all, other landmarks"), ("paper", "150")]
+    shares = [float(row["overlap of the first 30: mean"]) for row in sampled]
+    assert all(0.5 < share <= 1 for share in shares)
+    assert shares[1] == 1  # all 300 are landmarks in either draw
+    assert all(numbers(row["documents scored per second"])[0] > 0 for row in rates)
+    exact = {(row["preset"], row["precision"], row["tolerance"]): float(row["first 30"]) for row in precisions}
+    assert len(exact) == 6 and min(exact.values()) > 0.9
+    assert exact["debiased", "float32", "1e-06"] == exact["paper", "float32", "1e-06"] == 1
+
+
+def test_the_solver_and_a_peer(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--vectors", str(cache), "--log", str(tmp_path / "log.jsonl"), "--cells", "300,40,0.2", "--repeats", "1"]
+    solvers = ["--solvers", "ours", "pot-log"]
+    bench_solver.main([*given, "--peers", sys.executable, *solvers])
+    times, compared = tables(capsys.readouterr().out)
+    assert float(times[0]["ours"].strip("*")) > 0 and float(times[0]["pot-log"].strip("*")) > 0
+    assert compared[0]["fastest peer"] == "pot-log" and float(compared[0]["ratio"]) > 0
+    assert float(compared[0]["gap"]) < 0.05  # both solve the same problem
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert {row["solver"] for row in rows if row.get("residual", 1) <= 1e-3} == {"ours", "pot-log"}
+    bench_solver.main([*given, "--table"])
+    assert tables(capsys.readouterr().out) == [times, compared]
+
+
+def test_the_encoder_and_its_peers(given: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench_encoder.main(["--documents", "30", "--rounds", "1", "--max-tokens", "16"])
+    (table,) = tables(capsys.readouterr().out)
+    assert [row["what"].split(",")[0] for row in table] == ["SentenceTransformer.encode", "bare loop", "TextEncoder"]
+    assert table[0]["of the first"] == table[1]["of the bare loop"] == "1.00"
+    assert all(float(row["documents/s"]) > 0 and float(row["smallest cosine"]) > 0.999 for row in table)
+
+
+PEER = """
+from collections import Counter
+import hashlib, json, math, re
+from pathlib import Path
+import numpy as np
+
+def bag(text):
+    words = re.findall(r"\\w+|[^\\w\\s]+", text.lower())
+    grams = words + [" ".join(pair) for pair in zip(words, words[1:])]
+    return Counter(int(hashlib.sha256(gram.encode()).hexdigest(), 16) % 10000 for gram in grams), len(words)
+
+class HashedNgramDSIR:
+    min_example_length = 100
+
+    def __init__(self, raw, target, cache, num_proc):
+        read = lambda path: [bag(json.loads(line)["text"]) for line in Path(path).read_text().splitlines()]
+        self.raw, self.target, self.cache = read(raw[0]), read(target[0]), Path(cache)
+
+    def fit_importance_estimator(self, num_tokens_to_fit):
+        def logs(bags):
+            total = sum((found for found, _ in bags), Counter())
+            return [math.log(total[i] / total.total() + 1e-8) for i in range(10000)]
+        self.ratio = [t - r for t, r in zip(logs(self.target), logs(self.raw))]
+
+    def compute_importance_weights(self):
+        weights = [sum(count * self.ratio[i] for i, count in found.items()) for found, _ in self.raw]
+        lengths = [length for _, length in self.raw]
+        for name, values in (("log_importance_weights", weights), ("perexample_metadata", lengths)):
+            (self.cache / name).mkdir(parents=True)
+            np.save(self.cache / name / "0.npy", values)
+"""
+"""Stands for the authors' package: the same numbers, computed plainly."""
+
+
+def test_dsir_against_a_peer(
+    given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench_dsir.main([])
+    assert "skipped: set DSIR_PYTHON" in capsys.readouterr().out
+    (tmp_path / "data_selection.py").write_text(PEER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("DSIR_PYTHON", sys.executable)
+    bench_dsir.main(["--share", "0.5"])
+    printed = capsys.readouterr().out
+    assert float(re.search(r"largest difference (\S+)", printed)[1]) < 1e-9  # type: ignore[index]
+    assert "documents of another length: 0" in printed
+    assert "rank correlation 1.000000000, documents of another rank 0" in printed
+
+
+def test_vectors_are_made_once(tmp_path: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    for name, some in (("corpus/one.parquet", texts[:3]), ("tasks/two/train.parquet", texts[3:6])):
+        write_parquet(tmp_path / name, [(text, name) for text in some])
+    monkeypatch.setenv("GOTD_DATA", str(tmp_path))
+    vectors.complete(cache, ["two"], most=2)
+    assert {path.name for path in cache.iterdir()} == {"corpus_one.npz", "task_two.npz"}
+    held = np.load(cache / "corpus_one.npz")
+    assert held["x"].shape == (2, 384)
+    assert set(held["ids"]) < set(vectors.ids_of([text[: vectors.MAX_CHARS] for text in texts[:3]]))
+    np.testing.assert_allclose(np.linalg.norm(held["x"].astype(float), axis=1), 1, atol=1e-3)
+    monkeypatch.setattr(vectors, "TextEncoder", None)  # there is nothing left to encode
+    vectors.complete(cache, ["two"], most=2)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_main_job_and_its_peers(given: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]) -> None:
+    bench_pipeline.main(["--documents", "100", "--peers", "16", "--budget", "8", "--max-tokens", "16"])
+    printed = capsys.readouterr().out
+    (table,) = tables(printed)
+    assert [row["what"].split(" ")[0] for row in table] == ["embed", "bare", "bare", "SentenceTransformer.encode"]
+    assert table[0]["embed stage / this"] == "1.00"
+    assert all(float(row["documents/s"]) > 0 for row in table)
+    assert re.search(r"solve \d+\.\d s \([\d.]+ passes, residual \de-\d\d, epsilon 0\.\d+\), select", printed)
+    assert float(re.search(r"peak unique memory of all processes: (\S+) GB", printed)[1]) > 0.1  # type: ignore[index]
+
+
+@pytest.fixture
+def small(llama: Path) -> list[str]:
+    """Arguments of a comparison on a tiny base."""
+    sizes = ["--sample", "1", "--budget", "12", "--tokens", "1600", "--max-tokens", "64"]
+    return ["--base", str(llama), "--seeds", "0", "--cpus", "2", *sizes]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_comparison_of_arms(
+    given: Path, small: list[str], ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench_compare.main([str(tmp_path), "chemprot", "--arms", "base", "target_only", "random", *small])
+    printed = capsys.readouterr().out
+    for arm in ("base", "target_only", "random"):
+        assert re.search(rf"\b{arm}\b", printed)
+    found = json.loads((tmp_path / "runs" / "chemprot" / "compare.json").read_text())
+    assert {row["arm"] for row in found["rows"]} == {"base", "target_only", "random"}
+
+
+def test_what_is_wanted_and_what_is_not(given: Path) -> None:
+    rows = pq.read_table(given / "tasks" / "realtoxicityprompts" / "dev.parquet").to_pylist()
+    wanted, unwanted = map(set, bench_toxicity.sentences(given))
+    whole = {row["text"] + row["continuation"]: row for row in rows}
+    assert unwanted == {text for text, row in whole.items() if row["prompt_toxicity"] == 0.9}
+    assert wanted == {t for t, row in whole.items() if not row["prompt_toxicity"] and row["continuation_toxicity"]}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_comparison_of_toxicity(
+    given: Path, small: list[str], ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = ["--prompts", "3", "--continuations", "2"]
+    bench_toxicity.main([str(tmp_path), "--comparisons", "contrast", *prompts, *small])
+    printed = capsys.readouterr().out
+    assert "gotd_debiased" in printed
