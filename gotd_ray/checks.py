@@ -12,7 +12,7 @@ from gotd_ray.index import Collection
 from gotd_ray.models import language
 from gotd_ray.preflight import Count, check_sources, count_documents
 from gotd_ray.results import STAGES
-from gotd_ray.stages import _evaluation, train
+from gotd_ray.stages import _evaluation, _training
 from gotd_ray.stages._checks import check_decontamination, check_selection
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def look(plan: Plan, only: Sequence[str] = STAGES, *, everything: bool = False) 
     def to_do(stage: str) -> bool:
         return stage in only and plan.asked(stage) and (everything or not plan.done(stage))
 
-    if plan.run.tracking and (to_do("send") or any(to_do(stage) for stage in train.STAGES)):
+    if plan.run.tracking and (to_do("send") or any(to_do(stage) for stage in _training.STAGES)):
         tracking.check(plan.run)
     found.told += plan.passed_over()
     if to_do("embed"):
@@ -67,7 +67,7 @@ def look(plan: Plan, only: Sequence[str] = STAGES, *, everything: bool = False) 
         found.told += found.unwanted["told"] if found.unwanted else []
     trainings = {stage: task for stage, task in plan.trainings.items() if to_do(stage)}
     if trainings:
-        found.told += train.check(plan.run, trainings)
+        found.told += _training.check(plan.run, trainings)
     if plan.evaluation and to_do("evaluate"):
         _evaluation.check(plan.run, plan.evaluation)
     _places(plan, found)

@@ -20,6 +20,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -60,7 +61,7 @@ def folder() -> Path:
     versions = json.dumps(_versions(PACKAGES), sort_keys=True)
     key = hashlib.blake2b(Path(__file__).read_bytes() + versions.encode(), digest_size=8).hexdigest()
     try:
-        return cache.once("demo", key, lambda folder: build(folder, packages=PACKAGES))
+        return cache.once("demo", key, partial(build, packages=PACKAGES))
     except OSError as error:
         raise UserError(
             f"the demo's texts cannot be written to {cache.root()}: {error.strerror}. Set XDG_CACHE_HOME to a folder "
@@ -68,7 +69,7 @@ def folder() -> Path:
         ) from None
 
 
-def build(folder: Path, *, packages: Sequence[str], max_per_package: int = 1000) -> Path:
+def build(folder: Path, *, packages: Sequence[str], max_per_package: int = 1000) -> None:
     """Write ``corpus/<package>.parquet``, ``target/{train,test}.parquet`` and ``general/test.parquet`` into ``folder``.
 
     Columns are text, source and where. Of what is held out, the first 600 characters of each text are kept.
@@ -82,7 +83,6 @@ def build(folder: Path, *, packages: Sequence[str], max_per_package: int = 1000)
     for part in _PARTS:
         (folder / part).mkdir(parents=True)
     _write_all(folder, [name for name in _versions(packages) if name != TARGET], max_per_package)
-    return folder
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:

@@ -194,6 +194,8 @@ class Collection:
     text: Text
     files: list[StoredFile]
     index: Index
+    passed_over: tuple[str, ...] = ()
+    """What the listing passed over, in words."""
 
     def key(self) -> Any:
         """What the rows depend on: the index, and each file as it is now."""

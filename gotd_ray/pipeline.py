@@ -30,9 +30,9 @@ from gotd_ray.models.choice import describe, pick_device, train_precision
 from gotd_ray.paths import SETS, resolve_paths
 from gotd_ray.progress import Progress
 from gotd_ray.results import AFTER_SELECT, STAGES, folder_of
-from gotd_ray.stages import _evaluation, dsir, embed, evaluate, report, select, solve, survey, train
+from gotd_ray.stages import _evaluation, _training, dsir, embed, evaluate, report, select, solve, survey, train
 from gotd_ray.stages._earlier import Earlier, read_earlier
-from gotd_ray.storage import StoredFile, list_files
+from gotd_ray.storage import StoredFile, list_all, list_files
 
 READ_VECTORS = ("solve", "select", "report")
 """The stages that read vectors from the index."""
@@ -62,7 +62,7 @@ class Plan:
     unwanted: list[StoredFile]
     """Evaluation sets of ``select.decontaminate``."""
 
-    trainings: dict[str, train.Task]
+    trainings: dict[str, _training.Task]
     """What is trained on what, for the stages of training that the run asks for."""
 
     evaluation: _evaluation.Evaluations | None
@@ -117,8 +117,8 @@ class Plan:
         ]
 
     def passed_over(self) -> list[str]:
-        """What the listings of the sets passed over, a line each."""
-        return []
+        """What the listings of the sets passed over, a sentence for each set and reason."""
+        return [f"{name}: {words}" for name, collection in self.listed.items() for words in collection.passed_over]
 
 
 def plan(run: config.Run, gpus: int | None = None) -> Plan:
@@ -140,7 +140,7 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     earlier = read_earlier(run, encoder)
     listed = {name: _collection(run, text, encoder) for name in SETS if (text := _text(run, name))}
     unwanted = list_files(run.select.decontaminate, run.storage) if run.select.decontaminate else []
-    trainings = train.tasks(run, storage.join(folder_of(run, "select"), select.SUBSET))
+    trainings = _training.tasks(run, storage.join(folder_of(run, "select"), select.SUBSET))
     judged = _evaluation.plan(run, trainings, train.MODEL)
     return _with_manifests(Plan(run, device, encoder, listed, listed, earlier, unwanted, trainings, judged, {}, {}))
 
@@ -178,7 +178,7 @@ def _with_manifests(plan: Plan) -> Plan:
     scores = keys[before] if before else [keys["embed"], unreached, run.target.proportions]
     unwanted = [(file.uri, file.size, file.modified) for file in plan.unwanted]
     keys["select"] = make_key(select.VERSION, scores, run.select.model_dump(), unwanted, run.seed)
-    keys |= train.keys(run, plan.trainings, keys["select"])
+    keys |= _training.keys(run, plan.trainings, keys["select"])
     keys["evaluate"] = make_key([unit.key for unit in _units(plan, keys)], run.evaluate and run.evaluate.resamples)
     artifacts = {stage: artifact(stage, keys[stage]) for stage in STAGES if stage not in ("report", "send")}
     manifests = {stage: artifacts[stage].manifest() for stage in artifacts}
@@ -204,7 +204,8 @@ def _units(plan: Plan, keys: dict[str, str]) -> list[_evaluation.Unit]:
 
 
 def _collection(run: config.Run, text: config.Text, encoder: dict[str, Any]) -> Collection:
-    return Collection(text, list_files(text, run.storage), _index(run, text, encoder))
+    listing = list_all(text, run.storage)
+    return Collection(text, listing.files, _index(run, text, encoder), tuple(listing.words()))
 
 
 def _index(run: config.Run, text: config.Text, encoder: dict[str, Any]) -> Index:
@@ -217,7 +218,7 @@ def _index(run: config.Run, text: config.Text, encoder: dict[str, Any]) -> Index
 def _without(plan: Plan, dropped: list[str]) -> Collection:
     """The corpus without the sources that the survey dropped."""
     text, files = survey.without(plan.listed["corpus"], dropped)
-    return Collection(text, files, _index(plan.run, text, plan.encoder))
+    return replace(plan.listed["corpus"], text=text, files=files, index=_index(plan.run, text, plan.encoder))
 
 
 def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES) -> Plan:
@@ -230,6 +231,7 @@ def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES) -
         UserError: what the settings, the input or the machine do not allow.
         HeldError: another run works on these folders.
     """
+    told = config.warnings(run)
     run = resolve_paths(run)
     current = plan(run)
     if _all_done(current, only):
@@ -240,10 +242,12 @@ def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES) -
     assert run.selection is not None
     with held([run.out, run.selection], run.storage):
         current = plan(run)  # another run may just have ended
-        for sentence in look(current, only).told:
-            progress.say(sentence)
+        for sentence in [*told, *look(current, only).told]:
+            progress.say(f"note: {sentence}")
         with connected(run.ray) as resources:
             current = plan(run, resources.gpus)
+            tasks = {name: task for name, task in current.trainings.items() if name in only and not current.done(name)}
+            _training.check_places(current.run, tasks, resources)
             for stage in current.stages:
                 if stage not in only:
                     continue

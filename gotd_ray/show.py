@@ -18,7 +18,7 @@ from gotd_ray.paths import SETS
 from gotd_ray.pipeline import Plan
 from gotd_ray.report.comparison import tables
 from gotd_ray.results import Results, changes
-from gotd_ray.stages import train
+from gotd_ray.stages import _training
 
 TOP = 8
 """Documents and sources shown."""
@@ -52,7 +52,7 @@ def estimate(plan: Plan, look: Look, console: Console) -> None:
     _counted(plan, look, console)
     _encoding(plan, look, console)
     for stage, task in plan.trainings.items():
-        needed, workers, rows = train.estimate(plan.run, task)
+        needed, workers, rows = _training.estimate(plan.run, task)
         many = "one worker" if workers == 1 else f"each of {workers} workers"
         console.print(
             f"{stage}: {task.kind}, at least {needed / 1e9:.3g} GB on {many}, {rows} rows of up to "
@@ -168,9 +168,9 @@ def results(found: Results, console: Console) -> None:
         )
     if "select" in facts:
         _selection(found, console)
-    for stage in train.STAGES:
+    for stage in _training.STAGES:
         if stage in facts:
-            _training(found, stage, console)
+            _trained(found, stage, console)
     if "evaluate" in facts:
         _judgements(found, console)
     if sent := facts.get("send"):
@@ -223,7 +223,7 @@ def _judgements(found: Results, console: Console) -> None:
     console.print(f"the examples: {found.path('evaluate', 'examples.parquet')}", markup=False)
 
 
-def _training(found: Results, stage: str, console: Console) -> None:
+def _trained(found: Results, stage: str, console: Console) -> None:
     facts = found.manifests[stage]
     engine = facts["engine"]
     dev = f", dev loss {min(look['loss'] for look in facts['dev']):.4f}" if facts["dev"] else ""

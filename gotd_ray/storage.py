@@ -48,7 +48,7 @@ def read_if_there(uri: str, storage: config.Storage) -> bytes | None:
         return read_bytes(uri, storage)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except Exception as error:  # every client has exceptions of its own
+    except Exception as error:  # noqa: BLE001 - every client has exceptions of its own
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
             f"'{uri}' cannot be read: {said}. Check the path, the rights, the network and storage.endpoint."

@@ -6,12 +6,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from gotd_ray import demo
-from gotd_ray.demo import build
 from gotd_ray.errors import UserError
 
 DOC = "A function of a package that is made up for this test.\n" * 3 + "And it ends."
@@ -19,6 +19,11 @@ DOC = "A function of a package that is made up for this test.\n" * 3 + "And it e
 
 def texts(path: Path) -> list[str]:
     return [str(text) for text in pq.read_table(path)["text"].to_pylist()]
+
+
+def build(folder: Path, **options: Any) -> Path:
+    demo.build(folder, **options)
+    return folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -30,7 +30,7 @@ from gotd_ray.results import FILES, files_table
 from gotd_ray.stages import _metrics
 from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, errors_without_a_trace, set_up_data
 from gotd_ray.stages._units import SUMMARY, Unit, make_units, open_part, read_unit
-from gotd_ray.text.documents import Tally, check_bad_rows
+from gotd_ray.text.documents import Tally, check_bad_rows, check_names
 
 VERSION = 3
 """Raised when equal settings give other rows."""
@@ -148,6 +148,7 @@ def _summary(name: str, collection: Collection, work: Work) -> dict[str, Any]:
             tally.merge(Tally.from_dict(taken.entry.tallies[uri]))
         bad_files += [bad for bad in taken.entry.bad_files if bad["uri"] in taken.live]
     _refuse_bad_files(name, bad_files, collection)
+    told = check_names(name, tally, collection.text, name, not work.unreached)
     check_bad_rows(name, tally, collection.text, name)
     return {
         "files": len(collection.files),
@@ -158,6 +159,7 @@ def _summary(name: str, collection: Collection, work: Work) -> dict[str, Any]:
         "skipped": dict(sorted(tally.reasons.items())),
         "examples": tally.to_dict()["examples"],
         "bad_files": sorted(bad_files, key=lambda bad: bad["uri"]),
+        "told": [*collection.passed_over, *told],
     }
 
 
