@@ -8,6 +8,7 @@ from itertools import islice
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
+from gotd_ray.filesystems import shown
 from gotd_ray.storage import StoredFile, split_name
 from gotd_ray.text.documents import (
     BadFile,
@@ -39,7 +40,7 @@ class Count:
     bytes: int
     documents: int
     exact: bool
-    """All of it was read."""
+    """All files were read, but for what those of ``bad_files`` hold."""
 
     mean_chars: float
     sample: list[str]
@@ -75,12 +76,15 @@ def count_documents(
     text: config.Text,
     chunks: config.Chunks,
     storage: config.Storage,
+    *,
+    whole: bool = False,
 ) -> Count:
     """Count a collection: exactly when it is small, else from the start of some files spread over it.
 
     Args:
         where: what it is called in messages, such as ``corpus``.
         section: where the keys stand that it is read by; ``where`` itself if they are its own.
+        whole: it will be read by ``sets.read_set``, which takes no set with an unreadable file.
 
     Raises:
         UserError: more files or rows of those read are bad than ``max_bad_files`` and ``max_bad_rows`` allow; all was
@@ -114,18 +118,19 @@ def count_documents(
                 if len(texts) < 2000:
                     texts.append(document.text)
         except BadFile as problem:
-            bad.append(f"{file.uri}: {problem}")
+            bad.append(shown(f"{file.uri}: {problem}"))
         documents += found
         estimated += _estimate(file, found, characters / documents if documents else 0.0, text.sample)
-    exact = small and not bad
+    if whole and bad:
+        raise UserError(f"{where}: a file cannot be read. Repair it, or take it out. {bad[0]}")
     check_bad_files(where, bad, len(files), text, section)
-    warnings = check_names(where, tally, text, section, exact, sources)
+    warnings = check_names(where, tally, text, section, small and not bad, sources)
     check_bad_rows(where, tally, text, section)
     return Count(
         files=len(files),
         bytes=total,
         documents=documents if small else estimated * step,
-        exact=exact,
+        exact=small,
         mean_chars=characters / documents if documents else 0.0,
         sample=texts,
         sources=frozenset(sources),
@@ -155,7 +160,7 @@ def check_sources(key: str, names: Collection[str], count: Count) -> list[str]:
     told = [
         f"{key} names '{name}', but no document is of that source{nearest(name, count.sources)}" for name in unknown
     ]
-    if told and count.exact:
+    if told and count.exact and not count.bad_files:
         raise UserError(f"{told[0]}. Correct the name, or leave it out.")
     return [f"{words} (only a part was read)" for words in told]
 

@@ -85,8 +85,10 @@ def _stream(file: InputFile) -> io.BufferedIOBase:
     packed = split_name(file.uri)[2]
     if not packed:
         return raw
-    decoded = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), COMPRESSIONS[packed])
-    return io.BufferedReader(decoded, _LINE_BYTES)
+    if not raw.peek(1):
+        raise EOFError("the file is empty, and not even the beginning of a compressed one")
+    unpacked = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), COMPRESSIONS[packed])
+    return io.BufferedReader(unpacked, _LINE_BYTES)
 
 
 def _jsonl(file: InputFile, text: config.Text, wanted: Collection[int] | None) -> Iterator[Row]:

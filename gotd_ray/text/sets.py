@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
+from gotd_ray.filesystems import shown
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import BadFile, Document, Tally, check_bad_rows, check_names, read_documents
 
@@ -49,7 +50,8 @@ def read_set(
         try:
             documents += read_documents(file, text, chunks, storage, tally)
         except BadFile as problem:
-            raise UserError(f"{where}: {file.uri} cannot be read: {problem}. Repair it, or take it out.") from None
+            said = shown(f"'{file.uri}' cannot be read: {problem}")
+            raise UserError(f"{where}: {said}. Repair it, or take it out.") from None
     told = check_names(where, tally, text, section, exact=True, sources={one.source for one in documents})
     check_bad_rows(where, tally, text, section)
     if not documents:

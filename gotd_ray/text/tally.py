@@ -10,6 +10,7 @@ from typing import Any
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
+from gotd_ray.filesystems import shown
 from gotd_ray.text.names import one_line, text_names
 
 BAD_ROWS = frozenset(
@@ -48,7 +49,7 @@ class Tally:
         columns: of those, how many have each column or key that the settings name.
         unnamed: rows that should name their source and do not; they took the one that their file's address names.
         excluded: rows left out by their source, by source.
-        seen: some names that rows without a wanted one have, escaped: the first 20 in order.
+        seen: some names that rows without a wanted one have: the first 20 in order, cut, safe to print.
     """
 
     rows: int = 0
@@ -81,7 +82,7 @@ class Tally:
         found = [name for name in wanted if name in keys]
         self.columns.update(found)
         if len(found) < len(wanted):
-            self._show(_escaped(key, _NAME_CHARS) for key in keys)
+            self._show(shown(key)[:_NAME_CHARS] for key in keys)
 
     def _show(self, names: Iterable[str]) -> None:
         full = len(self.seen) == _NAMES
@@ -138,11 +139,11 @@ class Tally:
 
     def faults(self) -> str:
         """Where the first row of some faults stands, in words."""
-        shown = []
+        found = []
         for reason in sorted(BAD_ROWS.intersection(self.examples))[:_EXAMPLES]:
             path, row, detail = self.examples[reason][0]
-            shown.append(f"{path} row {row}: {reason}" + (f" ({detail})" if detail else ""))
-        return "; ".join(shown)
+            found.append(f"{shown(path)} row {row}: {reason}" + (f" ({detail})" if detail else ""))
+        return "; ".join(found)
 
 
 def _escaped(text: str, chars: int) -> str:
@@ -228,6 +229,8 @@ def check_names(
                 f"{where}: {tally.unnamed:,} of {tally.rows:,} rows name no source in '{name}' (source_column): theirs "
                 "is that of their file's name"
             )
+    if own and not tally.named_rows and text.text_column != config.Text.model_fields["text_column"].default:
+        told.append(f"{where}: its files have no columns, so text_column '{text.text_column}' does nothing")
     if own:
         missing += [
             f"{section}.exclude_sources names '{name}', but no row is of that source{nearest(name, sources)}"

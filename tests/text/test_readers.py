@@ -200,6 +200,64 @@ def test_a_parquet_file_without_a_usable_column_is_rows_without_text_as_in_json_
     assert [content for _, content, _ in rows_of(path, **settings)] == [problem] * 2
 
 
+def test_a_parquet_column_that_stands_twice_is_ambiguous_only_where_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    columns = [pa.array(["one"]), pa.array([1]), pa.array(["two"]), pa.array([2])]
+    pq.write_table(pa.table(columns, names=["text", "n", "other", "n"]), path)
+    assert rows_of(path) == [(0, "one", None)]
+    for settings in ({"source_column": "n"}, {"text_column": "text,n"}, {"weight_column": "n"}):
+        rows, broken = rows_until_break(path, **settings)
+        assert rows == []
+        assert broken is not None
+        assert (broken.reason, str(broken)) == ("ambiguous_column", "ambiguous_column: 2 columns are called 'n'")
+        assert not broken.transient
+
+
+def test_parquet_columns_are_taken_by_their_whole_names(tmp_path: Path) -> None:
+    """Arrow takes a.b for the field b of a column a, as well as for a column a.b."""
+    path = tmp_path / "a.parquet"
+    names = ["a", "a.b", "text ", "text.list.element", ""]
+    columns = [pa.array([{"b": "inside"}]), *(pa.array([name]) for name in names[1:])]
+    pq.write_table(pa.table(columns, names=names), path)
+    assert rows_of(path, text_column="a.b") == [(0, "a.b", None)]
+    assert rows_of(path, text_column="text.list.element", source_column="a.b") == [(0, "text.list.element", "a.b")]
+    for missing in ("text", "a.b.c", "b"):
+        assert reasons(rows_of(path, text_column=missing)) == ["missing_column"]
+    assert reasons(rows_of(path, text_column="a")) == ["not_a_string"]
+
+
+def test_a_shard_of_nulls_without_a_type_is_rows_of_empty_text_as_in_json_lines(tmp_path: Path) -> None:
+    nulls = {"text": [None, None], "s": [None, None]}
+    pq.write_table(pa.table(nulls), tmp_path / "a.parquet")
+    assert pq.read_schema(tmp_path / "a.parquet").field("text").type == pa.null()
+    (tmp_path / "a.jsonl").write_text('{"text": null, "s": null}\n' * 2)
+    rows = [rows_of(tmp_path / name, source_column="s") for name in ("a.parquet", "a.jsonl")]
+    assert rows[0] == rows[1] == [(i, Problem("empty_text", "null"), None) for i in range(2)]
+
+
+def test_parquet_text_in_types_of_other_libraries(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    for column in (
+        pa.array(['"one"', None], pa.json_(pa.large_string())),
+        pa.array(['"one"', None]).dictionary_encode(),
+        pa.array([b'"one"', None], pa.binary_view()),
+    ):
+        pq.write_table(pa.table({"text": column}), path)
+        assert [content for _, content, _ in rows_of(path)] == ['"one"', Problem("empty_text", "null")]
+
+
+def test_empty_files_are_empty_or_broken_and_never_an_error_of_another_kind(tmp_path: Path) -> None:
+    expected = {"a.jsonl": [], "a.warc": [], "a.txt": ["text"], "a.parquet": "unreadable"} | dict.fromkeys(
+        ("a.jsonl.gz", "a.txt.zst", "a.wet.gz"), "truncated"
+    )
+    for name, outcome in expected.items():
+        (tmp_path / name).write_bytes(b"")
+        rows, broken = rows_until_break(tmp_path / name)
+        assert (broken.reason if broken else reasons(rows)) == outcome, name
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "b.parquet")
+    assert rows_of(tmp_path / "b.parquet") == []
+
+
 def test_wet_records_are_texts_and_web_pages_are_counted(tmp_path: Path) -> None:
     records: list[tuple[str, bytes, str | None]] = [
         ("conversion", b"a page as text", None),
