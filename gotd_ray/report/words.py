@@ -39,7 +39,10 @@ _REASONS = {
     "not_a_string": "text is not a string",
     "missing_column": "no such column",
     "invalid_utf8": "not UTF-8",
+    "bad_record": "web archive's record of unknown length, or cut",
+    "bad_source": "its source is no name",
     "no_label": "no label",
+    "bad_label": "its label is no name",
     "bad_weight": "weight is not a number of at least 0",
 }
 

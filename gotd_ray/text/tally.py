@@ -262,4 +262,4 @@ def _listed(names: Collection[str]) -> str:
 def nearest(name: str, known: Collection[str]) -> str:
     """A question that offers the likeliest of some names, or nothing."""
     near = difflib.get_close_matches(name, known, n=1)
-    return f". Did you mean '{near[0]}'?" if near else ""
+    return f" (did you mean '{near[0]}'?)" if near else ""

@@ -92,7 +92,7 @@ def test_names_that_match_nothing_are_refused_and_those_of_some_rows_are_told(tm
     rows(tmp_path / "a.jsonl", [{"text": SENTENCE.format(i), "site": "web"} for i in range(3)])
     assert "has no column 'label' (label_column); it has 'site', 'text'" in refused(tmp_path, label="label")
     own = ("evaluate.x", "evaluate.x")
-    assert "names 'Web', but no row is of that source. Did you mean 'web'?" in refused(
+    assert "names 'Web', but no row is of that source (did you mean 'web'?)" in refused(
         tmp_path, *own, source_column="site", exclude_sources=["Web"]
     )
     rows(tmp_path / "b.jsonl", [{"text": SENTENCE.format(9)}])

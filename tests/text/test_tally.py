@@ -52,7 +52,7 @@ MISSPELT: dict[str, tuple[dict[str, Any], str]] = {
     "the label column": ({"label": "kindd"}, "corpus has no column 'kindd' (label_column); it has"),
     "an excluded source": (
         {"exclude_sources": ["Web"]},
-        "corpus.exclude_sources names 'Web', but no row is of that source. Did you mean 'web'?",
+        "corpus.exclude_sources names 'Web', but no row is of that source (did you mean 'web'?)",
     ),
     "one of two excluded sources": (
         {"exclude_sources": ["web", "Wiki"]},
@@ -75,7 +75,7 @@ def test_a_name_that_matches_nothing_is_refused_where_all_was_read_and_else_told
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     if "column" in mistake:
-        assert "'body'" in str(caught.value) and "Did you mean" in str(caught.value)
+        assert "'body'" in str(caught.value) and "did you mean" in str(caught.value)
     (told,) = check_names("corpus", tally, text, "corpus", exact=False, sources={"web"})
     assert words in told and told.endswith("(only a part was read)")
 
