@@ -231,12 +231,10 @@ def check_names(
             )
     if own and not tally.named_rows and text.text_column != config.Text.model_fields["text_column"].default:
         told.append(f"{where}: its files have no columns, so text_column '{text.text_column}' does nothing")
-    if own:
-        missing += [
-            f"{section}.exclude_sources names '{name}', but no row is of that source{nearest(name, sources)}"
-            for name in text.exclude_sources
-            if not tally.excluded[one_line(name)]
-        ]
+    for name in text.exclude_sources if own else ():
+        if not tally.excluded[one_line(name)]:
+            like = nearest(name, sources)
+            missing.append(f"{section}.exclude_sources names '{name}', but no row is of that source{like}")
     if missing and exact:
         raise UserError(f"{missing[0]}. Correct the name, or leave it out.")
     return [f"{words} (only a part was read)" for words in missing] + told
