@@ -156,10 +156,8 @@ def check_sources(key: str, names: Collection[str], count: Count) -> list[str]:
     Raises:
         UserError: all was read, and there is no such source.
     """
-    told = []
-    for name in names:
-        if one_line(name) not in count.sources:
-            told.append(f"{key} names '{name}', but no document is of that source{nearest(name, count.sources)}")
+    unknown = [name for name in names if one_line(name) not in count.sources]
+    told = [f"{key} names '{name}', but no row is of that source{nearest(name, count.sources)}" for name in unknown]
     if told and count.exact and not count.bad_files:
         raise UserError(f"{told[0]}. Correct the name, or leave it out.")
     return [f"{words} (only a part was read)" for words in told]

@@ -103,6 +103,6 @@ def test_sources_that_a_setting_names_and_that_are_not_there(folder: Path) -> No
     found = count(folder, source_column="site")
     assert check_sources("survey.always", ["site0", " site1 "], found) == []
     with pytest.raises(
-        UserError, match=r"^survey.always names 'site3', but no document is of that source \(did you mean 'site"
+        UserError, match=r"^survey.always names 'site3', but no row is of that source \(did you mean 'site"
     ):
         check_sources("survey.always", ["site0", "site3"], found)
