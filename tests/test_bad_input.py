@@ -57,7 +57,7 @@ def write_config(folder: Path, library: Path, **sections: Any) -> Path:
     for name, changes in sections.items():
         data[name] = data.get(name, {}) | changes
     path = folder / "run.yaml"
-    path.write_text(yaml.safe_dump(data))
+    path.write_text(yaml.safe_dump(data).replace("<library>", str(library)))
     return path
 
 
@@ -88,6 +88,26 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "target.proportions names 'no-such', 'random', but the target's sources are 'fractions', 'random'",
     ),
     "shares of nothing": ({"target": {"proportions": {"a": 0}}}, "at least one share must be positive"),
+    "one of two text columns": (
+        {"corpus": {"text_column": "text,boddy"}},
+        "corpus has no column 'boddy' (text_column);",
+    ),
+    "no such source column": (
+        {"corpus": {"source_column": "sourc"}},
+        "corpus has no column 'sourc' (source_column); it has 'source', 'text' (did you mean 'source'?)",
+    ),
+    "no such source": (
+        {"target": {"source_column": "source", "exclude_sources": ["randon"]}},
+        "target.exclude_sources names 'randon', but no row is of that source (did you mean 'random'?)",
+    ),
+    "no such source to keep": (
+        {"survey": {"always": ["random"]}},
+        "survey.always names 'random', but no row is of that source",
+    ),
+    "evaluation set under another key": (
+        {"select": {"decontaminate": {"paths": "<library>/target", "text_column": "sentence"}}},
+        "select.decontaminate has no column 'sentence' (text_column); it has 'source', 'text'",
+    ),
     "unknown scheme": ({"corpus": {"paths": "ftq://x/y"}}, "'ftq://' is no storage that we know"),
 }
 
@@ -114,6 +134,22 @@ def test_an_empty_folder_is_refused(library: Path, tmp_path: Path, gotd: Command
     status, error = gotd("run", write_config(tmp_path, library, corpus={"paths": f"{tmp_path}/empty"}))
     assert status == 2
     assert "holds no file that ends in .parquet" in error
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_readme_beside_files_of_unknown_ending_does_not_become_the_corpus(
+    command: str, library: Path, tmp_path: Path, gotd: Command
+) -> None:
+    folder = tmp_path / "data"
+    for number in range(5):
+        write_jsonl_gz(folder / f"part-{number}.json.gz", documents()[0][number::5])
+    (folder / "README.md").write_text("# A data set\n\nOf the documentation strings of Python's own library. " * 9)
+    status, error = gotd(command, write_config(tmp_path, library, corpus={"paths": str(folder)}))
+    assert status == 2
+    assert f"5 passed over, an ending that is not read: {folder}/part-0.json.gz" in error
+    assert f"1 passed over, a README, license or the like: {folder}/README.md" in error
+    named = {"paths": f"{folder}/*.json.gz", "format": "jsonl"}
+    assert gotd("check", write_config(tmp_path, library, corpus=named))[0] == 0
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
