@@ -19,11 +19,23 @@ not edit it by hand. How to choose: [guide.md](guide.md). What the words mean: [
 A run is one YAML file. Only `out`, `corpus.paths` and `target.paths` must be given. An unknown key is an error that
 names the nearest known one. `--set a.b=c` changes a key for one command; the value is read as YAML.
 
-- `paths` takes one string or a list of them. `~`, `$NAME` and `${NAME}` are expanded in `paths`, `out`, `index`,
-  `encoder.model`, `solve.potentials` and `solve.warm_start`; a variable that is not set is an error.
+- `paths` takes one string or a list of them. `~`, `$NAME` and `${NAME}` are expanded wherever a path stands, and in
+  `encoder.model` and `model.base`; `$$` is a dollar sign. A variable that is not set, or set but empty, is an error.
 - A path is local, `s3://bucket/key`, or of a scheme that fsspec knows, such as `gs://`. `demo:corpus`, `demo:target`
-  and the files below them are the demo's, built on first use.
+  and the files below them are the demo's, built on first use. However a path is spelled, it is one: `./runs/a`,
+  `runs//a/` and a link to it are the same `out`.
 - "required" keys have no default. A section that is left out, or a key of it, takes its defaults.
+
+What could be meant in several ways is an error, with what was read and how to write it:
+
+- a key that stands twice, in the file or by `--set`; a key or `--set` without a value (write `null`); two documents;
+- a word or number without quotes that readers of YAML take for different things: `yes`, `no`, `on`, `off`, `~`, `010`,
+  `0x10`, `12:30`, `2024-01-31`, `.inf`. Write `true` or `false`, or quotes for a text. `1e-4`, `2e6` and `1_000` are
+  numbers;
+- a value of another type: `"8"`, `8.0` or `true` where a whole number belongs, `2024` where a text does;
+- a text that begins with `@` or `*`, such as `@list.txt`, without quotes.
+
+Keys that do nothing in a run, and sets that have files in common and should not, are told before it starts.
 """
 
 LIMITS = {
@@ -31,7 +43,9 @@ LIMITS = {
     "exclusiveMinimum": "above {:,}",
     "maximum": "at most {:,}",
     "exclusiveMaximum": "below {:,}",
-    "minItems": "at least {:,} item",
+    "minItems": "at least {:,} in the list",
+    "minProperties": "at least {:,} name",
+    "maxLength": "at most {:,} characters",
     "pattern": "`{}`",
 }
 TYPES = {"integer": "whole number", "number": "number", "string": "string", "boolean": "true or false"}
@@ -77,7 +91,7 @@ def _table(title: str, model: dict[str, Any], sections: dict[str, Any]) -> str:
             _limits(plain),
             field.get("description") or sections[_section_of(plain["$ref"])]["description"],
         ]
-        rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+        rows.append("| " + " | ".join(" ".join(cell.split()).replace("|", r"\|") for cell in cells) + " |")
     return "\n".join([f"## {title}", "", model["description"], "", *rows, ""])
 
 
@@ -107,7 +121,11 @@ def _default(field: dict[str, Any]) -> str:
 
 
 def _limits(field: dict[str, Any]) -> str:
-    return ", ".join(words.format(field[name]) for name, words in LIMITS.items() if name in field)
+    """Those of the value, and of each value in it."""
+    found = [words.format(field[name]) for name, words in LIMITS.items() if name in field]
+    inner = field.get("items") or field.get("additionalProperties")
+    each = _limits(inner) if inner and isinstance(inner, dict) else ""
+    return ", ".join([*found, *([f"each {each}"] if each else [])])
 
 
 def _section_of(reference: str) -> str:

@@ -16,14 +16,17 @@ import numpy as np
 from pydantic import ValidationError
 
 from gotd_ray import config, pipeline, storage
+from gotd_ray.checks import look
 from gotd_ray.cluster import connected
 from gotd_ray.config.compare import Arm
 from gotd_ray.errors import UserError
 from gotd_ray.index import table_of
+from gotd_ray.lock import held
 from gotd_ray.models.intervals import METRICS, METRICS_OF, Examples, mean_difference, mean_interval
 from gotd_ray.progress import Progress
 from gotd_ray.report.machine import versions
 from gotd_ray.report.render import comparison_page
+from gotd_ray.results import AFTER_SELECT
 from gotd_ray.stages.evaluate import EXAMPLES, grouped
 
 ARMS: dict[Arm, dict[str, Any] | None] = {
@@ -140,7 +143,7 @@ def _fitting(cell: Cell) -> dict[str, None]:
 def _validated(run: config.Run, update: dict[str, Any], cell: Cell) -> config.Run:
     """A copy is not validated by itself."""
     try:
-        return config.Run.model_validate(run.model_copy(update=update).model_dump())
+        return config.checked(run.model_copy(update=update))
     except ValidationError as error:
         said = "; ".join(str(problem.get("ctx", {}).get("error", problem["msg"])) for problem in error.errors())
         raise UserError(f"the arm {cell.arm} cannot be run: {said}. Or drop it from compare.arms.") from None
@@ -151,9 +154,47 @@ def compare(run: config.Run, progress: Progress) -> dict[str, Any]:
 
     Raises:
         UserError: of a cell's run, with the cell's name.
+        HeldError: another run works on these folders.
     """
     run = pipeline.resolve_paths(run)
     todo = {cell: run_of(run, cell) for cell in cells(run)}
+    with held([run.out], run.storage):
+        for sentence in check(run):
+            progress.say(sentence)
+        return _compare(run, todo, progress)
+
+
+def check(run: config.Run) -> list[str]:
+    """Hold what is left to do of each arm against the input, the models and the machine, before the first one runs.
+
+    Args:
+        run: with its paths resolved.
+
+    Returns:
+        Sentences to show.
+
+    Raises:
+        UserError: of an arm, with its name; the run does not say what is compared.
+    """
+    largest: dict[Arm, Cell] = {}
+    for cell in cells(run):
+        if cell.arm not in largest or (cell.budget or 0) > (largest[cell.arm].budget or 0):
+            largest[cell.arm] = cell
+    told: list[str] = []
+    trained = False
+    for arm, cell in largest.items():
+        # All arms that choose documents are trained and judged alike: one look at that serves them all.
+        passed = AFTER_SELECT if trained and ARMS[arm] is not None else ()
+        trained = trained or ARMS[arm] is not None
+        stages = [stage for stage in _stages(cell) if stage not in passed]
+        try:
+            told += look(pipeline.plan(pipeline.resolve_paths(run_of(run, cell))), stages).told
+        except UserError as error:
+            raise type(error)(f"the arm {arm}: {error}") from None
+    return list(dict.fromkeys(told))
+
+
+def _compare(run: config.Run, todo: dict[Cell, config.Run], progress: Progress) -> dict[str, Any]:
     last = list(todo)[-1]
     done: dict[Cell, pipeline.Plan] = {}
     with connected(run.ray):
@@ -162,7 +203,7 @@ def compare(run: config.Run, progress: Progress) -> dict[str, Any]:
             try:
                 done[cell] = pipeline.execute(its_run, progress, _stages(cell))
             except UserError as error:
-                raise UserError(f"{cell.name}: {error}") from None
+                raise type(error)(f"{cell.name}: {error}") from None
             if cell.arm == last.arm and _held_against(run, done):
                 result = tell(run, done, len(todo))
                 for name, text in (

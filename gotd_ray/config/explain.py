@@ -41,6 +41,7 @@ _WORDS = {
     "model_type": "input should be a section of keys",
     "list_type": "input should be a list",
     "dict_type": "input should be a section of names",
+    "too_short": "input should not be empty",
 }
 
 
@@ -125,9 +126,9 @@ def _digits(value: object) -> str | None:
 
 def _value(value: object) -> str:
     if isinstance(value, dict):
-        return "a section"
+        return "a section" if value else "{}"
     if isinstance(value, list | tuple):
-        return "a list"
+        return "a list" if value else "[]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return shown(repr(value))

@@ -8,7 +8,7 @@ from gotd_ray.config.base import Name, Processes, ResultPath, Section, Seed
 from gotd_ray.config.compare import Compare
 from gotd_ray.config.evaluation import Evaluation
 from gotd_ray.config.selection import Encoder, Select, Solve, Survey
-from gotd_ray.config.text import Chunks, Storage, Text
+from gotd_ray.config.text import Chunks, Storage, Text, columns_of
 from gotd_ray.config.training import Finetune, Model, Tracking, Training
 
 
@@ -84,6 +84,22 @@ class Run(Section):
         unwanted = self.select.decontaminate
         if unwanted and (unwanted.proportions is not None or unwanted.weight_column):
             raise ValueError("select.decontaminate takes no weight_column and no proportions: its texts have no weight")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_beside_the_text(self) -> Run:
+        trained = self.target.text_column
+        judged = (self.evaluate and self.evaluate.text_column) or trained
+        scorer = self.evaluate and self.evaluate.toxicity and self.evaluate.toxicity.classifier
+        for where, section, text in (
+            ("finetune", self.finetune, trained),
+            ("evaluate.toxicity.classifier", scorer, judged),
+        ):
+            if section and section.label_column in columns_of(text):
+                raise ValueError(
+                    f"{where}.label_column is {section.label_column}, which is the text itself. Name the column of the "
+                    "label"
+                )
         return self
 
     @model_validator(mode="after")

@@ -20,6 +20,9 @@ from gotd_ray.config.base import (
 )
 from gotd_ray.config.text import Text
 
+MIN_EPSILON = 1e-9
+"""Costs are up to 4, and costs / epsilon are rounded to 16 digits."""
+
 
 class Survey(Section):
     """A look at some documents of each source before all is embedded: which sources lie nearest to the target.
@@ -111,6 +114,12 @@ class Solve(Section):
     )
 
     @model_validator(mode="after")
+    def _above_rounding(self) -> Solve:
+        if self.epsilon is not None and self.epsilon < MIN_EPSILON:
+            raise ValueError(f"epsilon is {self.epsilon}, and below {MIN_EPSILON} float64 rounds it away. Raise it")
+        return self
+
+    @model_validator(mode="after")
     def _one_start(self) -> Solve:
         if self.potentials and self.warm_start:
             raise ValueError("potentials (nothing is fitted) and warm_start (a fit begins there) exclude each other")
@@ -153,7 +162,7 @@ class Select(Section):
     )
     bandwidth: float | None = Field(
         None,
-        gt=0,
+        ge=1e-6,
         le=10**6,
         description="mmd: sigma^2 of its Gaussian kernel, in squared distance; null: the median one",
     )

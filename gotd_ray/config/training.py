@@ -78,7 +78,7 @@ class Training(Section):
     )
     lora_rank: int = Field(8, ge=1, le=2**16, description="rank of the LoRA matrices on all linear layers")
     lora_alpha: int = Field(16, ge=1, le=10**6, description="scale of LoRA, divided by its rank")
-    lora_dropout: Share = Field(0.0, description="dropout before the LoRA matrices")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the LoRA matrices")
     keep_adapter: bool = Field(False, description="save the LoRA weights too, in `adapter`; `model` is always merged")
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="learning rate of a layer as a share of that of the next one; null: the same for all"

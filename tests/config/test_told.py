@@ -1,0 +1,48 @@
+"""What a run's author may not know: keys that do nothing, and sets with files in common."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from written import BASE, MODEL, load, messages
+
+from gotd_ray import config
+from gotd_ray.config.reading import Unclear, read
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize(("text", "said"), messages("idle.txt"))
+def test_a_key_that_does_nothing_is_told(text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert " ".join(config.warnings(load(tmp_path, BASE + text))) == said
+
+
+@pytest.mark.parametrize(("text", "said"), messages("meet.txt"))
+def test_sets_that_should_have_no_file_in_common_are_told(text: str, said: str, tmp_path: Path) -> None:
+    assert " ".join(config.warnings(load(tmp_path, BASE + MODEL + text))) == said
+
+
+def test_a_target_in_the_corpus_and_a_contrast_in_the_target_are_told(tmp_path: Path) -> None:
+    run = load(tmp_path, BASE + "contrast: {paths: c/t/bad.txt}\n", "target.paths=c/t")
+    assert config.warnings(run) == [
+        "target.paths (c/t) and corpus.paths (c) have files in common: the target itself can be chosen.",
+        "contrast.paths (c/t/bad.txt) and target.paths (c/t) have files in common: the same texts are wanted and "
+        "unwanted.",
+    ]
+
+
+@pytest.mark.parametrize("job", sorted((ROOT / "jobs").glob("*.yaml")), ids=lambda path: path.name)
+def test_of_the_jobs_nothing_is_told(job: Path) -> None:
+    assert config.warnings(config.load(job)) == []
+
+
+def test_the_words_that_the_reference_names_are_refused() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    words = re.findall(r"`([^`]+)`", page.partition("take for different things: ")[2].partition(". Write")[0])
+    assert len(words) >= 10
+    for word in words:
+        with pytest.raises(Unclear, match=re.escape(word)):
+            read(f"a: {word}")
