@@ -51,14 +51,14 @@ def _ask_mlflow() -> None:
         mlflow.search_experiments(max_results=1)
     except Exception as error:  # noqa: BLE001 - its own, those of requests and those of its stores
         raise UserError(
-            f"tracking.to names mlflow, which cannot be used: {_said(error)} Set MLFLOW_TRACKING_URI to a server that "
+            f"tracking.to names mlflow, which cannot be used: {_said(error)}. Set MLFLOW_TRACKING_URI to a server that "
             "answers (and its login), or take mlflow out of tracking.to."
         ) from None
 
 
 def _said(error: Exception) -> str:
     """An error on one line, without the login that an address may hold."""
-    return re.sub(r"//[^/@\s]*@", "//...@", " ".join(str(error).split()))[:600]
+    return re.sub(r"//[^/@\s]*@", "//...@", " ".join(str(error).split()))[:600].rstrip(".")
 
 
 def _folder(run: config.Run) -> str:
@@ -97,7 +97,7 @@ def send(run: config.Run, facts: Mapping[str, Any], artifact: Artifact, progress
             _SEND[name](run, numbers, settings)
         except Exception as error:  # noqa: BLE001 - those of the tracker, of requests and of its stores
             raise UserError(
-                f"tracking: the numbers of the report could not be sent to {name}: {_said(error)} What is done is "
+                f"tracking: the numbers of the report could not be sent to {name}: {_said(error)}. What is done is "
                 "kept: run again when it answers, or take it out of tracking.to."
             ) from None
         artifact.write(sent, b"")
