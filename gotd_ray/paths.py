@@ -85,8 +85,8 @@ def _refuse_overlaps(run: config.Run) -> None:
             for name, folder in folders.items():
                 if _would_be_read(real, folder):
                     raise UserError(
-                        f"{name} is {folder}, which lies in {key} ({path}): the run would read its own files. Move "
-                        f"{name} out of it, or begin its name with an underscore, which listings pass over."
+                        f"{name} is {folder}, which lies in {key} ({path}): the run would read its own files. Give "
+                        f"{name} another folder, or one that begins with an underscore, which listings pass over."
                     )
 
 

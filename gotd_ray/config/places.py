@@ -33,6 +33,7 @@ def normal(path: str, base: Path, *, links: bool = False) -> str:
     if scheme not in ("", "file"):
         if any(part in (".", "..") for part in rest.split("/")):
             raise ValueError(f"'{path}' holds '.' or '..', which is a name like any other there. Write the path out")
+        rest = rest.lstrip("/") if scheme == "s3" else rest  # a bucket comes first
         return f"{scheme}://" + re.sub("//+", "/", rest).rstrip("/")
     if scheme == "file":
         if rest.startswith("localhost/"):
