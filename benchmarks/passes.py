@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from gotd_ray.ot.kernel import Side, fast_matmul_is_exact, matmul_precision, one_thread_each, side, tiles
+from gotd_ray.ot.kernel import Side, one_thread_each, side, tiles, working_precision
 from gotd_ray.ot.shard import Segment, Shard, segment_count
 
 NOISE = 0.02
@@ -33,8 +33,7 @@ def in_memory(x: np.ndarray, ids: np.ndarray | None = None, device: str = "cpu")
 @contextmanager
 def as_in_a_fit(device: str = "cpu") -> Iterator[None]:
     """One thread each, and the precision of products that a fit in float32 has."""
-    fast = device == "cpu" and fast_matmul_is_exact()
-    with one_thread_each(), matmul_precision("medium" if fast else "highest"):
+    with one_thread_each(), working_precision("float32", device):
         yield
 
 

@@ -264,3 +264,9 @@ def fast_matmul_is_exact() -> bool:
     with matmul_precision("medium"):
         error = (x @ x.T).double() - x.double() @ x.double().T
     return float(error.abs().max()) < 1e-6
+
+
+def working_precision(name: str, device: str) -> contextlib.AbstractContextManager[None]:
+    """The matmuls of a solve in float64, float32 or bfloat16: "medium" where that is asked for, or is exact."""
+    fast = name == "bfloat16" or (device == "cpu" and fast_matmul_is_exact())
+    return matmul_precision("medium" if fast else "highest")

@@ -10,7 +10,7 @@ import torch
 
 from gotd_ray.ot.exact import from_units
 from gotd_ray.ot.fit import KEPT_BYTES, centre, fit, levels
-from gotd_ray.ot.kernel import fast_matmul_is_exact, matmul_precision, one_thread_each, rough_is_fast, side
+from gotd_ray.ot.kernel import one_thread_each, rough_is_fast, side, working_precision
 from gotd_ray.ot.shard import Segment, Shard, segment_count
 from gotd_ray.ot.sinkhorn import Solution
 
@@ -23,7 +23,8 @@ def solve_local(
     tolerance: float = 1e-3,
     a: np.ndarray | None = None,
     b: np.ndarray | None = None,
-    precision: Literal["float32", "float64"] = "float32",
+    precision: Literal["float32", "float64", "bfloat16"] = "float32",
+    device: str = "cpu",
     rough: bool | None = None,
     room: int = KEPT_BYTES,
     threads: int | None = None,
@@ -37,27 +38,31 @@ def solve_local(
         epsilon: temperature, in units of squared distance.
         tolerance: residual, see :class:`gotd_ray.ot.sinkhorn.Solution`.
         a: (n,) weights >= 0 of any sum, None for equal ones; b: (m,) positive weights, None for equal ones.
-        rough: whether passes in 8-bit integers come first, where the plan is too large to be kept; None: where the CPU
-            has them in hardware.
+        precision: of the tiles; sums are float64 in each. bfloat16 rounds what is multiplied.
+        device: ``cpu`` or ``cuda``.
+        rough: whether passes in 8-bit integers come first, where the plan is too large to be kept; None: where they run
+            on a CPU that has them in hardware.
         room: bytes for the plan, n m for all of it: most passes are then a tenth of the work.
-        threads: of this process; None: one per CPU.
+        threads: of this process; None: one per CPU, and one for a GPU.
 
     Raises:
         FloatingPointError: a point is not finite, or epsilon is too small for the precision.
     """
     a = None if a is None else np.asarray(a, np.float64) / (np.max(a) or 1.0)
     count = segment_count(len(x)) // 2  # nobody shares them, and a larger segment has less to start
-    shard = Shard([_segment(x, a, i, count) for i in range(count)], threads=threads or os.cpu_count() or 1)
+    threads = threads or (os.cpu_count() or 1 if device == "cpu" else 1)
+    shard = Shard([_segment(x, a, i, count) for i in range(count)], device, threads)
     b = np.full(len(y), 1.0 / len(y)) if b is None else np.asarray(b, np.float64) / np.sum(b)
-    rough = rough_is_fast() if rough is None else rough
+    rough = device == "cpu" and rough_is_fast() if rough is None else rough
     mass = {stride: from_units(shard.mass(stride)) for stride in (1 << k for k in range(count.bit_length()))}
     plan = levels(shard.support, len(y), count, rough, room, shard.rows)
-    with one_thread_each(), matmul_precision("medium" if fast_matmul_is_exact() else "highest"):
+    with one_thread_each(), working_precision(precision, device):
         target = side(
             torch.from_numpy(np.asarray(y)),
             torch.from_numpy(b),
             epsilon,
             dtype=torch.float64 if precision == "float64" else torch.float32,
+            device=device,
             centre=centre(shard.moments(mass[1])) if any(level.rough for level in plan) else None,
         )
         return fit(

@@ -19,7 +19,7 @@ from gotd_ray import config
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded, ids_of, weights_of
-from gotd_ray.ot.kernel import Side, fast_matmul_is_exact, matmul_precision, one_thread_each, rough_is_fast, side
+from gotd_ray.ot.kernel import Side, one_thread_each, rough_is_fast, side, working_precision
 from gotd_ray.ot.shard import (
     PLAIN,
     How,
@@ -157,12 +157,8 @@ class Work:
             y, b, device = torch.tensor(problem.target), torch.tensor(problem.b), self.holding.device
             layout = side(y, b, problem.epsilon, dtype=dtype, device=device, centre=problem.centre)
             self._side = problem.name, layout
-        with one_thread_each(), self._matmul(problem.precision):
+        with one_thread_each(), working_precision(problem.precision, self.holding.device):
             return self.shard.columns(self._side[1], g, total, stride, how)
-
-    def _matmul(self, precision: Precision) -> Any:
-        fast = precision == "bfloat16" or (self.holding.device == "cpu" and fast_matmul_is_exact())
-        return matmul_precision("medium" if fast else "highest")
 
     def draw(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :meth:`gotd_ray.ot.shard.Shard.draw`."""
@@ -173,7 +169,7 @@ class Work:
         """Scores of each segment, kept until another scoring is asked for."""
         if self._scores is None or self._scores[0] != scoring.name:
             score = scoring.scorer(self.holding.device, *self.holding.bounds(), self.holding.storage)
-            with one_thread_each(), self._matmul("float32"):
+            with one_thread_each(), working_precision("float32", self.holding.device):
                 found = self.shard.each(lambda s: np.asarray(score(s.ids, s.vectors), np.float64))
             self._scores = scoring.name, found
         return self._scores[1]
