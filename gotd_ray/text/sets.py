@@ -50,7 +50,7 @@ def read_set(
         try:
             documents += read_documents(file, text, chunks, storage, tally)
         except BadFile as problem:
-            said = shown(f"'{file.uri}' cannot be read: {problem}")
+            said = shown(f"{file.uri} cannot be read: {problem}")
             raise UserError(f"{where}: {said}. Repair it, or take it out.") from None
     told = check_names(where, tally, text, section, exact=True, sources={one.source for one in documents})
     check_bad_rows(where, tally, text, section)

@@ -66,7 +66,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     data = gzip.compress("\n".join(json.dumps({"text": SENTENCE.format(i)}) for i in range(9)).encode())
     (tmp_path / "cut.jsonl.gz").write_bytes(data[:-20])
     said = refused(tmp_path)
-    assert said.startswith(f"pretune.dev: '{tmp_path}/cut.jsonl.gz' cannot be read: truncated: ")
+    assert said.startswith(f"pretune.dev: {tmp_path}/cut.jsonl.gz cannot be read: truncated: ")
     assert said.endswith(". Repair it, or take it out.")
 
 
