@@ -120,6 +120,7 @@ def run_of(run: config.Run, cell: Cell) -> config.Run:
         update[stage] = settings and settings.model_copy(update={"seed": cell.seed})
     if select is None:
         update["pretune"] = update["survey"] = None  # it takes no document of the corpus
+        update["selection"] = update["out"]
         update["finetune"] = None if cell.arm == "base" else update["finetune"]
         return _validated(run, update, cell)
     rounds = {"rounds": run.compare.rounds} if cell.arm == "gotd_rounds" else {}

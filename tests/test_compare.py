@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import make_run
 
-from gotd_ray import compare, config, pipeline
+from gotd_ray import checks, compare, config, pipeline
 from gotd_ray.compare import ARMS, Cell, cells, run_of
 from gotd_ray.errors import UserError
 from gotd_ray.models.intervals import difference, interval, mean_difference, mean_interval
@@ -60,6 +60,15 @@ def test_arms_differ_in_the_way_they_select_alone(library: Path, tmp_path: Path)
             run.model_dump(exclude={"name", "out", "selection", "evaluate", "compare"})
         )
         assert one.select.model_copy(update={"method": "gotd", "rounds": 1, "seed": None}) == run.select
+
+
+def test_a_path_with_a_dollar_sign_is_expanded_once(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOTD_X", "/elsewhere")
+    run = settings(tmp_path, library, "x", corpus={"paths": "$GOTD_X/$$GOTD_X"})
+    assert run.corpus.paths == ["/elsewhere/$GOTD_X"]
+    assert run_of(run, Cell("nearest", 40, 0)).corpus == run.corpus
 
 
 @pytest.mark.parametrize(
@@ -159,6 +168,41 @@ def test_equal_runs_differ_by_nothing_and_better_ones_are_below() -> None:
     assert mean_difference("perplexity", same, 1) == (0, 0, 0)
     better = [(examples(seed, shift=-0.1), examples(seed)) for seed in range(3)]
     assert mean_difference("perplexity", better, 1)[2] < 0
+
+
+def test_every_arm_is_looked_at_before_the_first_one_runs(
+    library: Path, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last arm asks for more documents than there are; no cluster is started for the first."""
+    monkeypatch.setattr(compare, "connected", lambda _: pytest.fail("something ran"))
+    comparison = {"seeds": [0], "arms": ["base", "target_only", "nearest"], "budgets": [40, 70_000]}
+    run = settings(tmp_path, library, llama, compare=comparison)
+    with pytest.raises(UserError) as caught:
+        compare.compare(run, Progress())
+    said = str(caught.value)
+    assert said.startswith("the arm nearest: select.budget is 70,000, but the corpus has ")
+    assert said.endswith(" distinct documents. Lower the budget, or add to corpus.paths.")
+    assert said.isprintable() and not (tmp_path / "arms").exists()
+
+
+def test_all_arms_that_choose_are_looked_at_alike_and_trained_alike(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: dict[str, tuple[str, ...]] = {}
+    monkeypatch.setattr(pipeline, "plan", lambda run: run)
+
+    def look(run: config.Run, only: Any) -> Any:
+        looked[run.name.removeprefix("run-")] = tuple(only)
+        return checks.Look(told=[f"of {run.select.method}", "of all"])
+
+    monkeypatch.setattr(compare, "look", look)
+    arms = ["base", "target_only", "random", "nearest"]
+    run = settings(tmp_path, library, "x", compare={"seeds": [0, 1], "arms": arms, "budgets": [10, 30, 20]})
+    assert compare.check(run) == ["of gotd", "of all", "of random", "of nearest"]
+    assert list(looked) == ["base", "target_only-s0", "random-b30-s0", "nearest-b30-s0"]
+    assert looked["random-b30-s0"] == pipeline.STAGES
+    assert looked["target_only-s0"] == ("finetune", "evaluate") and looked["base"] == ("evaluate",)
+    assert set(pipeline.STAGES) - set(looked["nearest-b30-s0"]) == {"pretune", "finetune", "evaluate"}
 
 
 @pytest.mark.ray
