@@ -79,7 +79,7 @@ def own_potentials(path: str, settings: config.Storage) -> Potentials:
     try:
         return Potentials.from_bytes(storage.read_bytes(path, settings))
     except (OSError, UserError) as error:
-        why = "it is not there" if isinstance(error, FileNotFoundError) else str(error)
+        why = "it is not there" if isinstance(error, FileNotFoundError) else str(error).rstrip(".")
         raise UserError(
             f"the potentials that the stage solve has left cannot be read, {path}: {why}. If the storage answers, "
             f"delete {path.rpartition('/')[0]} and run again: the solve is done anew."

@@ -85,9 +85,9 @@ def finite_vectors(table: pa.Table, width: int, name: str) -> np.ndarray:
         return vectors
     broken = np.flatnonzero(~finite)
     raise UserError(
-        f"{len(broken):,} of {len(vectors):,} vectors of the {name} are not finite, the first that of document "
-        f"{table['doc_id'][int(broken[0])]}: the encoder's arithmetic broke down, or a component is above 65,504. Set "
-        "encoder.precision to float32 and encoder.normalize to true, or take another encoder."
+        f"{len(broken):,} of {len(vectors):,} vectors of the {name} are not finite (the first is that of document "
+        f"{table['doc_id'][int(broken[0])]}), so the vectors are broken: set encoder.precision to float32 and "
+        "encoder.normalize to true (float16 holds up to 65,504), or take another encoder."
     )
 
 
