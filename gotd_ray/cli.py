@@ -49,7 +49,9 @@ def check(config_file: Config, overrides: Overrides = None) -> None:
     from gotd_ray import checks, pipeline, show
 
     current = pipeline.plan(pipeline.resolve_paths(settings))
-    show.estimate(current, checks.look(current, everything=True), show.console())
+    found = checks.look(current, everything=True)
+    found.told[:0] = config.warnings(settings)
+    show.estimate(current, found, show.console())
 
 
 @app.command()

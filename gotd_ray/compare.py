@@ -161,7 +161,7 @@ def compare(run: config.Run, progress: Progress) -> dict[str, Any]:
     todo = {cell: run_of(run, cell) for cell in cells(run)}
     with held([run.out], run.storage):
         for sentence in check(run):
-            progress.say(sentence)
+            progress.say(f"note: {sentence}")
         return _compare(run, todo, progress)
 
 
@@ -172,7 +172,7 @@ def check(run: config.Run) -> list[str]:
         run: with its paths resolved.
 
     Returns:
-        Sentences to show.
+        Sentences to show; of those on the settings, what holds in all arms that choose documents.
 
     Raises:
         UserError: of an arm, with its name; the run does not say what is compared.
@@ -181,7 +181,9 @@ def check(run: config.Run) -> list[str]:
     for cell in cells(run):
         if cell.arm not in largest or (cell.budget or 0) > (largest[cell.arm].budget or 0):
             largest[cell.arm] = cell
-    told: list[str] = []
+    chosen = [cell for cell in largest.values() if ARMS[cell.arm] is not None] or list(largest.values())
+    notes = [config.warnings(run_of(run, cell)) for cell in chosen]
+    told = [note for note in notes[0] if all(note in others for others in notes)]
     trained = False
     for arm, cell in largest.items():
         # All arms that choose documents are trained and judged alike: one look at that serves them all.
@@ -202,7 +204,7 @@ def _compare(run: config.Run, todo: dict[Cell, config.Run], progress: Progress) 
         for number, (cell, its_run) in enumerate(todo.items(), 1):
             progress.say(f"{cell.name}: {number} of {len(todo)}")
             try:
-                done[cell] = pipeline.execute(its_run, progress, _stages(cell))
+                done[cell] = pipeline.execute(its_run, progress, _stages(cell), told=True)
             except UserError as error:
                 raise type(error)(f"{cell.name}: {error}") from None
             if cell.arm == last.arm and _held_against(run, done):

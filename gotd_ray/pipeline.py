@@ -41,6 +41,10 @@ SCORES_OF = {"gotd": "solve", "dsir": "dsir"}
 """The stage that a method's scores come from; those of the others are made in select."""
 
 
+_NOT_SELECTED_BY = {"decontaminate": {"paths", "max_bad_files", "max_bad_rows"}}
+"""Settings of select on which the subset does not depend, or which the files stand for."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run consists of, and how much of it is done."""
@@ -177,7 +181,8 @@ def _with_manifests(plan: Plan) -> Plan:
     before = SCORES_OF.get(run.select.method)
     scores = keys[before] if before else [keys["embed"], unreached, run.target.proportions]
     unwanted = [(file.uri, file.size, file.modified) for file in plan.unwanted]
-    keys["select"] = make_key(select.VERSION, scores, run.select.model_dump(), unwanted, run.seed)
+    chosen_by = run.select.model_dump(exclude=_NOT_SELECTED_BY)
+    keys["select"] = make_key(select.VERSION, scores, chosen_by, unwanted, run.seed)
     keys |= _training.keys(run, plan.trainings, keys["select"])
     keys["evaluate"] = make_key([unit.key for unit in _units(plan, keys)], run.evaluate and run.evaluate.resamples)
     artifacts = {stage: artifact(stage, keys[stage]) for stage in STAGES if stage not in ("report", "send")}
@@ -221,17 +226,18 @@ def _without(plan: Plan, dropped: list[str]) -> Collection:
     return replace(plan.listed["corpus"], text=text, files=files, index=_index(plan.run, text, plan.encoder))
 
 
-def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES) -> Plan:
+def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES, *, told: bool = False) -> Plan:
     """Run what is missing and return the plan with all stages done.
 
     Args:
         only: the stages to do; what they need of others must be there.
+        told: whether what is to be known beforehand was told, as a comparison does for all its runs at once.
 
     Raises:
         UserError: what the settings, the input or the machine do not allow.
         HeldError: another run works on these folders.
     """
-    told = config.warnings(run)
+    notes = config.warnings(run)
     run = resolve_paths(run)
     current = plan(run)
     if _all_done(current, only):
@@ -242,8 +248,9 @@ def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES) -
     assert run.selection is not None
     with held([run.out, run.selection], run.storage):
         current = plan(run)  # another run may just have ended
-        for sentence in [*told, *look(current, only).told]:
-            progress.say(f"note: {sentence}")
+        for sentence in [*notes, *look(current, only).told]:
+            if not told:
+                progress.say(f"note: {sentence}")
         with connected(run.ray) as resources:
             current = plan(run, resources.gpus)
             tasks = {name: task for name, task in current.trainings.items() if name in only and not current.done(name)}

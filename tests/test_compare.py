@@ -197,8 +197,12 @@ def test_all_arms_that_choose_are_looked_at_alike_and_trained_alike(
 
     monkeypatch.setattr(compare, "look", look)
     arms = ["base", "target_only", "random", "nearest"]
-    run = settings(tmp_path, library, "x", compare={"seeds": [0, 1], "arms": arms, "budgets": [10, 30, 20]})
-    assert compare.check(run) == ["of gotd", "of all", "of random", "of nearest"]
+    comparison = {"seeds": [0, 1], "arms": arms, "budgets": [10, 30, 20]}
+    chosen = {"dsir_min_words": 5, "seed": 3, "budget": 40}
+    evaluate = {"perplexity": {"held": "elsewhere"}}
+    run = settings(tmp_path, library, "x", compare=comparison, select=chosen, evaluate=evaluate)
+    ignored = "select.dsir_min_words does nothing here: select.method is not dsir."
+    assert compare.check(run) == [ignored, "of gotd", "of all", "of random", "of nearest"]
     assert list(looked) == ["base", "target_only-s0", "random-b30-s0", "nearest-b30-s0"]
     assert looked["random-b30-s0"] == pipeline.STAGES
     assert looked["target_only-s0"] == ("finetune", "evaluate") and looked["base"] == ("evaluate",)

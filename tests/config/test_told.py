@@ -46,3 +46,31 @@ def test_the_words_that_the_reference_names_are_refused() -> None:
     for word in words:
         with pytest.raises(Unclear, match=re.escape(word)):
             read(f"a: {word}")
+
+
+@pytest.mark.parametrize(
+    ("method", "others", "said"),
+    [
+        ("gotd", [], []),
+        ("mmd", [], []),
+        ("nearest", [], ["corpus.weight_column does nothing here: select.method ignores weights."]),
+        (
+            "random",
+            [],
+            [
+                "corpus.weight_column does nothing here: select.method ignores weights.",
+                "target.weight_column and target.proportions do nothing here: select.method ignores weights.",
+            ],
+        ),
+        ("random", ["survey.keep=2"], []),
+        (
+            "gotd",
+            ["reference.paths=r"],
+            ["corpus.weight_column does nothing here: the corpus is scored, and the fit does not run over it."],
+        ),
+    ],
+)
+def test_weights_that_do_not_count_are_told(method: str, others: list[str], said: list[str], tmp_path: Path) -> None:
+    weights = ["corpus.weight_column=w", "target.weight_column=w", "target.proportions={a: 1}"]
+    run = load(tmp_path, BASE, f"select.method={method}", *weights, *others)
+    assert config.warnings(run) == said
