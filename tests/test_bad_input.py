@@ -18,7 +18,7 @@ from conftest import make_run
 from corpora import documents, write_jsonl_gz, write_parquet
 from rich.console import Console
 
-from gotd_ray import cli, pipeline, show
+from gotd_ray import cli, pipeline, results, show
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.progress import Progress
@@ -219,7 +219,7 @@ def test_bad_data_is_skipped_counted_by_reason_and_shown(
     assert {reason: facts["skipped"].get(reason) for reason in reasons} == reasons
     assert {Path(bad["uri"]).name for bad in facts["bad_files"]} == {"cut.parquet", "cut.jsonl.gz"}
     assert all(facts["examples"][reason][0][0].endswith("odd.jsonl") for reason in reasons)
-    show.results(plan, Console(width=250))
+    show.results(results.read(plan.run), Console(width=250))
     shown = capsys.readouterr().out
     assert "cut.jsonl.gz: truncated" in shown
     assert "1 broken_json" in shown
