@@ -120,7 +120,7 @@ def list_all(text: config.Text, storage: config.Storage) -> Listing:
     """
     taken: dict[str, _Entry] = {}
     passed: dict[str, str] = {}
-    for path in _expand_lists(text.paths, storage):
+    for path in expand_lists(text.paths, storage):
         entries = list(_expand(path, text.format, storage))
         if all(entry.reason for entry in entries):
             raise _nothing(path, text.format, entries)
@@ -156,7 +156,12 @@ def _nothing(path: str, text_format: str, entries: list[_Entry]) -> UserError:
     )
 
 
-def _expand_lists(paths: list[str], storage: config.Storage) -> Iterator[str]:
+def expand_lists(paths: list[str], storage: config.Storage) -> Iterator[str]:
+    """Paths as they are, and of ``@list.txt`` those that it names.
+
+    Raises:
+        UserError: a list cannot be read, or names none.
+    """
     for path in paths:
         if not path.startswith("@"):
             yield path

@@ -10,6 +10,7 @@ from gotd_ray.cluster import in_job
 from gotd_ray.config.base import Place, home, map_paths, paths_in
 from gotd_ray.config.places import base_of, inside, is_url, meet, normal
 from gotd_ray.errors import UserError
+from gotd_ray.listing import expand_lists
 from gotd_ray.results import STAGES
 
 SETS = ("corpus", "target", "contrast", "reference")
@@ -36,6 +37,8 @@ def resolve_paths(run: config.Run) -> config.Run:
     try:
         results = Path(home()) / "gotd" if in_job() else Path.cwd()
         run = map_paths(run, lambda path, place: _located(path, place, results))
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"{error}.") from None
     if _is_root(run.out):
@@ -75,19 +78,29 @@ def _refuse_overlaps(run: config.Run) -> None:
     for key, section, place, path in paths_in(run):
         if key in (*folders, "tracking.folder"):  # not read
             continue
-        real = path if is_url(path) or place.kind == "model" else normal(path.removeprefix("@"), Path.cwd(), links=True)
-        if any(_written_over(real, *folder) for folder in folders.items()):
-            raise UserError(
-                f"{key} is {path}, which this run itself writes. Copy it elsewhere, or give the run another `out`."
-            )
         text = section if isinstance(section, config.Text) else run.target
-        if place.kind == "input" and not path.startswith("@") and text.format not in _NOT_OURS:
-            for name, folder in folders.items():
-                if _would_be_read(real, folder):
-                    raise UserError(
-                        f"{name} is {folder}, which lies in {key} ({path}): the run would read its own files. Give "
-                        f"{name} another folder, or one that begins with an underscore, which listings pass over."
-                    )
+        for real in _real(path, place, run.storage):
+            if any(_written_over(real, *folder) for folder in folders.items()):
+                raise UserError(
+                    f"{key} is {path}, which this run itself writes. Copy it elsewhere, or give the run another `out`."
+                )
+            read = [name for name, folder in folders.items() if _would_be_read(real, folder)]
+            if read and place.kind == "input" and text.format not in _NOT_OURS:
+                raise UserError(
+                    f"{read[0]} is {folders[read[0]]}, which lies in {key} ({path}): the run would read its own files. "
+                    f"Give {read[0]} another folder, or one that begins with an underscore, which listings pass over."
+                )
+
+
+def _real(path: str, place: Place, storage: config.Storage) -> list[str]:
+    """Where a path leads, with links followed; of a list, where each of its lines does."""
+    if place.kind == "model" and not path.startswith("/"):
+        return []
+    try:
+        named = expand_lists([path], storage)
+        return [one if is_url(one) else normal(one, Path.cwd(), links=True) for one in named]
+    except ValueError:  # said when the files are listed; results can be looked at without them
+        return []
 
 
 def _written_over(path: str, name: str, folder: str) -> bool:

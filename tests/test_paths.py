@@ -163,6 +163,21 @@ def test_a_run_does_not_read_what_it_writes(key: str, sections: dict[str, Any], 
     assert said.endswith(", which this run itself writes. Copy it elsewhere, or give the run another `out`.")
 
 
+def test_the_lines_of_a_list_are_held_against_the_folders(here: Path) -> None:
+    (here / "list.txt").write_text("# all\nother\ndata\n")
+    assert refusal(corpus={"paths": "@list.txt"}, out="data/runs/a") == (
+        "out is data/runs/a, which lies in corpus.paths (@list.txt): the run would read its own files. Give out "
+        "another folder, or one that begins with an underscore, which listings pass over."
+    )
+    (here / "list.txt").write_text(f"{here}/runs/a/select/subset.parquet\n")
+    assert refusal(corpus={"paths": "@list.txt"}) == (
+        "corpus.paths is @list.txt, which this run itself writes. Copy it elsewhere, or give the run another `out`."
+    )
+    (here / "list.txt").write_text("file://host/x\n")
+    for unread in ("@gone.txt", "@list.txt"):
+        resolve_paths(run(corpus={"paths": unread}))
+
+
 def test_what_another_run_wrote_may_be_read_and_the_index_may_lie_in_the_run(here: Path) -> None:
     given = run(
         corpus={"paths": "runs/b/select/subset.parquet"},
