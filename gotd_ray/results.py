@@ -65,7 +65,8 @@ class Results:
         data = storage.read_if_there(self.path("embed", FILES), self.run.storage)
         found: dict[str, dict[str, StoredFile]] = {}
         for row in table_of(data).to_pylist() if data else ():
-            found.setdefault(row.pop("set"), {})[row["uri"]] = StoredFile(**row)
+            file = StoredFile(row["uri"], row["size"], row["modified"])
+            found.setdefault(row["set"], {})[file.uri] = file
         return found
 
 
@@ -119,7 +120,8 @@ def changes(
         changed = sum(held[uri] != file for uri, file in current.items() if uri in held)
         counts = {"new": new, "changed": changed, "gone": gone}
         if any(counts.values()):
-            said.append(f"{name}: " + ", ".join(f"{count:,} files {what}" for what, count in counts.items() if count))
+            many = [f"{count:,} file{'s' if count > 1 else ''} {what}" for what, count in counts.items() if count]
+            said.append(f"{name}: {', '.join(many)}")
     return said
 
 
