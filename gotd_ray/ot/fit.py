@@ -22,7 +22,7 @@ import numpy as np
 from gotd_ray.ot import kept
 from gotd_ray.ot.exact import from_grid, from_units
 from gotd_ray.ot.kernel import LOG2_E
-from gotd_ray.ot.shard import How
+from gotd_ray.ot.shard import MOST_SEGMENTS, MOST_VARIANCE, How
 from gotd_ray.ot.sinkhorn import Correction, Marginal, Solution, State, solve
 
 SAMPLE_TOLERANCE = 0.02
@@ -40,6 +40,9 @@ _KEPT_SHARE = 0.75
 
 KEPT_BYTES = 1024 * 10**6
 """Memory for kept plans over all shards, where nobody says."""
+
+_UNBELIEVED = 64
+"""Tolerances: whatever error of a column is larger in one segment of a sample, its plan is made anew all the same."""
 
 _FLOOR = 1e-30
 
@@ -216,8 +219,10 @@ class _Ladder:
             return 0.0
         level = self._sample() or self._plan[-1]
         state.work[2] += self._share(level)
-        how = How(base=state.base, grown=self._b / np.maximum(state.at_base, _FLOOR))
-        return 2 * float(np.sqrt(from_grid(self._sums(state.g, level.stride, how)) * self._share(level)).sum())
+        most = min(MOST_VARIANCE, (_UNBELIEVED * self._tolerance) ** 2)
+        how = How(base=state.base, grown=self._b / np.maximum(state.at_base, _FLOOR), most=most)
+        variance = from_grid(self._sums(state.g, level.stride, how), most * MOST_SEGMENTS) * self._share(level)
+        return 2 * float(np.sqrt(variance).sum())
 
     def _share(self, level: Level) -> float:
         return level.rows / self._plan[-1].rows

@@ -88,6 +88,13 @@ def _unless_ones(weights: np.ndarray | None, low: int, high: int) -> np.ndarray 
     return None if weights is None or (weights[low:high] == 1).all() else weights[low:high]
 
 
+MOST_SEGMENTS = 2**20
+"""Whose sums of variances fit the grid."""
+
+MOST_VARIANCE = 1 / MOST_SEGMENTS
+"""Of a column in one segment. It stands for an error of 1e-3 in one column: nobody believes such a plan."""
+
+
 @dataclass(frozen=True)
 class How:
     """The arithmetic of a pass: exact, unless something else is said."""
@@ -105,6 +112,10 @@ class How:
     grown: np.ndarray | None = None
     """(m,), with a base: not the columns are asked for, but the variance of what rounding the kept plan does to them,
     where they have grown by so much since the base. See :func:`gotd_ray.ot.kept.variance`."""
+
+    most: float = MOST_VARIANCE
+    """With ``grown``, a bound on a column's variance in one segment: what is above it counts as it. The sums are read
+    with ``from_grid(..., most * MOST_SEGMENTS)``: the smaller it is, the finer they are."""
 
 
 PLAIN = How()
@@ -260,18 +271,14 @@ class Shard:
         grown = torch.from_numpy(how.grown).to(factors)
         both = (work.rows(2 * (rows.stop - rows.start), target, factors.dtype) for rows in parts)
         found = kept.variance(plan, a.scaled, factors, grown, zip(parts, both, strict=True))
-        return to_grid(np.minimum(found.cpu().numpy() * (a.scale / total) ** 2, MOST_VARIANCE))
+        variance = np.minimum(found.cpu().numpy() * (a.scale / total) ** 2, how.most)
+        return to_grid(variance, how.most * MOST_SEGMENTS)
 
     def _work(self) -> Workspace:
         """That of this thread."""
         if not hasattr(self._own, "work"):
             self._own.work = Workspace()
         return self._own.work
-
-
-MOST_VARIANCE = 2.0**-20
-"""Of a column in one segment, so that sums of a million segments fit the grid. It stands for an error of 1e-3 in one
-column: nobody believes such a plan."""
 
 
 def _factors(moved: np.ndarray, target: Side) -> Tensor:

@@ -229,3 +229,17 @@ def test_a_step_out_of_reach_makes_the_plan_anew(corpus) -> None:
     found = fit(sums, levels(shard.support, 40, 1), B, epsilon=EPSILON, tolerance=1e-3, max_passes=99, resume=state)
     assert found.converged
     assert sum(how.keep for how in asked) > 1
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-9])
+def test_a_tolerance_however_small_is_kept_with_a_kept_plan(tolerance: float) -> None:
+    """The squares of a plan's errors must not vanish among sums of columns."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        centres = rng.normal(size=(40, 32))
+        x, y = (centres[rng.integers(k, size=n)] + rng.normal(size=(n, 32)) for n, k in ((400, 40), (30, 8)))
+        x, y = (points / np.linalg.norm(points, axis=1, keepdims=True) for points in (x, y))
+        a, b = (weights / weights.sum() for weights in (rng.exponential(size=n) + 0.01 for n in (400, 30)))
+        found = solve_local(x, y, a=a, b=b, epsilon=0.45, tolerance=tolerance, precision="float64")
+        assert found.kept_passes > 0
+        assert residual_of(x, y, a, b, found.g, 0.45) <= tolerance
