@@ -27,7 +27,7 @@ METHODS = {
 _REASONS = {
     "near_duplicate": "near-duplicate of a taken document",
     "contaminated": "shares text with an evaluation set",
-    "source_quota": "its source had its share",
+    "source_quota": "over its source's quota",
     "text_changed": "its text had changed or gone",
     "too_short": "too short",
     "too_long": "too long",

@@ -261,7 +261,8 @@ class Pool:
             FloatingPointError: what a shard raised.
         """
         if self._local:
-            return [getattr(self._local, method)(*args)]
+            with _has_room(0, method):
+                return [getattr(self._local, method)(*args)]
         pending = [getattr(actor, method).remote(*args) for actor in self._actors]
         return [self._answer(i, pending[i], method, args) for i in range(len(pending))]
 
@@ -269,7 +270,7 @@ class Pool:
         deaths, asked = 0, time.monotonic()
         while deaths < DEATHS:
             try:
-                with unwrapped():
+                with _has_room(shard, method), unwrapped():
                     answer = ray.get(pending, timeout=LOOK_SECONDS)
             except GetTimeoutError:
                 if shard not in self._unheard or self._asked[shard] == self._request():
@@ -282,10 +283,7 @@ class Pool:
                 return answer
             self._make(shard)
             pending = getattr(self._actors[shard], method).remote(*args)
-        raise UserError(
-            f"shard {shard} died {DEATHS} times in '{method}', most likely for want of memory. Raise solve.shards so "
-            "that each holds less, or use larger nodes."
-        )
+        raise UserError(f"shard {shard} died {DEATHS} times in '{method}', most likely for want of memory. {_SMALLER}")
 
     def _refuse_to_wait(self, shard: int, seconds: float) -> None:
         """A shard that has answered before has its place, and takes the time that its work takes."""
@@ -298,6 +296,21 @@ class Pool:
     def close(self) -> None:
         for actor in () if self._local else self._actors:
             ray.kill(actor)
+
+
+_SMALLER = "Raise solve.shards so that each holds less, or use larger nodes."
+
+
+@contextmanager
+def _has_room(shard: int, method: str) -> Iterator[None]:
+    """A shard that runs out of memory and lives is told as one that dies of it."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # Ray's copy of an error is one of its kind
+        no_room = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not no_room:
+            raise
+        raise UserError(f"shard {shard} ran out of memory in '{method}'. {_SMALLER}") from None
 
 
 @contextmanager

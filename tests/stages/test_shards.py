@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import make_run
 from corpora import write_index
 
@@ -19,6 +20,10 @@ from gotd_ray.progress import Progress
 from gotd_ray.stages import solve
 from gotd_ray.stages._encoders import READER_CPUS, encoder_actors
 from gotd_ray.stages._shards import Holding, Mixture, Problem, Work, _cpu_share
+
+ALLOCATOR = (
+    "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+)
 
 CLUSTERS = [
     Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=True),
@@ -85,3 +90,60 @@ def test_a_broken_vector_in_an_actor_stops_the_run_in_one_line(value: float, tmp
         solve.solve(make_run(tmp_path, tmp_path, solve={"shards": 2}), vectors, artifact, site, {})
     assert "\n" not in str(raised.value)
     assert artifact.manifest() is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("unable to allocate 9 TiB"), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError(ALLOCATOR)],
+)
+def test_a_shard_that_runs_out_of_memory_and_lives_is_told_what_to_do(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Work, "columns", fail)
+    rng = np.random.default_rng(0)
+    vectors = write_index(tmp_path, rng.normal(size=(200, 4)), rng.normal(size=(5, 4)))
+    site = Site(Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=True), "cpu", Progress())
+    with pytest.raises(UserError) as raised:
+        solve.solve(
+            make_run(tmp_path, tmp_path, solve={"shards": 1}),
+            vectors,
+            Artifact(str(tmp_path), "k", Storage()),
+            site,
+            {},
+        )
+    assert str(raised.value) == (
+        "shard 0 ran out of memory in 'columns'. Raise solve.shards so that each holds less, or use larger nodes."
+    )
+    monkeypatch.setattr(Work, "columns", lambda *_: (_ for _ in ()).throw(RuntimeError("a fault of ours")))
+    with pytest.raises(RuntimeError, match=r"^a fault of ours$"):
+        solve.solve(
+            make_run(tmp_path, tmp_path, solve={"shards": 1}),
+            vectors,
+            Artifact(str(tmp_path), "k", Storage()),
+            site,
+            {},
+        )
+
+
+@pytest.mark.ray
+def test_a_part_of_the_index_that_is_damaged_is_told_once_and_is_no_death_of_a_shard(
+    tmp_path: Path, ray_cluster: None
+) -> None:
+    rng = np.random.default_rng(0)
+    vectors = write_index(tmp_path, rng.normal(size=(200, 4)), rng.normal(size=(5, 4)))
+    (part,) = (tmp_path / "corpus" / "parts").iterdir()
+    part.write_bytes(part.read_bytes()[:-100])
+    site = Site(Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False), "cpu", Progress())
+    with pytest.raises(UserError, match=part.name) as raised:
+        solve.solve(
+            make_run(tmp_path, tmp_path, solve={"shards": 2}),
+            vectors,
+            Artifact(str(tmp_path), "k", Storage()),
+            site,
+            {},
+        )
+    assert "\n" not in str(raised.value)
+    assert "died" not in str(raised.value)
