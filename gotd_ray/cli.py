@@ -121,14 +121,14 @@ def _run() -> int:
     try:
         app()
     except SystemExit as end:  # as typer ends: 2 for words on the command line that it does not know
+        if end.code == 1:  # the reader of our output has gone, as in `gotd show run.yaml | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         if end.code != INTERRUPTED:
             raise
         return _stop("interrupted; what is done is kept, and the same command goes on from there", INTERRUPTED)
     except UserError as error:
         return _stop(str(error), error.exit_code)
-    except BrokenPipeError:  # `gotd show run.yaml | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:  # noqa: BLE001 - the last resort
         return _stop(f"{_fault(error)}", 1)
     return 0

@@ -69,9 +69,7 @@ def write_bytes(uri: str, data: bytes, storage: config.Storage) -> None:
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(
-            f".{uuid.uuid4().hex}"
-        )  # of a length of its own: the name's may be the longest allowed
+        draft = target.with_name(f".{uuid.uuid4().hex}")  # the name itself may be as long as is allowed
         try:
             with draft.open("wb") as file:
                 file.write(data)
