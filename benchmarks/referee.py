@@ -8,19 +8,31 @@ from __future__ import annotations
 import numpy as np
 
 
-def residual_of(x: np.ndarray, y: np.ndarray, g: np.ndarray, epsilon: float) -> float:
-    """The referee: L1 distance from b of the column sums of the plan of (f(g), g), in float64, in blocks."""
+def residual_of(
+    x: np.ndarray,
+    y: np.ndarray,
+    g: np.ndarray,
+    epsilon: float,
+    a: np.ndarray | None = None,
+    b: np.ndarray | None = None,
+) -> float:
+    """L1 distance from b of the column sums of the plan of (f(g), g), in blocks.
+
+    Args:
+        x: (n, d); y: (m, d); a: (n,) and b: (m,), each summing to 1, None for equal ones; g: (m,).
+    """
+    a = np.full(len(x), 1 / len(x)) if a is None else a
+    b = np.full(len(y), 1 / len(y)) if b is None else b
     y = y.astype(np.float64)
-    offset = (g - (y * y).sum(1)) / epsilon
+    offset = (g - (y * y).sum(1)) / epsilon + np.log(b)
     columns = np.zeros(len(y))
     block = max(1, 2**22 // len(y))
     for start in range(0, len(x), block):
         scores = x[start : start + block].astype(np.float64) @ (y.T * (2 / epsilon)) + offset
         scores -= scores.max(1, keepdims=True)  # |x_i|^2 and f_i leave with the row's sum
         np.exp(scores, out=scores)
-        scores /= scores.sum(1, keepdims=True)
-        columns += scores.sum(0)
-    return float(np.abs(columns / len(x) - 1 / len(y)).sum())
+        columns += (a[start : start + block] / scores.sum(1)) @ scores
+    return float(np.abs(columns - b).sum())
 
 
 def potentials(

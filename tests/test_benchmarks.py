@@ -327,7 +327,7 @@ def test_the_main_job_and_its_peers(given: Path, ray_cluster: None, capsys: pyte
     assert [row["what"].split(" ")[0] for row in table] == ["embed", "bare", "bare", "SentenceTransformer.encode"]
     assert table[0]["embed stage / this"] == "1.00"
     assert all(float(row["documents/s"]) > 0 for row in table)
-    assert re.search(r"solve \d+\.\d s \([\d.]+ passes, residual \de-\d\d, epsilon 0\.\d+\), select", printed)
+    assert re.search(r"solve \d+\.\d s \([\d.]+ passes, residual [\d.]+e-\d\d, epsilon 0\.\d+\), select", printed)
     assert float(re.search(r"peak unique memory of all processes: (\S+) GB", printed)[1]) > 0.1  # type: ignore[index]
 
 

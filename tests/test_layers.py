@@ -39,6 +39,7 @@ RULES = (
     Rule("gotd_ray/errors.py", only=()),
     Rule("gotd_ray/config", only_ours=("gotd_ray.config", "gotd_ray.errors"), never=HEAVY),
     Rule("gotd_ray", never=("gotd_ray.cli", "jobs", "tests", "benchmarks")),
+    Rule("benchmarks/gpu", only_ours=("gotd_ray.ot", "gotd_ray.models", "gotd_ray.select", "gotd_ray.config")),
     *(
         Rule(
             where,
