@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import io
+import json
+import math
+import subprocess
+import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import ray
+import ray.train
 import torch
 from conftest import make_run
 from corpora import write_parquet
+from ray.exceptions import RayActorError
+from rich.console import Console
 from safetensors.torch import load_file
+from tiny import make_job
 
 from gotd_ray import config, pipeline
-from gotd_ray.cluster import Resources
+from gotd_ray.artifacts import Artifact
+from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.progress import Progress
-from gotd_ray.stages import train
+from gotd_ray.remote import answer
+from gotd_ray.stages import _training, train
 
 SELECT = {"method": "nearest", "budget": 40}
 PRETUNE = {"max_tokens": 64, "batch_size": 8, "steps": 12, "checkpoint_every": 2, "workers": 1, "learning_rate": 1e-3}
@@ -67,12 +80,234 @@ def test_a_file_that_moves_from_dev_to_the_training_is_another_training(
     assert apart != together
 
 
+def test_what_decides_no_text_of_the_target_decides_no_training(library: Path, llama: Path, tmp_path: Path) -> None:
+    """Limits on bad data, weights and proportions: the documents that are learnt stay the same."""
+
+    def key(finetune: dict[str, Any] | None = None, **target: Any) -> str:
+        run = settings(tmp_path, library, llama, target=target, finetune={"steps": 1} | (finetune or {}))
+        return keys(run)["finetune"]
+
+    first = key()
+    of_no_use: list[dict[str, Any]] = [
+        {"max_bad_rows": 0.5}, {"max_bad_files": 0.9}, {"weight_column": "w"}, {"proportions": {"a": 1.0}},
+        {"source_column": None}, {"source_from": "parent"},
+    ]  # fmt: skip
+    assert [key(**change) for change in of_no_use] == [first] * len(of_no_use)
+    assert key({"objective": "causal"}) == first  # what auto is
+    excluding = key(exclude_sources=["x"])
+    others = [
+        key(sample=0.5), key(text_column="source"), key(max_document_bytes=5000), excluding,
+        key(exclude_sources=["x"], source_column=None), key({"label_column": "source"}),
+    ]  # fmt: skip
+    assert len({first, *others}) == 7
+    labelled = key({"label_column": "source"})
+    run = settings(tmp_path, library, llama, finetune={"steps": 1, "label_column": "source"})
+    assert keys(run.model_copy(update={"chunks": config.Chunks(max_chars=500)}))["finetune"] == labelled
+
+
+def lines(path: Path, *rows: dict[str, Any]) -> str:
+    """JSON lines; their path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+LONG = "Some words that are long enough to be a document of their own, number {}."
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files to train on and development sets, each with a fault of its own."""
+    folder = tmp_path_factory.mktemp("sets")
+    plain = [{"text": LONG.format(number)} for number in range(8)]
+    two = [row | {"label": "yes" if number % 2 else "no"} for number, row in enumerate(plain)]
+    lines(folder / "plain.jsonl", *plain)
+    lines(folder / "two.jsonl", *two)
+    lines(folder / "one.jsonl", *(row | {"label": "yes"} for row in plain))
+    lines(folder / "half.jsonl", *two[:4], *plain[4:], plain[0] | {"label": None}, plain[1] | {"label": math.nan})
+    lines(folder / "lists.jsonl", *(row | {"label": [row["label"]]} for row in two))
+    lines(folder / "maybe.jsonl", plain[0] | {"label": "maybe"})
+    lines(folder / "long.jsonl", *two, two[0] | {"text": "word " * 90})
+    lines(folder / "short.jsonl", {"text": "too short"})
+    lines(folder / "empty.jsonl")
+    (folder / "broken.jsonl.gz").write_bytes(b"no gzip at all")
+    write_parquet(folder / "columns.parquet", [(row["text"], "x") for row in plain])
+    return folder
+
+
+CLASSES = {"label_column": "label", "max_tokens": 64}
+
+
+def faults(sets: Path, llama: Path, bert: Path) -> list[tuple[str, Path, dict[str, Any], dict[str, Any]]]:
+    """What is said, the base, its section, and that of finetune."""
+    spent = "left out: "
+    lower = "Lower it."
+    limit = "and target.max_bad_rows allows a share of 0.2. Correct the data, name the right columns, or raise it."
+    classes = CLASSES | {"paths": str(sets / "two.jsonl")}
+    plain = {"max_tokens": 64, "paths": str(sets / "plain.jsonl")}
+    return [
+        (f"finetune.max_tokens is 512, but '{llama.name}' takes 128 at most. {lower}", llama, {}, {"max_tokens": 512}),
+        (f"the tokenizer of '{llama.name}' has no padding token, and finetune pads its rows. Set model.pad_token to a "
+         "token that it has, such as '<end>'.", llama, {}, plain | {"pack": False}),
+        (f"the tokenizer of '{llama.name}' has no padding token, and finetune pads its rows. Set model.pad_token to a "
+         "token that it has, such as '<end>'.", llama, {}, classes),
+        (f"model.pad_token is '<none>', which is no token of '{llama.name}'. Take one that it has, such as '<end>'.",
+         llama, {"pad_token": "<none>"}, plain),
+        (f"the tokenizer of '{llama.name}' has no mask token. Set finetune.objective to causal, or choose a model.base "
+         "that was made for masked language modelling.", llama, {}, plain | {"objective": "masked"}),
+        ("last_layers is 9, but the model has 2 layers. Lower it, or set parameters to all.", llama, {},
+         plain | {"parameters": "last", "last_layers": 9}),
+        ("finetune: the training data has the one label 'yes'; a classifier needs two. Name the right label_column.",
+         bert, {}, classes | {"paths": str(sets / "one.jsonl")}),
+        ("finetune: dev has the labels maybe, which the training data has not; it has no, yes. Correct the files, or "
+         "name the right label_column.", bert, {}, classes | {"dev": str(sets / "maybe.jsonl")}),
+        ("finetune: 1 of the 9 texts of the training data to classify have more than 64 tokens, the longest 272. Raise "
+         "finetune.max_tokens, or set finetune.truncate to true.", bert, {},
+         classes | {"paths": str(sets / "long.jsonl")}),
+        ("finetune: 1 of the 9 texts of dev to classify have more than 64 tokens, the longest 272. Raise "
+         "finetune.max_tokens, or set finetune.truncate to true.", bert, {},
+         classes | {"dev": str(sets / "long.jsonl")}),
+        (f"finetune.paths: 6 of 10 rows are unusable ({{'no_label': 6}}), {limit} {sets}/half.jsonl row 4: no_label "
+         "(null)", bert, {}, classes | {"paths": str(sets / "half.jsonl")}),
+        (f"finetune.paths: 8 of 8 rows are unusable ({{'bad_label': 8}}), {limit} {sets}/lists.jsonl row 0: bad_label "
+         "(list)", bert, {}, classes | {"paths": str(sets / "lists.jsonl")}),
+        ("finetune.paths has no column 'label' (label_column); it has 'text'. Correct the name, or leave it out.",
+         bert, {}, classes | {"paths": str(sets / "plain.jsonl")}),
+        ("finetune.dev has no column 'label' (label_column); it has 'source', 'text'. Correct the name, or leave it "
+         "out.", bert, {}, classes | {"dev": str(sets / "columns.parquet")}),
+        ("finetune.dev has no text: 0 rows read, left out: none. Check its paths, target.text_column and what target "
+         "leaves out.", llama, {}, plain | {"dev": str(sets / "empty.jsonl")}),
+        (f"finetune.dev has no text: 1 rows read, {spent}1 too_short. Check its paths, target.text_column and what "
+         "target leaves out.", llama, {}, plain | {"dev": str(sets / "short.jsonl")}),
+        (f"finetune.paths has no text: 1 rows read, {spent}1 too_short. Check its paths, target.text_column and what "
+         "target leaves out.", llama, {}, plain | {"paths": str(sets / "short.jsonl")}),
+    ]  # fmt: skip
+
+
+def said_before(run: config.Run) -> str:
+    """What a run is refused for before anything is started."""
+    run = pipeline.resolve_paths(run)
+    with pytest.raises(UserError) as raised:
+        train.check(run, train.tasks(run, "subset.parquet"))
+    said = str(raised.value)
+    assert "\n" not in said and "\x1b" not in said
+    return said
+
+
+def test_every_fault_of_a_training_is_said_before_anything_runs(
+    library: Path, llama: Path, bert: Path, sets: Path, tmp_path: Path
+) -> None:
+    target = {"source_column": None}
+    for words, base, model, finetune in faults(sets, llama, bert):
+        run = settings(tmp_path, library, base, target=target, finetune=finetune)
+        assert run.model
+        run = run.model_copy(update={"model": run.model.model_copy(update=model)})
+        assert said_before(run) == words
+    broken = settings(
+        tmp_path, library, llama, target=target, finetune={"max_tokens": 64, "dev": str(sets / "broken.jsonl.gz")}
+    )
+    assert f"{sets}/broken.jsonl.gz cannot be read: unreadable: " in said_before(broken).replace("'", "")
+
+
+def test_a_pretune_is_held_against_its_base_and_its_dev_before_there_is_a_subset(
+    library: Path, llama: Path, bert: Path, sets: Path, tmp_path: Path
+) -> None:
+    def said(base: Path, **pretune: Any) -> str:
+        return said_before(settings(tmp_path, library, base, target={"source_column": None}, pretune=PRETUNE | pretune))
+
+    assert said(llama, max_tokens=512) == f"pretune.max_tokens is 512, but '{llama.name}' takes 128 at most. Lower it."
+    assert said(llama, dev=str(sets / "short.jsonl")).startswith("pretune.dev has no text: 1 rows read, left out: 1")
+    assert said(bert, objective="causal").startswith("pretune: a token of a BertLMHeadModel sees those after it (")
+    assert said(bert, parameters="last", last_layers=3) == (
+        "last_layers is 3, but the model has 2 layers. Lower it, or set parameters to all."
+    )
+    run = pipeline.resolve_paths(
+        settings(
+            tmp_path,
+            library,
+            llama,
+            target={"source_column": None},
+            pretune=PRETUNE | {"dev": str(sets / "plain.jsonl")},
+        )
+    )
+    assert train.check(run, train.tasks(run, "subset.parquet")) == []
+
+
+def test_a_held_out_split_of_the_target_is_never_trained_on(library: Path, bert: Path, tmp_path: Path) -> None:
+    """With labels as without; whatever a label is called."""
+    rows = [
+        {
+            "text": LONG.format(number),
+            "split": "test" if number % 4 == 0 else "train",
+            "label": ("test", "other")[number % 2],
+        }
+        for number in range(40)
+    ]
+    path = lines(tmp_path / "target.jsonl", *rows, rows[1])
+    target = {"paths": path, "source_column": "split", "exclude_sources": ["test"]}
+    for finetune in ({}, {"label_column": "label"}):
+        run = pipeline.resolve_paths(
+            settings(tmp_path, library, bert, target=target, finetune=finetune | {"max_tokens": 64})
+        )
+        task = train.tasks(run, "")["finetune"]
+        found = _training.read(run, task)
+        wanted = {(row["text"], row["label"] if finetune else None) for row in rows if row["split"] == "train"}
+        assert set(found.examples) == wanted and len(found.examples) == 30
+        assert found.left_out == {"equal_text": 1, "excluded_source": 10}
+        assert found.told == ("finetune: target: left out: 1 equal_text, 10 excluded_source",)
+        assert train.check(run, {"finetune": task}) == list(found.told)
+
+
+def test_large_files_are_read_in_part_before_and_the_part_decides_nothing(
+    library: Path, bert: Path, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_training, "EXACT_BYTES", 100)
+    monkeypatch.setattr("gotd_ray.preflight.EXACT_BYTES", 100)
+    base = {"target": {"source_column": None}}
+    one = {"paths": str(sets / "one.jsonl"), "dev": str(sets / "two.jsonl"), **CLASSES}
+    run = pipeline.resolve_paths(settings(tmp_path, library, bert, finetune=one, **base))
+    train.check(run, train.tasks(run, ""))  # another label may stand in what was not read
+    bad = settings(tmp_path, library, bert, finetune=CLASSES | {"paths": str(sets / "lists.jsonl")}, **base)
+    assert said_before(bad).startswith("finetune.paths: 8 of 8 rows are unusable ({'bad_label': 8})")
+
+
+def test_what_the_cluster_has_not_is_said_once_it_is_known(library: Path, llama: Path, tmp_path: Path) -> None:
+    run = settings(tmp_path, library, llama, pretune={"workers": 8, "steps": 1}, finetune={"batch_size": 3})
+    run = pipeline.resolve_paths(run)
+    tasks = train.tasks(run, "subset.parquet")
+    small = Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=True)
+    train.check_places(run, {"finetune": tasks["finetune"]}, small)
+    for stage, cluster, words in (
+        ("pretune", small, "pretune.workers is 8, but the cluster has 2 CPUs. Lower it, or take a larger cluster."),
+        ("finetune", replace(small, gpus=2), "finetune.batch_size is 3, which 2 workers cannot take 1 rows at a time "
+         "each. Make it a multiple of 2, or change micro_batch or workers."),
+    ):  # fmt: skip
+        with pytest.raises(UserError) as raised:
+            train.check_places(run, {stage: tasks[stage]}, cluster)
+        assert str(raised.value) == words
+
+
+def test_a_training_that_this_machine_can_never_hold_is_refused_before(
+    library: Path, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = pipeline.resolve_paths(settings(tmp_path, library, llama, pretune=PRETUNE))
+    tasks = train.tasks(run, "subset.parquet")
+    small = Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=True)
+    train.check_places(run, tasks, small)
+    monkeypatch.setattr(_training.os, "sysconf", lambda name: 4096 if "SIZE" in name else 10)
+    with pytest.raises(
+        UserError, match=r"^pretune needs at least 0.0 GiB on its one worker, and 0.0 GiB are there in all. "
+    ):
+        train.check_places(run, tasks, small)
+    train.check_places(run, tasks, Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False))  # not its own
+
+
 def test_a_gpus_worker_gets_its_share_of_the_cpus_beside_it(library: Path, llama: Path, tmp_path: Path) -> None:
     """A head without a GPU does not count, however many CPUs it has."""
     run = pipeline.resolve_paths(settings(tmp_path, library, llama, finetune={"steps": 1}))
     task = train.tasks(run, "")["finetune"]
     cluster = Resources(cpus=80, gpus=4, nodes=2, node_cpus=16, private=False, gpu_cpus=4)
-    assert train._places(task, cluster) == ("cuda", 4, 4)
+    assert _training.places(task, cluster) == ("cuda", 4, 4)
 
 
 def test_a_run_without_trainings_has_none(library: Path, tmp_path: Path) -> None:
@@ -126,12 +361,160 @@ def test_a_worker_killed_in_mid_training_changes_nothing_and_finetune_goes_on_fr
     assert "pretune: done before, skipped" in lines and "finetune: done before, skipped" in lines
 
 
+def made_ready(run: config.Run, folder: Path) -> tuple[config.Run, train.Task, Artifact]:
+    """The fine-tuning of a run, as if all before it were done."""
+    run = pipeline.resolve_paths(run)
+    assert run.model
+    run = run.model_copy(update={"model": run.model.model_copy(update={"precision": "float32"})})
+    return run, train.tasks(run, "")["finetune"], Artifact(str(folder / "finetune"), "a key", run.storage)
+
+
+def quiet_site() -> tuple[Site, list[str]]:
+    """The tests' cluster, and all that is said there."""
+    said: list[str] = []
+    progress = Progress(Console(file=io.StringIO()))
+    progress.say = said.append  # type: ignore[method-assign]
+    return Site(Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=True), "cpu", progress), said
+
+
 @pytest.mark.ray
 @pytest.mark.slow
-def test_more_workers_than_cpus_and_faults_of_the_data_are_said_before_anything_trains(
-    library: Path, llama: Path, tmp_path: Path, ray_cluster: None
+def test_a_fault_that_only_the_training_comes_upon_is_one_line_as_well(
+    library: Path, llama: Path, bert: Path, sets: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
-    with pytest.raises(UserError, match=r"pretune.workers is 9, but the cluster has 2 CPUs"):
-        pipeline.execute(settings(tmp_path, library, llama, pretune=PRETUNE | {"workers": 9}), Progress())
-    with pytest.raises(UserError, match=r"max_tokens is 512, but .* takes 128 at most"):
-        pipeline.execute(settings(tmp_path, library, llama, finetune={"max_tokens": 512}), Progress())
+    """Files may have changed since they were looked at: whatever is raised where the texts are prepared or trained."""
+    target = {"source_column": None}
+    *_, (words, base, _, finetune) = (one for one in faults(sets, llama, bert) if "longest" in one[0])
+    run, task, artifact = made_ready(settings(tmp_path, library, base, target=target, finetune=finetune), tmp_path)
+    with pytest.raises(UserError) as raised:
+        train.train(run, task, artifact, quiet_site()[0])
+    assert str(raised.value) == words and type(raised.value) is UserError and raised.value.__suppress_context__
+    wild = {"max_tokens": 64, "paths": str(sets / "plain.jsonl"), "steps": 3, "max_grad_norm": 0, "workers": 1}
+    run, task, artifact = made_ready(settings(tmp_path, library, llama, target=target, finetune=wild), tmp_path)
+    task = replace(task, settings=task.settings.model_copy(update={"learning_rate": 1e30}))
+    with pytest.raises(UserError) as raised:
+        train.train(run, task, artifact, quiet_site()[0])
+    said = str(raised.value)
+    assert said == (
+        "finetune: the loss is not a number at step 2 of 3; there is no checkpoint yet. Lower finetune.learning_rate "
+        "(now 1e+30), lengthen the warm-up, or set model.precision to float32."
+    )
+    assert type(raised.value) is UserError and raised.value.__suppress_context__
+    assert artifact.manifest() is None
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_training_tells_what_it_left_out_and_clears_up_behind_it(
+    library: Path, bert: Path, sets: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    """What was left out is said and written down; checkpoints of other settings go, but not before the manifest."""
+    rows = [{"text": LONG.format(n), "label": "yes" if n % 2 else "no"} for n in range(10)]
+    rows += [rows[0], {"text": LONG.format(99)}, {"text": "word " * 30, "label": "yes"}]
+    finetune = {
+        **{"paths": lines(tmp_path / "train.jsonl", *rows), "dev": str(sets / "two.jsonl"), "label_column": "label"},
+        **{"max_tokens": 64, "truncate": True, "steps": 2, "batch_size": 4, "checkpoint_every": 1, "workers": 1},
+    }
+    run = settings(tmp_path / "out", library, bert, target={"source_column": None}, finetune=finetune)
+    run, task, artifact = made_ready(run, tmp_path)
+    for name in ("checkpoint-of-old", "checkpoint-older"):
+        (tmp_path / "finetune" / name).mkdir(parents=True)
+        (tmp_path / "finetune" / name / "gigabytes").touch()
+    site, said = quiet_site()
+    there: list[bool] = []
+    commit = Artifact.commit
+
+    def seen(self: Artifact, facts: dict[str, Any]) -> dict[str, Any]:
+        there.append((tmp_path / "finetune" / "checkpoint-of-old").exists())
+        return commit(self, facts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Artifact, "commit", seen)
+        facts = train.train(run, task, artifact, site)
+    assert facts["left_out"] == {"equal_text": 1, "no_label": 1} and facts["dev_left_out"] == {}
+    assert (facts["texts"], facts["cut"], facts["dev_cut"], facts["labels"]) == (11, 1, 0, ["no", "yes"])
+    assert said[:2] == [
+        "finetune: finetune.paths: left out: 1 equal_text, 1 no_label",
+        "finetune: of 1 of the 11 texts of the training data only the first 64 tokens count",
+    ]
+    assert said[-1] == "removed the checkpoints of 2 unfinished trainings with other settings or data"
+    assert there == [True]
+    assert sorted(path.name for path in (tmp_path / "finetune").iterdir() if path.is_dir()) == ["model"]
+
+
+@pytest.mark.ray
+def test_the_progress_is_only_for_show(llama: Path, tmp_path: Path, ray_cluster: None) -> None:
+    """A board that is gone ends no training."""
+    board = train._new_board()
+    assert answer(board.read.remote()) == (0, 0.0)
+    ray.kill(board)
+    with train._shown(board, make_job(tmp_path, llama), quiet_site()[0]):
+        time.sleep(1.5)  # the thread looks once
+
+
+BOARDS = """
+import ray
+from ray.cluster_utils import Cluster
+
+from gotd_ray.remote import answer
+from gotd_ray.stages.train import _new_board
+
+nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+other = nodes.add_node(num_cpus=1)
+ray.init(address=nodes.address, log_to_driver=False)
+nodes.wait_for_nodes()
+boards = [_new_board() for _ in range(8)]
+answer([board.read.remote() for board in boards])
+nodes.remove_node(other, allow_graceful=False)
+print(len(answer([board.read.remote() for board in boards])), "boards are left")
+ray.shutdown()
+nodes.shutdown()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_board_goes_with_no_node_but_that_of_who_looks_at_it() -> None:
+    done = subprocess.run([sys.executable, "-c", BOARDS], capture_output=True, text=True, timeout=240, check=False)
+    assert "8 boards are left" in done.stdout, done.stderr[-2000:]
+
+
+def failed(*errors: Exception) -> ray.train.TrainingFailedError:
+    return ray.train.WorkerGroupError("\x1b[36mray::work()\x1b[0m\nTraceback\n", dict(enumerate(errors)))
+
+
+def test_what_ends_a_training_is_the_users_the_machines_or_ours(llama: Path, tmp_path: Path) -> None:
+    job = make_job(tmp_path, llama, micro_batch=2)
+    own = UserError("pretune: the loss is not a number at step 3 of 6; lower it.")
+    assert train._said(failed(RuntimeError("connection closed by peer"), own)) == str(own)
+    died = RayActorError(error_msg="\x1b[31mThe actor died.\x1b[0m\n\tpid: 7\nIts process was killed by SIGKILL.\n")
+    assert train._said(failed(died)) is None
+    with pytest.raises(UserError) as raised:
+        train._give_up(job, ray.train.WorkerGroupError(str(died), {0: died}))
+    assert str(raised.value) == (
+        "pretune: the workers died 3 times without a new checkpoint. If memory ran out, lower pretune.micro_batch "
+        "(now 2); the result stays the same. The last that was heard: Its process was killed by SIGKILL."
+    )
+    with pytest.raises(RuntimeError, match=r"^pretune failed 3 times in the same way: KeyError\('x'\)$"):
+        train._give_up(job, failed(KeyError("x")))
+
+
+def test_a_checkpoint_of_other_workers_is_refused_before_the_texts_are_prepared(
+    library: Path, llama: Path, sets: Path, tmp_path: Path
+) -> None:
+    finetune = {"max_tokens": 64, "paths": str(sets / "plain.jsonl"), "steps": 1, "workers": 2}
+    target = {"source_column": None}
+    run, task, artifact = made_ready(settings(tmp_path, library, llama, target=target, finetune=finetune), tmp_path)
+    note = tmp_path / "finetune" / "checkpoint-a key" / "latest.json"
+    note.parent.mkdir(parents=True)
+    folder = note.parent
+    for content, words in (
+        (json.dumps({"key": "a key", "workers": 1, "zero_stage": 1, "step": 5}),
+         f"the checkpoint in {folder} has workers 1, but this training has 2. Give this one the same workers, or "
+         "delete the folder to begin anew."),
+        ('{"key": "a k', f"{note} is damaged. Delete {folder} to begin anew."),
+    ):  # fmt: skip
+        note.write_text(content)
+        with pytest.raises(UserError) as raised:
+            train.train(run, task, artifact, quiet_site()[0])
+        assert str(raised.value) == words
