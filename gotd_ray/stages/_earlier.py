@@ -43,13 +43,12 @@ def read_earlier(run: config.Run, encoder: dict[str, Any]) -> Earlier | None:
     path = run.solve.potentials or run.solve.warm_start
     if path is None or run.select.method != "gotd":
         return None
-    try:
-        data = storage.read_bytes(path, run.storage)
-    except OSError as error:
+    data = storage.read_if_there(path, run.storage)
+    if data is None:
         raise UserError(
-            f"solve.{key} '{path}' cannot be read: {error}. Give the path of a potentials.safetensors that a run left "
-            "in its solve folder."
-        ) from None
+            f"solve.{key} '{path}' cannot be read: there is no such file. Give the path of a potentials.safetensors "
+            "that a run left in its solve folder."
+        )
     try:
         potentials = Potentials.from_bytes(data)
     except UserError as error:
@@ -76,14 +75,17 @@ def own_potentials(path: str, settings: config.Storage) -> Potentials:
     Raises:
         UserError: they are gone or broken.
     """
+    data = storage.read_if_there(path, settings)
     try:
-        return Potentials.from_bytes(storage.read_bytes(path, settings))
-    except (OSError, UserError) as error:
-        why = "it is not there" if isinstance(error, FileNotFoundError) else str(error).rstrip(".")
-        raise UserError(
-            f"the potentials that the stage solve has left cannot be read, {path}: {why}. If the storage answers, "
-            f"delete {path.rpartition('/')[0]} and run again: the solve is done anew."
-        ) from None
+        if data is not None:
+            return Potentials.from_bytes(data)
+        why = "they are not there"
+    except UserError as error:
+        why = str(error).rstrip(".")
+    raise UserError(
+        f"the potentials that the stage solve has left cannot be used, {path}: {why}. Delete {path.rpartition('/')[0]} "
+        "and run again: the solve is done anew."
+    )
 
 
 def _check_encoder(where: str, theirs: dict[str, Any], ours: dict[str, Any]) -> None:

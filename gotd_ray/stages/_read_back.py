@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from gotd_ray import config, storage
+from gotd_ray import config
 from gotd_ray.errors import UserError
+from gotd_ray.filesystems import shown
 from gotd_ray.index import vectors_of
 from gotd_ray.remote import answer
 from gotd_ray.select.choose import Candidate
@@ -91,14 +92,12 @@ def _texts_of_files(
     texts: dict[str, str] = {}
     changed: dict[str, str] = {}
     for path, places in wanted.items():
-        storage.resolve(path, run.storage)  # what it refuses is the storage's fault, not the file's
         try:
             found = texts_at(path, places, run.corpus, run.chunks, run.storage)
         except BadFile as problem:
             if problem.reason != "vanished":
-                raise UserError(f"{path} cannot be read back: {problem}. Run again when the storage answers.") from None
-            found, changed[path] = {}, str(problem)
-        except UserError as problem:  # embed read this file by the same settings: a column has gone since
+                said = shown(f"{path} cannot be read back: {problem}")
+                raise UserError(f"{said}. Run again when the storage answers.") from None
             found, changed[path] = {}, str(problem)
         if len(found) < len(set(places.values())):
             changed.setdefault(path, "some of its texts are no longer what they were")

@@ -23,6 +23,7 @@ from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
+from gotd_ray.filesystems import shown
 from gotd_ray.index import Collection, id_range, ids_of, scan
 from gotd_ray.ot.shard import segment_bounds
 from gotd_ray.progress import Task
@@ -127,9 +128,9 @@ def _told(name: str, facts: dict[str, Any]) -> Iterator[str]:
             "between. What is not weighed is never taken; run again to embed the files as they are now"
         )
     if bad := facts["bad_files"]:
-        shown = "; ".join(f"{one['uri']}: {one['reason']} ({one['detail']})" for one in bad[:3])
+        some = shown("; ".join(f"{one['uri']}: {one['reason']} ({one['detail']})" for one in bad[:3]))
         more = f" and {len(bad) - 3:,} more" if len(bad) > 3 else ""
-        yield f"dsir: {len(bad):,} files of the {name} could not be read whole: {shown}{more}"
+        yield f"dsir: {len(bad):,} files of the {name} could not be read whole: {some}{more}"
 
 
 _DIED = (
@@ -221,10 +222,9 @@ def _documents(
             yield from read_documents(file, text, chunks, settings, tally)
         except BadFile as problem:
             if problem.transient and problem.reason != "vanished":  # select passes over what has vanished
-                raise UserError(f"{file.uri} cannot be read: {problem}. Run again when the storage answers.") from None
+                said = shown(f"{file.uri} cannot be read: {problem}")
+                raise UserError(f"{said}. Run again when the storage answers.") from None
             bad.append({"uri": file.uri, "reason": problem.reason, "detail": problem.detail})
-        except UserError as problem:
-            bad.append({"uri": file.uri, "reason": "wrong_column", "detail": str(problem)})
 
 
 def _distinct(paths: list[str], low: bytes, high: bytes, settings: config.Storage) -> tuple[np.ndarray, Features]:

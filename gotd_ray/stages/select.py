@@ -16,6 +16,7 @@ from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
+from gotd_ray.filesystems import shown
 from gotd_ray.index import SCHEMA, Embedded
 from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.potentials import Potentials
@@ -126,10 +127,10 @@ def _changed(read_back: ReadBack, progress: Progress) -> dict[str, Any]:
     """What is to be told of files that are not what they were when they were embedded."""
     if not (changed := sorted(read_back.changed.items())):
         return {}
-    shown = "; ".join(f"{path}: {why}" for path, why in changed[:3])
+    some = shown("; ".join(f"{path}: {why}" for path, why in changed[:3]))
     progress.say(
         f"select: {len(changed):,} files are not what they were when they were embedded, and what has gone is set "
-        f"aside as text_changed. Run again to embed them as they are now. {shown}"
+        f"aside as text_changed. Run again to embed them as they are now. {some}"
     )
     return {"changed_files": {"files": len(changed), "examples": changed[:10]}}
 

@@ -268,11 +268,10 @@ class _Fits:
 
     def _resumed(self, path: str) -> State | None:
         """The state that an unfinished fit of this key has left; None where there is none that can be read."""
-        if not storage.exists(path, self.run.storage):
-            return None
+        data = storage.read_if_there(path, self.run.storage)
         try:
-            return State.from_bytes(storage.read_bytes(path, self.run.storage))
-        except (OSError, ValueError) as error:
+            return None if data is None else State.from_bytes(data)
+        except ValueError as error:
             self.progress.say(f"solve: the checkpoint {path} cannot be read ({error}): the fit begins anew")
             return None
 

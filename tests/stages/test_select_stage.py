@@ -180,9 +180,9 @@ def test_potentials_of_the_solve_that_are_gone_or_cut_are_refused(tmp_path: Path
     here = Selected(tmp_path, {"a.parquet": TEXTS}, method="gotd", budget=10)
     potentials = Path(here.solve())
     potentials.write_bytes(potentials.read_bytes()[:100])
-    assert f"delete {potentials.parent} and run again: the solve is done anew" in here.refused(str(potentials))
+    assert f"Delete {potentials.parent} and run again: the solve is done anew" in here.refused(str(potentials))
     potentials.unlink()
-    assert "it is not there" in here.refused(str(potentials))
+    assert "they are not there" in here.refused(str(potentials))
 
 
 def test_arithmetic_that_breaks_down_in_a_round_is_told_as_in_the_solve(

@@ -167,10 +167,10 @@ def test_damaged_potentials_are_refused_in_one_line_as_the_runs_own_and_as_an_ea
     for data in cut(whole):
         here.potentials.write_bytes(data)
         with pytest.raises(
-            UserError, match=r"^the potentials that the stage solve has left cannot be read, .*broken"
+            UserError, match=r"^the potentials that the stage solve has left cannot be used, .*broken"
         ) as r:
             own_potentials(path, config.Storage())
-        assert f"delete {here.artifact.folder} and run again" in str(r.value)
+        assert f"Delete {here.artifact.folder} and run again" in str(r.value)
         for key in ("potentials", "warm_start"):
             with pytest.raises(
                 UserError, match=rf"^solve\.{key} '{path}': this is no potentials file .*broken"
@@ -178,7 +178,7 @@ def test_damaged_potentials_are_refused_in_one_line_as_the_runs_own_and_as_an_ea
                 read_earlier(make_run(tmp_path / "again", tmp_path, solve={key: path}), ENCODER)
             assert "\n" not in str(told.value) + str(r.value)
     here.potentials.unlink()
-    with pytest.raises(UserError, match=r"it is not there\. If the storage answers, delete"):
+    with pytest.raises(UserError, match=r"they are not there\. Delete"):
         own_potentials(path, config.Storage())
 
 
