@@ -65,7 +65,7 @@ def prepare(
     """
     tokenizer = tokenizer_for(stage, settings, model, base, kind)
     labels = labels_of(stage, train, dev) if kind == "classification" else ()
-    rows, pieces, cut = rows_of(stage, settings, tokenizer, kind, "the training data", train, labels)
+    rows, pieces, cut = rows_of(stage, settings, tokenizer, kind, "training data", train, labels)
     dev_rows, dev_cut = None, 0
     if dev is not None:
         dev_rows, _, dev_cut = rows_of(stage, settings, tokenizer, kind, "dev", dev, labels)
@@ -100,7 +100,7 @@ def rows_of(
         UserError: it is empty; a text to classify is too long; no text has a token to foretell.
     """
     if not split:
-        raise UserError(f"{stage}: {name} has no text. Check the paths, the text column and chunks.min_chars.")
+        raise UserError(f"{stage}: the {name} has no text. Check the paths, the text column and chunks.min_chars.")
     texts = [text for text, _ in split]
     if kind == "classification":
         pieces, cut = _cut(stage, settings, tokenizer, name, texts)
@@ -108,8 +108,8 @@ def rows_of(
     pieces = tokenize(tokenizer, texts, settings.max_tokens, end=kind == "causal")
     if kind == "causal" and max(map(len, pieces)) < 2:
         raise UserError(
-            f"{stage}: no text of {name} has a second token, which a causal model could learn to foretell. Add longer "
-            "texts, or check the text column."
+            f"{stage}: no text of the {name} has a second token, which a causal model could learn to foretell. Add "
+            "longer texts, or check the text column."
         )
     return (pack(pieces, settings.max_tokens) if settings.pack else one_by_one(pieces)), len(pieces), 0
 
@@ -151,7 +151,7 @@ def _cut(
     assert isinstance(settings, config.Finetune)
     if long and not settings.truncate:
         raise UserError(
-            f"{stage}: {long:,} of the {len(texts):,} texts of {name} to classify have more than "
+            f"{stage}: {long:,} of {len(texts):,} texts of the {name} to classify have more than "
             f"{settings.max_tokens} tokens, the longest {max(map(len, encoded)):,}. Raise {stage}.max_tokens, or set "
             f"{stage}.truncate to true."
         )

@@ -76,7 +76,8 @@ def micro_batch(settings: config.Training, workers: int, stage: str) -> int:
         UserError: the batch cannot be dealt out evenly.
     """
     share, rest = divmod(settings.batch_size, workers)
-    wanted = settings.micro_batch or next((n for n in range(min(MICRO_BATCH, share), 0, -1) if share % n == 0), 1)
+    fitting = (n for n in range(min(MICRO_BATCH, share), 0, -1) if not rest and share % n == 0)
+    wanted = settings.micro_batch or next(fitting, 1)
     if rest or share % wanted:
         raise UserError(
             f"{stage}.batch_size is {settings.batch_size}, which {workers} workers cannot take {wanted} rows at a time "

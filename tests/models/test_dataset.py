@@ -11,7 +11,7 @@ from tiny import texts
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.models import language
-from gotd_ray.models.dataset import Dataset, Example, prepare
+from gotd_ray.models.dataset import Dataset, Example, prepare, rows_of
 from gotd_ray.models.job import micro_batch
 
 
@@ -54,40 +54,90 @@ def test_a_budget_in_tokens_is_met_within_a_step(llama: Path) -> None:
     assert 5000 <= data.steps(settings) * per_step < 5000 + per_step
 
 
+def refused(*arguments: Any, **keys: Any) -> str:
+    with pytest.raises(UserError) as raised:
+        made(*arguments, **keys)
+    return str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("masked", [], None, {}), r"the training data has no text. Check the paths"),
-        (("masked", PLAIN, [], {}), r"the dev has no text"),
-        (("classification", CLASSES, [("x", "neither")], {}), r"dev has the labels neither, .* it has even, odd"),
-        (("classification", CLASSES[::2], None, {}), r"the one label 'even'; a classifier needs two"),
+        (
+            ("masked", [], None, {}),
+            "finetune: the training data has no text. Check the paths, the text column and chunks.min_chars.",
+        ),
+        (
+            ("masked", PLAIN, [], {}),
+            "finetune: the dev has no text. Check the paths, the text column and chunks.min_chars.",
+        ),
+        (
+            ("classification", CLASSES, [("x", "neither")], {}),
+            "finetune: dev has the labels neither, which the training data has not; it has even, odd. Correct the "
+            "files, or name the right label_column.",
+        ),
+        (
+            ("classification", CLASSES[::2], None, {}),
+            "finetune: the training data has the one label 'even'; a classifier needs two. Name the right "
+            "label_column.",
+        ),
         (
             ("classification", [*CLASSES, ("word " * 90, "odd")], None, {}),
-            r"1 of 21 texts .* Raise finetune.max_tokens",
+            "finetune: 1 of 21 texts of the training data to classify have more than 64 tokens, the longest 272. Raise "
+            "finetune.max_tokens, or set finetune.truncate to true.",
         ),
-        (("masked", PLAIN, None, {"max_tokens": 256}), r"max_tokens is 256, but '.*' takes 128 at most. Lower it"),
+        (
+            ("masked", PLAIN, None, {"max_tokens": 256}),
+            "finetune.max_tokens is 256, but 'NAME' takes 128 at most. Lower it.",
+        ),
     ],
     ids=["empty", "empty-dev", "unknown-label", "one-label", "too-long", "beyond-context"],
 )
 def test_faults_of_the_data_are_refused(arguments: Any, message: str, bert: Path) -> None:
     kind, train, dev, keys = arguments
-    with pytest.raises(UserError, match=message):
-        made(bert, kind, train, dev, **keys)
+    assert refused(bert, kind, train, dev, **keys) == message.replace("NAME", bert.name)
+
+
+def test_texts_that_are_cut_are_counted(bert: Path) -> None:
+    long = [("word " * 90, "odd"), ("word " * 99, "even")]
+    facts = made(bert, "classification", [*CLASSES, *long], long[:1], truncate=True).facts
+    assert (facts["texts"], facts["cut"], facts["dev_texts"], facts["dev_cut"]) == (22, 2, 1, 1)
+
+
+def test_texts_without_a_token_to_foretell_are_refused(llama: Path) -> None:
+    tokenizer = language.load_tokenizer(language.find(config.Model(base=str(llama)), config.Storage()), None)
+    tokenizer.eos_token = None
+    one: list[Example] = [("a", None)]
+    for name in ("training data", "dev"):
+        with pytest.raises(UserError) as raised:
+            rows_of("finetune", config.Finetune(max_tokens=64), tokenizer, "causal", name, one, ())
+        assert str(raised.value) == (
+            f"finetune: no text of the {name} has a second token, which a causal model could learn to foretell. Add "
+            "longer texts, or check the text column."
+        )
 
 
 def test_a_tokenizer_that_cannot_pad_or_mask_is_refused(llama: Path) -> None:
-    with pytest.raises(UserError, match=r"no padding token.*Set model.pad_token .* such as '<end>'"):
-        made(llama, "causal", PLAIN, pack=False)
+    assert refused(llama, "causal", PLAIN, pack=False) == (
+        f"the tokenizer of '{llama.name}' has no padding token, and finetune pads its rows. Set model.pad_token to a "
+        "token that it has, such as '<end>'."
+    )
     assert len(made(llama, "causal", PLAIN, pack=False, pad_token="<end>").train) > 0
-    with pytest.raises(UserError, match=r"no mask token. Set finetune.objective to causal"):
-        made(llama, "masked", PLAIN)
+    assert refused(llama, "masked", PLAIN) == (
+        f"the tokenizer of '{llama.name}' has no mask token. Set finetune.objective to causal, or choose a model.base "
+        "that was made for masked language modelling."
+    )
 
 
 def test_a_batch_is_dealt_out_evenly_or_refused() -> None:
     assert micro_batch(config.Training(batch_size=64), 4, "pretune") == 8
     assert micro_batch(config.Training(batch_size=12), 2, "pretune") == 6
-    with pytest.raises(UserError, match=r"batch_size is 10, which 4 workers .* multiple of"):
+    with pytest.raises(UserError) as raised:
         micro_batch(config.Training(batch_size=10), 4, "pretune")
+    assert str(raised.value) == (
+        "pretune.batch_size is 10, which 4 workers cannot take 1 rows at a time each. Make it a multiple of 4, or "
+        "change micro_batch or workers."
+    )
 
 
 def test_a_preset_fills_what_is_not_set_and_the_papers_values_are_in_it() -> None:

@@ -161,10 +161,10 @@ def faults(sets: Path, llama: Path, bert: Path) -> list[tuple[str, Path, dict[st
          bert, {}, classes | {"paths": str(sets / "one.jsonl")}),
         ("finetune: dev has the labels maybe, which the training data has not; it has no, yes. Correct the files, or "
          "name the right label_column.", bert, {}, classes | {"dev": str(sets / "maybe.jsonl")}),
-        ("finetune: 1 of the 9 texts of the training data to classify have more than 64 tokens, the longest 272. Raise "
+        ("finetune: 1 of 9 texts of the training data to classify have more than 64 tokens, the longest 272. Raise "
          "finetune.max_tokens, or set finetune.truncate to true.", bert, {},
          classes | {"paths": str(sets / "long.jsonl")}),
-        ("finetune: 1 of the 9 texts of dev to classify have more than 64 tokens, the longest 272. Raise "
+        ("finetune: 1 of 9 texts of the dev to classify have more than 64 tokens, the longest 272. Raise "
          "finetune.max_tokens, or set finetune.truncate to true.", bert, {},
          classes | {"dev": str(sets / "long.jsonl")}),
         (f"finetune.paths: 6 of 10 rows are unusable ({{'no_label': 6}}), {limit} {sets}/half.jsonl row 4: no_label "
