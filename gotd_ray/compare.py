@@ -159,9 +159,9 @@ def compare(run: config.Run, progress: Progress) -> dict[str, Any]:
     """
     run = pipeline.resolve_paths(run)
     todo = {cell: run_of(run, cell) for cell in cells(run)}
+    for sentence in check(run):
+        progress.say(f"note: {sentence}")
     with held([run.out], run.storage):
-        for sentence in check(run):
-            progress.say(f"note: {sentence}")
         return _compare(run, todo, progress)
 
 

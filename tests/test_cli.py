@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import make_run
+from rich.console import Console
 
-from gotd_ray import cli
+from gotd_ray import checks, cli, pipeline, show
 
 
 def gotd(*arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
@@ -35,6 +37,28 @@ def test_check_counts_and_estimates_and_writes_nothing(
     assert "documents/s here: about" in out
     assert "GB of vectors and up to" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.yaml"]
+
+
+@pytest.mark.parametrize(("kept_memory", "plan_of"), [(20_000, "10.00"), (1024, "1.02")])
+def test_check_says_what_memory_the_vectors_and_the_plan_need(
+    kept_memory: int, plan_of: str, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """384 numbers of two bytes a vector; a byte for each candidate and target, as far as kept_memory reaches."""
+    run = make_run(tmp_path / "out", library, solve={"kept_memory": kept_memory})
+    plan = pipeline.plan(pipeline.resolve_paths(run))
+    look = checks.look(plan, everything=True)
+    look.counts["corpus"] = replace(look.counts["corpus"], documents=10**7)
+    look.counts["target"] = replace(look.counts["target"], documents=1000)
+    show.estimate(plan, look, Console(width=500))
+    said = capsys.readouterr().out
+    assert f"memory: 7.68 GB of vectors and up to {plan_of} GB of the solve's plan over all shards" in said
+
+
+def test_check_tells_what_does_nothing(
+    config_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = gotd("check", config_file, "--set", "select.bandwidth=2.0", monkeypatch=monkeypatch, capsys=capsys)
+    assert "note: select.bandwidth does nothing here: select.method is not mmd.\n" in out
 
 
 def test_check_says_what_memory_the_trainings_need(

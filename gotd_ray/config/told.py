@@ -34,9 +34,12 @@ def _do_nothing(run: Run) -> Iterator[str]:
 
 
 def _is_set(section: Section, key: str) -> bool:
-    """Whether the user has set the key; a preset sets some, too."""
-    value = getattr(section, key)
+    """Whether the user has set the key. A preset sets some, too, and who names all keys, as a program that writes down
+    settings does, means nothing by those that are as they would be anyway."""
+    value, fields = getattr(section, key), type(section).model_fields
     preset = PRESETS.get(section.preset or "", {}) if isinstance(section, Training) else {}
+    if len(section.model_fields_set) == len(fields) and value == fields[key].get_default(call_default_factory=True):
+        return False
     return key in section.model_fields_set and value is not None and preset.get(key) != value
 
 
@@ -149,6 +152,7 @@ def _meet(run: Run) -> Iterator[str]:
         (sets("pretune.dev"), sets("corpus.paths"), "dev can be among the documents that are trained on"),
         (sets("target.paths"), sets("corpus.paths"), "the target itself can be chosen"),
         (sets("contrast.paths"), sets("target.paths"), "the same texts are wanted and unwanted"),
+        (sets("select.decontaminate"), sets("target.paths"), "what shares words with the target itself is not taken"),
         (sets("evaluate.toxicity.classifier"), sets("evaluate.toxicity.prompts"), "the scorer knows the prompts"),
     ):
         for key, path, place in ours:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from written import BASE, MODEL, load, messages
 
 from gotd_ray import config
@@ -18,6 +19,16 @@ ROOT = Path(__file__).parent.parent.parent
 def test_a_key_that_does_nothing_is_told(text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert " ".join(config.warnings(load(tmp_path, BASE + text))) == said
+
+
+def test_of_settings_that_a_program_wrote_only_those_that_differ_are_told(tmp_path: Path) -> None:
+    run = load(tmp_path, BASE + MODEL + "pretune: {preset: detox, mask_share: 0.5}\n", "select.mix=0.5")
+    (tmp_path / "written.yaml").write_text(yaml.safe_dump(run.model_dump()))
+    said = [
+        "select.mix does nothing here: select.rounds is 1.",
+        "pretune.mask_share does nothing here: pretune.objective is causal.",
+    ]
+    assert config.warnings(run) == config.warnings(config.load(tmp_path / "written.yaml")) == said
 
 
 @pytest.mark.parametrize(("text", "said"), messages("meet.txt"))
