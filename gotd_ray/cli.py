@@ -118,15 +118,18 @@ def main() -> None:
 
 
 def _run() -> int:
+    kept = "what is done is kept, and the same command goes on from there"
     try:
         app()
-    except SystemExit as end:  # as typer ends: 2 for words on the command line that it does not know
+    except SystemExit as end:  # typer ends so: 2 for words on the command line that it does not know
         if end.code == 1:  # the reader of our output has gone, as in `gotd show run.yaml | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        if end.code != INTERRUPTED:
-            raise
-        return _stop("interrupted; what is done is kept, and the same command goes on from there", INTERRUPTED)
+        if end.code == INTERRUPTED:
+            return _stop(f"interrupted; {kept}", INTERRUPTED)
+        if end.code in (TERMINATED, signal.SIGTERM):  # ours, or that of Ray, which puts a handler of its own in place
+            return _stop(f"terminated; {kept}", TERMINATED)
+        raise
     except UserError as error:
         return _stop(str(error), error.exit_code)
     except Exception as error:  # noqa: BLE001 - the last resort

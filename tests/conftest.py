@@ -17,8 +17,10 @@ for name, value in {
 }.items():
     os.environ.setdefault(name, value)
 
+import sys  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 from corpora import documents, write_corpus, write_parquet  # noqa: E402
@@ -46,6 +48,35 @@ def s3(_s3_process: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Ser
     filesystems.client.cache_clear()  # clients keep the credentials they were made with
     yield _s3_process
     filesystems.client.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _check_says_it_first(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run of any test is refused after `gotd check` let it pass, but where the test says why that could not know."""
+    if "gotd_ray.pipeline" not in sys.modules:
+        return
+    from gotd_ray import pipeline
+
+    look, execute = pipeline.look, pipeline.execute
+    let_pass: list[bool] = []
+
+    def looked(*arguments: Any, **options: Any) -> Any:
+        let_pass.clear()
+        found = look(*arguments, **options)
+        let_pass.append(True)
+        return found
+
+    def executed(*arguments: Any, **options: Any) -> Any:
+        let_pass.clear()
+        try:
+            return execute(*arguments, **options)
+        except UserError as error:
+            if let_pass and not request.node.get_closest_marker("late"):
+                pytest.fail(f"a run was refused for what gotd check let pass: {error}")
+            raise
+
+    monkeypatch.setattr(pipeline, "look", looked)
+    monkeypatch.setattr(pipeline, "execute", executed)
 
 
 @pytest.fixture(scope="session")

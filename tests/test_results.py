@@ -164,6 +164,7 @@ def test_a_report_without_its_vectors_says_what_helps(folder: Path) -> None:
     assert said.endswith("gotd run embeds them again.") and "\n" not in said
 
 
+@pytest.mark.late("the index goes while the run is at work")
 def test_no_stage_reads_a_part_of_what_it_needs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is lost between two stages of a run, nothing goes on without it."""
     read = Snapshot.read
