@@ -28,6 +28,7 @@ from hostile import HOSTILE  # noqa: E402
 from s3_server import S3Server, find_rclone, s3_server  # noqa: E402
 
 from gotd_ray import config, filesystems  # noqa: E402
+from gotd_ray.errors import UserError  # noqa: E402
 
 
 @pytest.fixture(scope="session")
