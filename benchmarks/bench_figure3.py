@@ -78,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--landmarks", type=int, nargs="+", default=[512, 1024, Solve().landmarks, 4300], help="all of the pool is 4300"
     )
-    parser.add_argument("--most", type=int, default=6000, help="texts of a source that the seeds draw from")
+    parser.add_argument(
+        "--most", type=int, nargs=2, default=[6000, 6000], metavar=("A", "B"), help="texts that the seeds draw from"
+    )
     parser.add_argument("--max-tokens", type=int, help="of a text; the model's limit without")
     parser.add_argument("--pairs", nargs="+", default=list(PAIRS), choices=list(PAIRS))
     given = parser.parse_args(argv)
@@ -87,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     heading("pool + rare source", "first", "score", "seeds 0-2", "all seeds", "95% interval")
     for pair in given.pairs:
         first = given.first or PAIRS[pair]
-        sources = [embed(folder / "corpus" / f"{name}.parquet", encoder, given.most) for name in pair.split("+")]
+        paths = [folder / "corpus" / f"{name}.parquet" for name in pair.split("+")]
+        sources = [embed(path, encoder, most) for path, most in zip(paths, given.most, strict=True)]
         results = [one_seed(sources[0], sources[1], seed, first, given) for seed in range(given.seeds)]
         for name in results[0]:
             values = [result[name] for result in results]

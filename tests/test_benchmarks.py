@@ -138,7 +138,7 @@ def test_every_benchmark_is_tried_here() -> None:
 
 
 def test_figure_3(given: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = ["--pool", "24", "6", "--target", "4", "--first", "8", "--most", "32", "--max-tokens", "16"]
+    sizes = ["--pool", "24", "6", "--target", "4", "--first", "8", "--most", "32", "16", "--max-tokens", "16"]
     bench_figure3.main(["--seeds", "2", "--landmarks", "16", "30", *sizes])
     (table,) = tables(capsys.readouterr().out)
     methods = ["nearest", "random", "mmd witness", *(f"gotd debiased, {n} landmarks" for n in (16, 30)), "gotd paper"]
