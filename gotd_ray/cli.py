@@ -47,10 +47,13 @@ def check(config_file: Config, overrides: Overrides = None) -> None:
     """Validate, touch every path, count documents, estimate time and memory. Starts nothing, leaves nothing behind."""
     settings = config.load(config_file, overrides or [])
     from gotd_ray import checks, pipeline, show
+    from gotd_ray import compare as comparison
 
-    current = pipeline.plan(pipeline.resolve_paths(settings))
+    resolved = pipeline.resolve_paths(settings)
+    current = pipeline.plan(resolved)
     found = checks.look(current, everything=True)
-    found.told[:0] = config.warnings(settings)
+    told = [*config.warnings(settings), *found.told, *(comparison.check(resolved) if settings.compare else [])]
+    found.told = list(dict.fromkeys(told))
     show.estimate(current, found, show.console())
 
 

@@ -204,7 +204,7 @@ def _compare(run: config.Run, todo: dict[Cell, config.Run], progress: Progress) 
         for number, (cell, its_run) in enumerate(todo.items(), 1):
             progress.say(f"{cell.name}: {number} of {len(todo)}")
             try:
-                done[cell] = pipeline.execute(its_run, progress, _stages(cell), told=True)
+                done[cell] = pipeline.execute(its_run, progress, _stages(cell), looked=True)
             except UserError as error:
                 raise type(error)(f"{cell.name}: {error}") from None
             if cell.arm == last.arm and _held_against(run, done):

@@ -226,12 +226,12 @@ def _without(plan: Plan, dropped: list[str]) -> Collection:
     return replace(plan.listed["corpus"], text=text, files=files, index=_index(plan.run, text, plan.encoder))
 
 
-def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES, *, told: bool = False) -> Plan:
+def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES, *, looked: bool = False) -> Plan:
     """Run what is missing and return the plan with all stages done.
 
     Args:
         only: the stages to do; what they need of others must be there.
-        told: whether what is to be known beforehand was told, as a comparison does for all its runs at once.
+        looked: whether all that can be known beforehand was looked at, as a comparison does for all its runs at once.
 
     Raises:
         UserError: what the settings, the input or the machine do not allow.
@@ -245,25 +245,23 @@ def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES, *
             if stage in only:
                 _say_done(current, stage, progress)
         return current
-    assert run.selection is not None
-    with held([run.out, run.selection], run.storage):
-        current = plan(run)  # another run may just have ended
+    if not looked:
         for sentence in [*notes, *look(current, only).told]:
-            if not told:
-                progress.say(f"note: {sentence}")
-        with connected(run.ray) as resources:
-            current = plan(run, resources.gpus)
-            tasks = {name: task for name, task in current.trainings.items() if name in only and not current.done(name)}
-            _training.check_places(current.run, tasks, resources)
-            for stage in current.stages:
-                if stage not in only:
-                    continue
-                lock.check()
-                if current.done(stage) or not current.needed(stage):
-                    _say_done(current, stage, progress)
-                else:
-                    _STEPS[stage](current, Site(resources, current.device, progress))
-                    current = _with_manifests(current)  # later keys depend on what a stage kept and reached
+            progress.say(f"note: {sentence}")
+    assert run.selection is not None
+    with held([run.out, run.selection], run.storage), connected(run.ray) as resources:
+        current = plan(run, resources.gpus)  # another run may just have ended
+        tasks = {name: task for name, task in current.trainings.items() if name in only and not current.done(name)}
+        _training.check_places(current.run, tasks, resources)
+        for stage in current.stages:
+            if stage not in only:
+                continue
+            lock.check()
+            if current.done(stage) or not current.needed(stage):
+                _say_done(current, stage, progress)
+            else:
+                _STEPS[stage](current, Site(resources, current.device, progress))
+                current = _with_manifests(current)  # later keys depend on what a stage kept and reached
     return current
 
 
