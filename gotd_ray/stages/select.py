@@ -45,6 +45,7 @@ BATCH = 2048
 """Documents judged at a time: their texts are read back together."""
 
 
+@in_words()
 def select(
     run: config.Run,
     embedded: Embedded,
@@ -63,21 +64,9 @@ def select(
         UserError: the budget exceeds the corpus; an evaluation set or a result of an earlier stage cannot be read; the
             arithmetic broke down; no document is left to take.
     """
+    started = time.perf_counter()
     artifact.begin()
     storage.delete_tree(artifact.path("scores"), run.storage)  # another number of shards leaves other files
-    with in_words():
-        return _select(run, embedded, potentials, log_weights, artifact, site)
-
-
-def _select(
-    run: config.Run,
-    embedded: Embedded,
-    potentials: str | None,
-    log_weights: str | None,
-    artifact: Artifact,
-    site: Site,
-) -> dict[str, Any]:
-    started = time.perf_counter()
     settings, progress = run.select, site.progress
     unwanted = read_unwanted(run)
     for sentence in unwanted.told if unwanted else ():

@@ -50,6 +50,7 @@ CHECKPOINT, CHECKPOINT_SECONDS = "checkpoint-", 2.0
 POTENTIALS = "potentials.safetensors"
 
 
+@in_words()
 def solve(
     run: config.Run,
     embedded: Embedded,
@@ -69,11 +70,10 @@ def solve(
         UserError: the target or the contrast is empty; the arithmetic broke down.
     """
     artifact.begin()
-    with in_words():
-        if earlier and run.solve.potentials:
-            facts = _take(run, embedded, artifact, site, earlier)
-        else:
-            facts = _solve(run, embedded, artifact, site, encoder, earlier.potentials if earlier else None)
+    if earlier and run.solve.potentials:
+        facts = _take(run, embedded, artifact, site, earlier)
+    else:
+        facts = _solve(run, embedded, artifact, site, encoder, earlier.potentials if earlier else None)
     _clear_checkpoints(artifact)
     return facts
 
