@@ -17,6 +17,7 @@ from gotd_ray.ot.kept import BYTES
 from gotd_ray.paths import SETS
 from gotd_ray.pipeline import Plan
 from gotd_ray.report.comparison import tables
+from gotd_ray.report.words import searched
 from gotd_ray.results import Results, changes
 from gotd_ray.stages import _training
 
@@ -276,6 +277,10 @@ def _selection(found: Results, console: Console) -> None:
             f"  {len(facts['rounds'])} rounds; divergence of {1 - mix:g} corpus + {mix:g} subset from the target, on "
             f"landmarks: {divergence[0]:.4g} with nothing taken, {divergence[1]:.4g} with the subset"
         )
+    if unwanted := facts.get("decontaminated"):
+        console.print(f"  {searched(unwanted)}", markup=False)
+    if changed := facts.get("changed_files"):
+        console.print(f"  {changed['files']:,} files were not what they were when they were embedded")
     if facts.get("left_out"):
         console.print(f"  {facts['left_out']:,} are shorter than select.dsir_min_words, or could not be read again")
     if not facts["budget_reached"]:

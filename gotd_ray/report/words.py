@@ -80,11 +80,28 @@ def opening(facts: dict[str, Any]) -> list[str]:
     if near := chosen.get("near_cut"):
         lie = "document lies" if near == 1 else "documents lie"
         said.append(f"{near:,} {lie} so near the cut that the solve's remaining error could swap them.")
+    if unwanted := chosen.get("decontaminated"):
+        said.append(searched(unwanted))
     aside = sum(chosen["set_aside"].values())
     said.append(f"{aside:,} better-placed documents were set aside." if aside else "Nothing was set aside.")
     look = "Look first at the samples at the cut: they are the weakest that the model would learn from"
     said.append(look + (", then at what the corpus lacks." if facts.get("worst_served") else "."))
     return said
+
+
+def searched(found: Mapping[str, Any]) -> str:
+    """What of the evaluation sets was searched for in the candidates.
+
+    Args:
+        found: ``decontaminated`` in the manifest of select.
+    """
+    said = [f"Of {found['texts']:,} evaluation texts {found['searched']:,} were searched for"]
+    if found["too_short"]:
+        said.append(f"{found['too_short']:,} are too short for that")
+    if found["left_out"]:
+        rows = ", ".join(f"{count:,} {reason(name)}" for name, count in found["left_out"].items())
+        said.append(f"rows left out of them: {rows}")
+    return "; ".join(said) + "."
 
 
 SCORES = {

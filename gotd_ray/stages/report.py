@@ -28,7 +28,9 @@ from gotd_ray.ot.weights import distinct
 from gotd_ray.report import numbers, words
 from gotd_ray.report.machine import hardware, versions
 from gotd_ray.report.render import page
+from gotd_ray.stages._earlier import own_potentials
 from gotd_ray.stages._points import Points, points_of
+from gotd_ray.stages._words import in_words
 from gotd_ray.text.addresses import texts_at
 from gotd_ray.text.documents import BadFile
 
@@ -75,8 +77,7 @@ class Done:
         """Those of the solve; a selection in rounds ends with others, which are not kept."""
         if "solve" not in self.manifests:
             return None
-        path = self.path("solve", "potentials.safetensors")
-        return Potentials.from_bytes(storage.read_bytes(path, self.run.storage))
+        return own_potentials(self.path("solve", "potentials.safetensors"), self.run.storage)
 
     @cached_property
     def target(self) -> Points:
@@ -123,6 +124,7 @@ class Done:
         return dict(zip(table["doc_id"].to_pylist(), vectors_of(table), strict=True))
 
 
+@in_words()
 def report(done: Done, artifact: Artifact, resources: Resources | None) -> dict[str, Any]:
     """Write the report and commit.
 
