@@ -51,18 +51,15 @@ class ReadBack:
         texts = self._texts(rows)
         for number in range(1, PLACES):
             gone = [doc_id for doc_id in rows if doc_id not in texts]
-            if not gone:
+            others = self._places(gone, number) if gone else {}
+            if not others:
                 break
-            others = self._places(gone, number)
             found = self._texts(others)
             texts |= found
             rows |= {doc_id: rows[doc_id] | others[doc_id] for doc_id in found}
         return [
-            (
-                Candidate(row["doc_id"], row["score"], row["source"], row["tokens"], texts.get(row["doc_id"]), vector),
-                row,
-            )
-            for row, vector in zip(rows.values(), vectors_of(batch), strict=True)
+            (Candidate(doc_id, row["score"], row["source"], row["tokens"], texts.get(doc_id), vector), row)
+            for (doc_id, row), vector in zip(rows.items(), vectors_of(batch), strict=True)
         ]
 
     def _places(self, ids: list[str], number: int) -> dict[str, Address]:
