@@ -170,7 +170,7 @@ def referee_agrees(x: np.ndarray, y: np.ndarray) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--vectors", type=Path, default=Path("vectors"), help="cache folder, see vectors.py")
-    parser.add_argument("--most", type=int, help="texts of a source to encode, where it is not in the cache; all")
+    parser.add_argument("--most", type=int, help="texts of a source to encode, where the cache has none; all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--candidates", type=int, default=20_000)
@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, nargs="+", default=[2, 10])
     parser.add_argument("--mixes", type=float, nargs="*", default=[0.05, 0.5], help="besides the default")
     given = parser.parse_args(argv)
-    vectors.complete(given.vectors, given.tasks, given.most)
+    vectors.complete(given.vectors, given.tasks, given.most, None if given.most is None else 2 * given.half)
     if not any(given.vectors.glob("corpus_*.npz")):
         data.folder()
     print(f"- {facts()}\n")

@@ -40,11 +40,14 @@ def load(cache: Path, n: int, m: int, seed: int = 0) -> tuple[np.ndarray, np.nda
     return ids[:n], x[:n], y[:m]
 
 
-def complete(cache: Path, tasks: Sequence[str] = TARGET_TASKS, most: int | None = None) -> None:
-    """Encode every source whose vectors are missing.
+def complete(
+    cache: Path, tasks: Sequence[str] = TARGET_TASKS, most: int | None = None, most_of_task: int | None = None
+) -> None:
+    """Encode every source and task whose vectors are missing.
 
     Args:
-        most: texts of each at the most, a random draw; a cache of fewer does not serve who needs all.
+        most: texts of each source at the most, a random draw; a cache of fewer does not serve who needs all.
+        most_of_task: the same of each task.
     """
     data = os.environ.get("GOTD_DATA")
     if not data:
@@ -57,8 +60,8 @@ def complete(cache: Path, tasks: Sequence[str] = TARGET_TASKS, most: int | None 
     cache.mkdir(parents=True, exist_ok=True)
     encoder = TextEncoder(Encoder(max_tokens=MAX_TOKENS))
     for made, path in missing.items():
-        texts = texts_of(path, MAX_CHARS)
-        texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:most]]
+        texts, limit = texts_of(path, MAX_CHARS), most if made.name.startswith("corpus_") else most_of_task
+        texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:limit]]
         scratch = made.with_suffix(".part")
         with scratch.open("wb") as file:
             np.savez(file, ids=ids_of(texts), x=encoder.encode(texts))

@@ -308,8 +308,9 @@ def test_vectors_are_made_once(tmp_path: Path, texts: list[str], monkeypatch: py
     for name, some in (("corpus/one.parquet", texts[:3]), ("tasks/two/train.parquet", texts[3:6])):
         write_parquet(tmp_path / name, [(text, name) for text in some])
     monkeypatch.setenv("GOTD_DATA", str(tmp_path))
-    vectors.complete(cache, ["two"], most=2)
+    vectors.complete(cache, ["two"], most=2, most_of_task=1)
     assert {path.name for path in cache.iterdir()} == {"corpus_one.npz", "task_two.npz"}
+    assert len(np.load(cache / "task_two.npz")["ids"]) == 1
     held = np.load(cache / "corpus_one.npz")
     assert held["x"].shape == (2, 384)
     assert set(held["ids"]) < set(vectors.ids_of([text[: vectors.MAX_CHARS] for text in texts[:3]]))
