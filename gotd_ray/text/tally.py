@@ -6,6 +6,7 @@ import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from gotd_ray import config
@@ -79,10 +80,14 @@ class Tally:
     def look_for(self, wanted: Collection[str], keys: Collection[str]) -> None:
         """Count which of the wanted names are among a row's."""
         self.named_rows += 1
-        found = [name for name in wanted if name in keys]
-        self.columns.update(found)
-        if len(found) < len(wanted):
-            self._show(shown(key)[:_NAME_CHARS] for key in keys)
+        missing = False
+        for name in wanted:
+            if name in keys:
+                self.columns[name] += 1
+            else:
+                missing = True
+        if missing:
+            self._show(map(_printable, keys))
 
     def _show(self, names: Iterable[str]) -> None:
         full = len(self.seen) == _NAMES
@@ -144,6 +149,11 @@ class Tally:
             path, row, detail = self.examples[reason][0]
             found.append(f"{shown(path)} row {row}: {reason}" + (f" ({detail})" if detail else ""))
         return "; ".join(found)
+
+
+@lru_cache(maxsize=4096)
+def _printable(key: str) -> str:
+    return shown(key)[:_NAME_CHARS]
 
 
 def _escaped(text: str, chars: int) -> str:
