@@ -1,8 +1,25 @@
-"""Batches of rows of like length, so that little is padding."""
+"""What all judges do: batches of rows of like length, so that little is padding, and answers that are numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+
+import torch
+
+from gotd_ray.errors import UserError
+
+
+def check_numbers(found: torch.Tensor) -> None:
+    """Hold a model's likelihoods to being numbers: of those that are none, any answer could be made.
+
+    Raises:
+        UserError: some are not.
+    """
+    if not torch.isfinite(found).all():
+        raise UserError(
+            "the model's likelihoods are not numbers: its weights or its arithmetic overflow. Set evaluate.precision "
+            "to float32, or train with a lower learning_rate."
+        )
 
 
 def by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:

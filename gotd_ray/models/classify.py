@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gotd_ray.errors import UserError
-from gotd_ray.models.batches import by_length
+from gotd_ray.models.batches import by_length, check_numbers
 
 
 def check_labels(known: list[str], given: list[str]) -> None:
@@ -22,7 +22,7 @@ def check_labels(known: list[str], given: list[str]) -> None:
     if unknown:
         raise UserError(
             f"evaluate.classification has the labels {', '.join(unknown[:5])}, which the model does not know; it was "
-            f"trained on {', '.join(known[:10])}. Mend the files, or train on data that has all labels."
+            f"trained on {', '.join(known[:10])}. Correct the files, or train on data that has all labels."
         )
 
 
@@ -46,6 +46,9 @@ def classify(
 
     Returns:
         ``predicted`` (n,) names of classes, ``score`` (n,) their probability, ``cut`` (n,) whether the text was cut.
+
+    Raises:
+        UserError: the probabilities are not numbers.
     """
     sizes = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
     encoded = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
@@ -60,7 +63,9 @@ def classify(
             inputs, mask = (torch.tensor(part, device=model.device) for part in (rows, seen))
             with autocast or nullcontext():
                 logits = model(input_ids=inputs, attention_mask=mask).logits
-            best = logits.float().softmax(dim=1).max(dim=1)
+            shares = logits.float().softmax(dim=1)
+            check_numbers(shares)
+            best = shares.max(dim=1)
             for number, value, place in zip(batch, best.values.tolist(), best.indices.tolist(), strict=True):
                 found[number], scores[number] = names[place], value
     return {"predicted": found, "score": scores, "cut": np.array(sizes) > max_tokens}

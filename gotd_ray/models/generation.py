@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from gotd_ray.models.batches import by_length
+from gotd_ray.models.batches import by_length, check_numbers
 
 
 class _Drawn(LogitsProcessor):
@@ -29,7 +29,9 @@ class _Drawn(LogitsProcessor):
         self._step = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        ordered = scores.double().softmax(dim=1).sort(dim=1, descending=True)
+        shares = scores.double().softmax(dim=1)
+        check_numbers(shares)
+        ordered = shares.sort(dim=1, descending=True)
         upto = ordered.values.cumsum(dim=1)
         inside = (upto - ordered.values < self._top_p).double()
         mass = (ordered.values * inside).sum(dim=1)
@@ -72,6 +74,9 @@ def continuations(
         max_tokens: what the model takes.
         batch_tokens: tokens of a batch; one prompt at the least.
         autocast: the arithmetic; None as the weights are.
+
+    Raises:
+        UserError: the model's likelihoods are not numbers.
     """
     room = max_tokens - new_tokens
     start_of_text = next((t for t in (tokenizer.bos_token_id, tokenizer.eos_token_id) if t is not None), 0)
@@ -100,3 +105,9 @@ def continuations(
         for place, number in enumerate(batch):
             found[number] = texts[place * each : (place + 1) * each]
     return found
+
+
+def too_long(tokenizer: Any, prompts: list[str], new_tokens: int, max_tokens: int) -> np.ndarray:
+    """(n,) bool, of which prompts only the end counts; see ``continuations``."""
+    room = max_tokens - new_tokens
+    return np.array([len(ids) > room for ids in tokenizer(prompts, verbose=False)["input_ids"]], bool)

@@ -17,10 +17,10 @@ from torch.nn.functional import cross_entropy
 
 from gotd_ray.errors import UserError
 from gotd_ray.models import language
-from gotd_ray.models.batches import by_length
+from gotd_ray.models.batches import by_length, check_numbers
 
 MAX_TOKENS = 1024
-"""Tokens of a window where nobody says; the model's own limit where that is less."""
+"""Tokens of a window where the settings do not say; the model's own limit where that is less."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,9 @@ def perplexity(
 
     Returns:
         ``nll`` (n,) float64 in nats, ``tokens`` (n,) int64 foretold, ``bytes`` (n,) int64 of the texts in UTF-8.
+
+    Raises:
+        UserError: the likelihoods are not numbers, or there is none.
     """
     prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     before = [] if prefix is None else [prefix]
@@ -112,11 +115,9 @@ def perplexity(
             for window, loss in zip(batch, losses, strict=True):
                 found["nll"][window.text] += loss
                 found["tokens"][window.text] += len(window.tokens) - window.known
-    if not np.isfinite(found["nll"]).all():
-        raise UserError(
-            "the model's likelihoods are not numbers: its weights or its arithmetic overflow. Set evaluate.precision "
-            "to float32, or train with a lower learning_rate."
-        )
+    check_numbers(torch.from_numpy(found["nll"]))
+    if not found["tokens"].any():
+        raise UserError("the texts have no token that could be foretold: give longer ones.")
     return found | {"bytes": np.array([len(text.encode()) for text in texts], np.int64)}
 
 

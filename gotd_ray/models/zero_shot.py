@@ -12,12 +12,15 @@ import importlib.util
 import io
 import json
 import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 from gotd_ray.config.evaluation import Questions
 from gotd_ray.errors import UserError
+from gotd_ray.models.batches import check_numbers
 
 _MEAN = "mean"
 
@@ -69,7 +72,7 @@ def read_questions(name: str, data: bytes, columns: Questions) -> list[dict[str,
         except (ValueError, TypeError, KeyError) as error:
             problem = f"there is no key {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(
-                f"evaluate.zero_shot.local.{name}: line {number} of {columns.path}: {problem}. Mend it, or name the "
+                f"evaluate.zero_shot.local.{name}: line {number} of {columns.path}: {problem}. Correct it, or name the "
                 "keys by question, choices and answer."
             ) from None
         rows.append(asked)
@@ -133,10 +136,12 @@ def zero_shot(
         precision: ``float32`` or ``bfloat16``, of the matrix products.
 
     Returns:
-        For each metric that is a mean over examples, as ``task/metric``: ``example`` (n,) and ``score`` (n,).
+        For each metric that is a mean over examples, as ``task/metric``: ``example`` (n,), ``score`` (n,), and ``cut``
+        (n,), whether the model saw the end of the question alone.
 
     Raises:
-        UserError: there is no such task, its data cannot be had, or it has no metric of that kind.
+        UserError: there is no such task, its data cannot be had, or it has no metric of that kind; the model's
+            likelihoods are not numbers.
     """
     import lm_eval
     from lm_eval.models.huggingface import HFLM
@@ -173,21 +178,26 @@ def zero_shot(
             f"evaluate.zero_shot.tasks has '{task}', which lm-eval cannot run here: {type(error).__name__}: {error}. "
             "Its data comes from the hub, which needs a network once."
         ) from None
-    return _scores(task if own else task.config.task, found)
+    return _scores(
+        task if own else task.config.task, found, lambda text: len(harness.tok_encode(text)) > max_tokens + 1
+    )
 
 
-def _scores(asked: str, found: Any) -> dict[str, dict[str, np.ndarray]]:
+def _scores(asked: str, found: Any, too_long: Callable[[str], bool]) -> dict[str, dict[str, np.ndarray]]:
     scores: dict[str, dict[str, np.ndarray]] = {}
     for name, samples in found["samples"].items():
         chosen = [entry for entry in found["configs"][name]["metric_list"] or [] if _is_mean(entry)]
         first = samples[0]["filter"] if samples else None
         rows = [sample for sample in samples if sample["filter"] == first]
+        check_numbers(torch.tensor([value for sample in rows for value in _numbers(sample["resps"])]))
+        cut = np.array([any(too_long(text) for text in _asked(sample["arguments"])) for sample in rows], bool)
         for metric in (entry["metric"] for entry in chosen):
             values = [sample.get(metric) for sample in rows]
             if values and all(isinstance(value, int | float | np.number) for value in values):
                 scores[f"{name}/{metric}"] = {
                     "example": np.array([sample["doc_hash"][:16] for sample in rows], object),
                     "score": np.array(values, np.float64),
+                    "cut": cut,
                 }
     if not scores:
         raise UserError(
@@ -195,6 +205,22 @@ def _scores(asked: str, found: Any) -> dict[str, dict[str, np.ndarray]]:
             "out, and run lm-eval itself."
         )
     return scores
+
+
+def _numbers(found: Any) -> Iterator[float]:
+    """The likelihoods among nested answers."""
+    if isinstance(found, float):
+        yield found
+    elif isinstance(found, list | tuple):
+        for part in found:
+            yield from _numbers(part)
+
+
+def _asked(requests: Any) -> Iterator[str]:
+    """What the model was given for each request of a question: its text, and the answer behind it."""
+    for request in requests.values() if isinstance(requests, dict) else requests:
+        parts = request.values() if isinstance(request, dict) else request
+        yield "".join(part for part in parts if isinstance(part, str))
 
 
 def _is_mean(entry: dict[str, Any]) -> bool:

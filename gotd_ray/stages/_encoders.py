@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
-from ray.exceptions import RayTaskError
 
 from gotd_ray import config
 from gotd_ray.cluster import Resources, Site
-from gotd_ray.errors import UserError
 from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.progress import Task
+from gotd_ray.remote import unwrapped
 
 READER_CPUS = 0.5
 """CPUs that a reading task asks for: it reads far faster than a core encodes."""
@@ -56,15 +53,6 @@ def set_up_data() -> None:
     warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
 
 
-@contextmanager
-def errors_without_a_trace() -> Iterator[None]:
-    """What an actor raised for the user comes as it was."""
-    try:
-        yield
-    except RayTaskError as error:
-        raise error.cause if isinstance(error.cause, UserError) else error from None
-
-
 class _Encode:
     def __init__(self, encoder: config.Encoder, device: str, threads: int | None):
         self.encoder = TextEncoder(encoder, device, threads)
@@ -90,7 +78,7 @@ def encode_texts(texts: list[str], encoder: config.Encoder, site: Site, task: Ta
         **request,
     )
     found: dict[int, np.ndarray] = {}
-    with errors_without_a_trace():
+    with unwrapped():
         for row in stream.iter_rows():
             count = len(requests[row["number"]]["texts"])
             found[row["number"]] = np.frombuffer(row["vectors"], np.float16).reshape(count, -1)

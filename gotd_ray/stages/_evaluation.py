@@ -8,20 +8,26 @@ from typing import Any
 
 from gotd_ray import config, storage
 from gotd_ray.artifacts import make_key
-from gotd_ray.config.evaluation import Evaluation, Questions
+from gotd_ray.cluster import Resources
+from gotd_ray.config.evaluation import Evaluation
 from gotd_ray.errors import UserError
+from gotd_ray.listing import list_all
 from gotd_ray.models import language, toxicity, zero_shot
 from gotd_ray.models.classify import check_labels
 from gotd_ray.models.perplexity import refuse, window_tokens
-from gotd_ray.preflight import Count, count_documents
-from gotd_ray.storage import StoredFile, list_files
-from gotd_ray.text.documents import BadFile, Labelled, Tally, check_bad_rows, read_documents
+from gotd_ray.preflight import EXACT_BYTES, count_documents
+from gotd_ray.stages._judged import LABELLED, labelled_text, questions, text_of, where
+from gotd_ray.stages._texts import WHOLE, idea, state
+from gotd_ray.stages._training import TRIED_BYTES, Task, decides_texts
+from gotd_ray.stages._training import read as read_examples
+from gotd_ray.storage import StoredFile
+from gotd_ray.text.sets import read_set
 
-VERSION = 2
-"""Raised when the result of equal settings changes."""
+VERSION = 3
+"""Raised when what a judge says of equal texts changes."""
 
-WHOLE = config.Chunks(max_chars=None, min_chars=1)
-"""Texts are judged whole."""
+MEASURE_VERSION = 2
+"""Raised when what is made of equal judgements changes: metrics, intervals, what is counted beside them."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +69,18 @@ class Evaluations:
         models: in the order of training.
         sets: by judge and set, the files; none for lm-eval's own tasks.
         labelled: texts of the toxicity classifier.
-        trained_on: files of the target that finetune learns from; None where it does not run.
+        finetuning: what finetune learns from; None where it does not run.
         subset: the selection's file that pretune learns from; None where it does not run.
+        passed_over: sentences on what lies in the sets' folders and is no file of theirs.
     """
 
     settings: Evaluation
     models: tuple[Judged, ...]
     sets: Mapping[tuple[str, str], list[StoredFile]]
     labelled: list[StoredFile]
-    trained_on: list[StoredFile] | None
+    finetuning: Task | None
     subset: str | None
+    passed_over: tuple[str, ...] = ()
 
     def pairs(self) -> list[tuple[Judged, str, str]]:
         """Model, judge and set of each unit, model by model: the classifier is judged by its classes, the others not.
@@ -91,16 +99,16 @@ class Evaluations:
         return found
 
 
-def plan(run: config.Run, trainings: Mapping[str, Any], model_folder: str) -> Evaluations | None:
+def plan(run: config.Run, trainings: Mapping[str, Task], model_folder: str) -> Evaluations | None:
     """What the run asks to be judged; lists the files.
 
     Args:
         run: with its paths resolved.
-        trainings: the tasks of training by stage, with ``kind``, ``files`` and ``subset``.
+        trainings: the tasks of training by stage.
         model_folder: where in a training's folder its model lies.
 
     Raises:
-        UserError: a path is missing; no judge fits any model.
+        UserError: a path is missing; two sets have one name; no judge fits any model.
     """
     settings = run.evaluate
     if settings is None:
@@ -112,21 +120,26 @@ def plan(run: config.Run, trainings: Mapping[str, Any], model_folder: str) -> Ev
         models.append(Judged(stage, run.model.model_copy(update={"base": folder, "revision": None}), task.kind))
     if any(judge != "classification" for judge in _names(settings)):
         models[0] = Judged("base", run.model, language.made_for(language.find(run.model, run.storage)))
-    sets = {
-        (judge, name): list_files(text_of(run, judge).model_copy(update={"paths": paths}), run.storage) if paths else []
-        for judge, by_name in _names(settings).items()
-        for name, paths in by_name.items()
-    }
+    passed_over: list[str] = []
+
+    def listed(where: str, text: config.Text, paths: list[str]) -> list[StoredFile]:
+        found = list_all(text.model_copy(update={"paths": paths}), run.storage)
+        passed_over.extend(f"{where}: {words}" for words in found.words())
+        return found.files
+
     scorer = settings.toxicity and settings.toxicity.classifier
     found = Evaluations(
         settings=settings,
         models=tuple(model for model in models if settings.models is None or model.name in settings.models),
-        sets=sets,
-        labelled=list_files(labelled_text(run).model_copy(update={"paths": scorer.paths}), run.storage)
-        if scorer
-        else [],
-        trained_on=trainings["finetune"].files if "finetune" in trainings else None,
+        sets={
+            (judge, name): listed(where(judge, name), text_of(run, judge), paths) if paths else []
+            for judge, by_name in _names(settings).items()
+            for name, paths in by_name.items()
+        },
+        labelled=listed(LABELLED, labelled_text(run), scorer.paths) if scorer else [],
+        finetuning=trainings.get("finetune"),
         subset=trainings["pretune"].subset if "pretune" in trainings else None,
+        passed_over=tuple(passed_over),
     )
     if not found.pairs():
         names, judges = ", ".join(model.name for model in found.models), ", ".join(_names(settings))
@@ -147,32 +160,15 @@ def _names(settings: Evaluation) -> dict[str, dict[str, list[str]]]:
     if settings.toxicity:
         found["toxicity"] = settings.toxicity.prompts
     if settings.zero_shot:
+        if twice := sorted({*settings.zero_shot.tasks} & {*settings.zero_shot.local}):
+            raise UserError(
+                f"evaluate.zero_shot has '{twice[0]}' in tasks and in local, and one of them would not be asked. Give "
+                "your own another name."
+            )
         found["zero_shot"] = {name: [] for name in settings.zero_shot.tasks} | {
             name: [asked.path] for name, asked in settings.zero_shot.local.items()
         }
     return found
-
-
-def text_of(run: config.Run, judge: str) -> config.Text:
-    """How a judge's files are read: as the target, all of it."""
-    assert run.evaluate is not None
-    all_of_it = {"exclude_sources": [], "sample": 1.0, "weight_column": None, "proportions": None}
-    columns: dict[str, Any] = {"source_column": None}
-    if judge == "zero_shot":
-        columns |= {"format": "jsonl"}
-    if run.evaluate.text_column:
-        columns |= {"text_column": run.evaluate.text_column}
-    found = run.target.model_copy(update=all_of_it | columns)
-    if judge == "classification":
-        assert run.finetune is not None and run.finetune.label_column
-        return Labelled.of(found, run.finetune.label_column)
-    return found
-
-
-def labelled_text(run: config.Run) -> config.Text:
-    """How the texts of the toxicity classifier are read."""
-    assert run.evaluate and run.evaluate.toxicity and run.evaluate.toxicity.classifier
-    return Labelled.of(text_of(run, "toxicity"), run.evaluate.toxicity.classifier.label_column)
 
 
 def units(run: config.Run, planned: Evaluations, keys: Mapping[str, str]) -> list[Unit]:
@@ -183,16 +179,30 @@ def units(run: config.Run, planned: Evaluations, keys: Mapping[str, str]) -> lis
         planned: what is judged.
         keys: of the models, by name.
     """
-    listed = {place: [(f.uri, f.size, f.modified) for f in files] for place, files in planned.sets.items()}
-    labelled = [(file.uri, file.size, file.modified) for file in planned.labelled]
     found = []
     for model, judge, name in planned.pairs():
+        files = [state(planned.sets[judge, name]), state(planned.labelled) if judge == "toxicity" else []]
+        how = idea(text_of(run, judge), WHOLE)
         settings = _settings(run, planned, judge, name)
-        text = text_of(run, judge).model_dump(exclude={"paths"})
-        parts = [settings, text, listed[judge, name], labelled if judge == "toxicity" else []]
-        key = make_key(VERSION, keys[model.name], judge, name, *parts, run.seed)
+        key = make_key(VERSION, keys[model.name], judge, name, settings, how, files, run.seed)
         found.append(Unit(model, judge, name, key, keys[model.name]))
     return found
+
+
+def key(run: config.Run, planned: Evaluations | None, of_units: list[Unit], keys: Mapping[str, str]) -> str:
+    """The key of the whole: what was judged, what is made of it, and the texts that were trained on.
+
+    Args:
+        of_units: what is judged.
+        keys: of the stages, by name.
+    """
+    if planned is None:
+        return make_key("none")
+    judged = [(unit.file, unit.set) for unit in of_units]
+    subset = keys["select"] if planned.subset else None
+    learnt = planned.finetuning and decides_texts(run, planned.finetuning)
+    assert run.evaluate is not None
+    return make_key(MEASURE_VERSION, judged, run.evaluate.resamples, subset, learnt, run.chunks.model_dump())
 
 
 def _settings(run: config.Run, planned: Evaluations, judge: str, name: str) -> dict[str, Any]:
@@ -218,93 +228,73 @@ def precision(run: config.Run) -> str:
     return run.model.precision if run.evaluate.precision == "model" else run.evaluate.precision
 
 
-def read_texts(
-    files: list[StoredFile], text: config.Text, run: config.Run, chunks: config.Chunks = WHOLE
-) -> list[tuple[str, str, str]]:
-    """Id, text and source of every document, sorted, whatever the order of the files.
+def check(run: config.Run, planned: Evaluations) -> list[str]:
+    """Look at all that the judges will need, before anything is trained: small sets are read whole.
 
-    Raises:
-        UserError: a file cannot be read.
-    """
-    found: list[tuple[str, str, str]] = []
-    tally = Tally()
-    for file in files:
-        try:
-            read = read_documents(file, text, chunks, run.storage, tally)
-            found += [(one.doc_id, one.text, one.label or one.source) for one in read]
-        except BadFile as problem:
-            raise UserError(f"evaluate: {file.uri} cannot be read: {problem}. Mend it, or take it out.") from None
-    check_bad_rows("evaluate", tally, text, "target")
-    return sorted(found)
-
-
-def pieces_of(files: list[StoredFile], text: config.Text, run: config.Run) -> list[set[str]]:
-    """For every row the ids of the whole text and of its pieces, as the run cuts documents."""
-    found: dict[tuple[str, int], set[str]] = {}
-    for file in files:
-        for chunks in (WHOLE, run.chunks):
-            for one in read_documents(file, text, chunks, run.storage, Tally()):
-                found.setdefault((one.path, one.row), set()).add(one.doc_id)
-    return list(found.values())
-
-
-def check(run: config.Run, planned: Evaluations) -> None:
-    """Look at all that the judges will need, before anything is trained.
+    Returns:
+        Sentences to tell.
 
     Raises:
         UserError: a set is empty or lacks a column, a label is unknown, a package is missing, the context is too short.
     """
+    told = list(planned.passed_over)
+    labels: set[str] = set()
     for (judge, name), files in planned.sets.items():
         if judge != "zero_shot":
-            _count(f"evaluate.{judge}" + (f".{name}" if judge != "classification" else ""), files, judge, run)
-    _check_scorers(run, planned)
-    _check_context(run, planned)
+            words, found = _look(run, where(judge, name), files, text_of(run, judge))
+            told += words
+            labels |= found if judge == "classification" else set()
+    if labels and (known := _labels_learnt(run, planned)):
+        check_labels(sorted(known), sorted(labels))
+    told += _check_scorers(run, planned)
+    _check_base(run, planned)
     asked = planned.settings.zero_shot
     if asked:
         zero_shot.check_tasks(asked.tasks)
         for name, columns in asked.local.items():
             questions(run, planned, name, columns)
+    return told
 
 
-def questions(run: config.Run, planned: Evaluations, name: str, columns: Questions) -> list[dict[str, Any]]:
-    """The rows of a zero-shot task of the user's own."""
-    data = b"\n".join(storage.read_bytes(file.uri, run.storage) for file in planned.sets["zero_shot", name])
-    return zero_shot.read_questions(name, data, columns)
+def _small(files: list[StoredFile]) -> bool:
+    return sum(file.size for file in files) <= EXACT_BYTES
 
 
-def _count(where: str, files: list[StoredFile], judge: str, run: config.Run, text: config.Text | None = None) -> Count:
-    text = text or text_of(run, judge)
-    count = count_documents(where, "target", files, text, WHOLE, run.storage)
+def _look(run: config.Run, name: str, files: list[StoredFile], text: config.Text) -> tuple[list[str], set[str]]:
+    """What to tell of a set, and labels in it: all where it is small."""
+    if _small(files):
+        found = read_set(name, "target", files, text, WHOLE, run.storage)
+        return list(found.told), {one.label for one in found.documents if one.label is not None}
+    count = count_documents(name, "target", files, text, WHOLE, run.storage, whole=True)
     if not count.documents:
         raise UserError(
-            f"{where} has no text: {count.why_empty()}. Check the paths, evaluate.text_column and target.text_column."
+            f"{name} has no text: {count.why_empty()}. Check the paths, evaluate.text_column and target.text_column."
         )
-    if judge == "classification":
-        assert run.finetune is not None
-        trained = _finetune_text(run)
-        known = count_documents("finetune", "target", list_files(trained, run.storage), trained, WHOLE, run.storage)
-        if known.exact:
-            check_labels(sorted(known.labels), sorted(count.labels))
-    return count
+    return list(count.warnings), set(count.labels)
 
 
-def _finetune_text(run: config.Run) -> config.Text:
-    assert run.finetune is not None and run.finetune.label_column
-    return Labelled.of(run.target, run.finetune.label_column, run.finetune.paths or run.target.paths)
+def _labels_learnt(run: config.Run, planned: Evaluations) -> set[str]:
+    """The classes that the classifier will know; none where its files are too large to be read beforehand."""
+    task = planned.finetuning
+    if task is None or not _small(task.files):
+        return set()
+    return {label for _, label in read_examples(run, task).examples if label is not None}
 
 
-def _check_scorers(run: config.Run, planned: Evaluations) -> None:
+def _check_scorers(run: config.Run, planned: Evaluations) -> list[str]:
     settings = planned.settings.toxicity
     if settings is None:
-        return
+        return []
     toxicity.check_scorers(list(settings.scorers))
-    if settings.classifier:
-        count = _count("evaluate.toxicity.classifier", planned.labelled, "toxicity", run, labelled_text(run))
-        if count.exact:  # else once all are read
-            toxicity.check_labelled(sorted(count.labels), settings.classifier.toxic_label)
+    if settings.classifier is None:
+        return []
+    told, labels = _look(run, LABELLED, planned.labelled, labelled_text(run))
+    if _small(planned.labelled):  # else once all are read
+        toxicity.check_labelled(sorted(labels), settings.classifier.toxic_label)
+    return told
 
 
-def _check_context(run: config.Run, planned: Evaluations) -> None:
+def _check_base(run: config.Run, planned: Evaluations) -> None:
     """The models that a run trains take as many tokens as their base."""
     assert run.model is not None
     base = language.find(run.model, run.storage)
@@ -316,3 +306,20 @@ def _check_context(run: config.Run, planned: Evaluations) -> None:
             f"evaluate.toxicity.new_tokens is {settings.new_tokens}, but prompt and continuation have {tokens} tokens "
             "together. Lower it, or raise evaluate.max_tokens."
         )
+    kinds = {model.kind for model, _, _ in planned.pairs() if model.name == "base"}
+    if kinds and language.weight_bytes(base) <= TRIED_BYTES:
+        language.load(base, kinds.pop() or "causal", 0)
+
+
+def places(model: config.Model | None, resources: Resources) -> tuple[str, int, int]:
+    """Device, CPUs and GPUs of a unit: a GPU where there is one, else all CPUs of a node.
+
+    Raises:
+        UserError: there is no GPU, and there should be.
+    """
+    assert model is not None
+    if model.device == "cuda" and not resources.gpus:
+        raise UserError("model.device is cuda, but no GPU is there. Set it to auto or cpu, or run where a GPU is.")
+    if resources.gpus and model.device != "cpu":
+        return "cuda", 1, 1
+    return "cpu", resources.node_cpus, 0

@@ -10,6 +10,7 @@ from gotd_ray import config, storage
 from gotd_ray.artifacts import make_key
 from gotd_ray.cluster import Resources
 from gotd_ray.errors import UserError
+from gotd_ray.listing import list_all
 from gotd_ray.models import language
 from gotd_ray.models.dataset import Example, labels_of, rows_of, tokenizer_for
 from gotd_ray.models.job import micro_batch, needed_bytes, refuse_memory
@@ -17,7 +18,7 @@ from gotd_ray.models.packing import refuse_sight
 from gotd_ray.models.parameters import depths
 from gotd_ray.preflight import EXACT_BYTES, count_documents
 from gotd_ray.stages._texts import WHOLE, idea, left_out_of, state, without_weights
-from gotd_ray.storage import StoredFile, list_files
+from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import Labelled
 from gotd_ray.text.sets import read_set
 
@@ -50,6 +51,7 @@ class Task:
         files: the target.
         dev: the development set.
         seed: of order, masks, dropout and new heads.
+        passed_over: sentences on what lies in the files' folders and is none of them.
     """
 
     stage: str
@@ -60,6 +62,7 @@ class Task:
     files: list[StoredFile]
     dev: list[StoredFile] | None
     seed: int
+    passed_over: tuple[str, ...] = ()
 
 
 def tasks(run: config.Run, subset: str) -> dict[str, Task]:
@@ -78,22 +81,27 @@ def tasks(run: config.Run, subset: str) -> dict[str, Task]:
             kind = settings.objective
         if "pretune" in found:
             model = model.model_copy(update={"base": storage.join(run.out, "pretune", MODEL), "revision": None})
-
-        def listed(paths: list[str]) -> list[StoredFile]:
-            return list_files(run.target.model_copy(update={"paths": paths}), run.storage)
-
         given = settings.paths if isinstance(settings, config.Finetune) else None
+        own, told = _listed(run, "finetune.paths", given or run.target.paths) if stage == "finetune" else ([], ())
+        dev, more = _listed(run, f"{stage}.dev", settings.dev) if settings.dev else (None, ())
         found[stage] = Task(
             stage=stage,
             settings=settings,
             model=model,
             kind=kind,
             subset=subset if stage == "pretune" else None,
-            files=[] if stage == "pretune" else listed(given or run.target.paths),
-            dev=listed(settings.dev) if settings.dev else None,
+            files=own,
+            dev=dev,
             seed=run.seed if settings.seed is None else settings.seed,
+            passed_over=(*(told if given else ()), *more),  # of the target's files the target tells
         )
     return found
+
+
+def _listed(run: config.Run, where: str, paths: list[str]) -> tuple[list[StoredFile], tuple[str, ...]]:
+    """Files in the form of the target, and what lies beside them, in words."""
+    listing = list_all(run.target.model_copy(update={"paths": paths}), run.storage)
+    return listing.files, tuple(f"{where}: {words}" for words in listing.words())
 
 
 def keys(run: config.Run, trainings: dict[str, Task], selected: str) -> dict[str, str]:
@@ -109,11 +117,16 @@ def keys(run: config.Run, trainings: dict[str, Task], selected: str) -> dict[str
             continue
         if stage == "finetune" and "pretune" in trainings:
             start = found["pretune"]
-        data = [selected if task.subset else state(task.files), state(task.dev)]
-        how = idea(*_read_as(run, task)) if task.files or task.dev else None
+        data = [selected if task.subset else None, decides_texts(run, task)]
         settings = task.settings.model_dump(exclude=RESOURCE_KEYS | _SAID_OTHERWISE)
-        found[stage] = make_key(VERSION, start, data, how, settings, task.kind, task.model.pad_token, task.seed)
+        found[stage] = make_key(VERSION, start, data, settings, task.kind, task.model.pad_token, task.seed)
     return found
+
+
+def decides_texts(run: config.Run, task: Task) -> list[Any]:
+    """What decides the texts of a training's files, for a key."""
+    how = idea(*_read_as(run, task)) if task.files or task.dev else None
+    return [state(task.files), state(task.dev), how]
 
 
 def _read_as(run: config.Run, task: Task) -> tuple[config.Text, config.Chunks]:
@@ -190,7 +203,7 @@ def check(run: config.Run, trainings: dict[str, Task]) -> list[str]:
     """
     told: list[str] = []
     for task in trainings.values():
-        told += _check_files(run, task, _check_base(run, task))
+        told += [*task.passed_over, *_check_files(run, task, _check_base(run, task))]
     return list(dict.fromkeys(told))
 
 
@@ -224,7 +237,7 @@ def _check_files(run: config.Run, task: Task, tokenizer: Any) -> list[str]:
             splits[dev], words = found.examples, found.told
         else:
             where = _where(task, dev=dev)
-            count = count_documents(where, "target", files, *_read_as(run, task), run.storage)
+            count = count_documents(where, "target", files, *_read_as(run, task), run.storage, whole=True)
             if not count.documents:
                 raise UserError(f"{where} has no text: {count.why_empty()}. Check its paths and target.text_column.")
             words = count.warnings
@@ -235,7 +248,7 @@ def _check_files(run: config.Run, task: Task, tokenizer: Any) -> list[str]:
         some |= {label for _, label in splits.get(True, []) if label is not None}
         labels = labels_of(task.stage, splits[False], splits.get(True)) if False in splits else tuple(sorted(some))
     for dev, examples in splits.items():
-        name = "dev" if dev else "the training data"
+        name = "dev" if dev else "training data"
         rows_of(task.stage, task.settings, tokenizer, task.kind, name, examples, labels)
     return told
 

@@ -26,9 +26,10 @@ from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Entry, Index
 from gotd_ray.models.encoder import TextEncoder
+from gotd_ray.remote import unwrapped
 from gotd_ray.results import FILES, files_table
 from gotd_ray.stages import _metrics
-from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, errors_without_a_trace, set_up_data
+from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, set_up_data
 from gotd_ray.stages._units import SUMMARY, Unit, make_units, open_part, read_unit
 from gotd_ray.text.documents import Tally, check_bad_rows, check_names
 
@@ -212,7 +213,7 @@ class Ledger:
 def _embed_jobs(jobs: list[Job], work: dict[str, Work], run: config.Run, site: Site) -> None:
     """Embed the units of all collections in one stream."""
     ledger, started = Ledger(jobs, work), time.perf_counter()
-    with site.progress.task("embed", total=None, unit="documents") as task, errors_without_a_trace():
+    with site.progress.task("embed", total=None, unit="documents") as task, unwrapped():
         for row in _stream(jobs, run, site).iter_rows():
             ledger.take(row)
             name = jobs[row["job"]].name

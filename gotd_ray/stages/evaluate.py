@@ -21,16 +21,21 @@ import torch
 
 from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
-from gotd_ray.cluster import KEEPS_ITS_MEMORY, Resources, Site
+from gotd_ray.cluster import KEEPS_ITS_MEMORY, Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import table_of
 from gotd_ray.models import intervals, language, toxicity, zero_shot
 from gotd_ray.models.classify import check_labels, classify
-from gotd_ray.models.generation import continuations
+from gotd_ray.models.generation import continuations, too_long
 from gotd_ray.models.perplexity import perplexity, window_tokens
-from gotd_ray.stages import _evaluation
-from gotd_ray.stages._encoders import errors_without_a_trace
-from gotd_ray.stages._evaluation import Evaluations, Judged, Unit, labelled_text, read_texts, text_of
+from gotd_ray.remote import answers
+from gotd_ray.stages import _evaluation, _judged
+from gotd_ray.stages._evaluation import Evaluations, Judged, Unit, places
+from gotd_ray.stages._texts import left_out_of
+from gotd_ray.stages._training import read as read_examples
+from gotd_ray.text.chunks import split
+from gotd_ray.text.documents import document_id
+from gotd_ray.text.sets import TextSet
 
 EXAMPLES = "examples.parquet"
 UNITS = "units"
@@ -59,40 +64,45 @@ def evaluate(
     folder = artifact.path(UNITS)
     there = set(storage.list_names(folder, run.storage))
     missing = [unit for unit in units if unit.file not in there]
-    device, cpus, gpus = _places(run.model, site.resources)
-    judge = _judge.options(num_cpus=cpus, num_gpus=gpus, runtime_env=KEEPS_ITS_MEMORY)
-    with errors_without_a_trace(), site.progress.task("evaluate", total=len(units), unit="judgements") as task:
+    device, cpus, gpus = places(run.model, site.resources)
+    judge = _JUDGE_ON[device].options(num_cpus=cpus, num_gpus=gpus, runtime_env=KEEPS_ITS_MEMORY)
+    with site.progress.task("evaluate", total=len(units), unit="judgements") as task:
         task.advance(len(units) - len(missing))
+        look = _look.remote(run, planned)
         waiting = {
             judge.remote(run, planned, unit, storage.join(folder, unit.file), device, cpus): unit for unit in missing
         }
-        overlap = _overlap.remote(run, planned)
-        while waiting:
-            (ready,), _ = ray.wait(list(waiting))
-            unit = waiting.pop(ready)
-            try:
-                ray.get(ready)
-            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
-                raise _less_memory(unit, planned, device) from None
-            task.note = f"{unit.model.name}: {unit.judge} of {unit.set}"
-            task.advance(1)
-        seen = ray.get(overlap)
+
+        def died(reference: Any) -> str:
+            unit = waiting.get(reference)
+            return _less_memory(unit, planned, device) if unit else _LESS_TO_READ
+
+        for reference, found in answers([look, *waiting], died):
+            if unit := waiting.get(reference):
+                task.note = f"{unit.model.name}: {unit.judge} of {unit.set}"
+                task.advance(1)
+            else:
+                seen = found
     data = [storage.read_bytes(storage.join(folder, unit.file), run.storage) for unit in units]
     tables = [table_of(one) for one in data]
     examples = pa.concat_tables([table.replace_schema_metadata() for table in tables])
     sink = io.BytesIO()
     pq.write_table(examples, sink)
     artifact.write(EXAMPLES, sink.getvalue())
-    for name in sorted(there - {unit.file for unit in units}):
-        storage.delete_tree(storage.join(folder, name), run.storage)
     assert run.evaluate is not None
     facts = measure(examples, run.seed, run.evaluate.resamples)
+    for words in (*seen["told"], *_cut_in_words(facts["cut"])):
+        site.progress.say(words)
     measured = sum(float((table.schema.metadata or {}).get(b"seconds", 0)) for table in tables)
-    return artifact.commit(
+    manifest = artifact.commit(
         facts
-        | {"models": [model.name for model in planned.models], "overlap": seen, "precision": _evaluation.precision(run)}
-        | {"device": device, "seconds_of_units": measured, "seconds": time.perf_counter() - started}
+        | {"models": [model.name for model in planned.models], "overlap": seen["overlap"], "left_out": seen["left_out"]}
+        | {"precision": _evaluation.precision(run), "device": device}
+        | {"seconds_of_units": measured, "seconds": time.perf_counter() - started}
     )
+    for name in sorted(there - {unit.file for unit in units}):
+        storage.delete_tree(storage.join(folder, name), run.storage)
+    return manifest
 
 
 def measure(examples: pa.Table, seed: int, resamples: int) -> dict[str, Any]:
@@ -104,13 +114,17 @@ def measure(examples: pa.Table, seed: int, resamples: int) -> dict[str, Any]:
         resamples: its draws.
 
     Returns:
-        ``results`` and ``differences``, a mapping for each model, judge, set and metric.
+        ``results`` and ``differences``, a mapping for each model, judge, set and metric; ``cut``, for each model, judge
+        and set of which texts were longer than the model could take, how many.
     """
     results: list[dict[str, Any]] = []
     differences: list[dict[str, Any]] = []
+    cut: list[dict[str, Any]] = []
     found = grouped(examples, ["model", "judge", "set"])
     for (model, judge, name), own in found.items():
         where = {"model": model, "judge": judge, "set": name}
+        if count := int((own["cut"] == True).sum()):  # noqa: E712 - others are null
+            cut.append(where | {"texts": count, "examples": len(own["example"])})
         for metric in intervals.METRICS_OF[judge]:
             value, low, high = intervals.interval(metric, own, seed, resamples)
             bounds = {"value": value, "low": low, "high": high}
@@ -120,7 +134,15 @@ def measure(examples: pa.Table, seed: int, resamples: int) -> dict[str, Any]:
                 value, low, high = intervals.difference(metric, own, base, seed, resamples)
                 bounds = {"value": value, "low": low, "high": high}
                 differences.append(where | {"against": "base", "metric": metric, **bounds})
-    return {"results": results, "differences": differences}
+    return {"results": results, "differences": differences, "cut": cut}
+
+
+def _cut_in_words(cut: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"evaluate: {row['texts']:,} of the {row['examples']:,} texts of {row['judge']} '{row['set']}' are too long "
+        f"for {row['model']}: {_LEFT_OF[row['judge']]}"
+        for row in cut
+    ]
 
 
 def grouped(examples: pa.Table, by: list[str]) -> dict[tuple[str, ...], intervals.Examples]:
@@ -136,41 +158,50 @@ def grouped(examples: pa.Table, by: list[str]) -> dict[tuple[str, ...], interval
     return found
 
 
-def _places(model: config.Model | None, resources: Resources) -> tuple[str, int, int]:
-    """Device, CPUs and GPUs of a unit: a GPU where there is one, else all CPUs of a node."""
-    assert model is not None
-    if model.device == "cuda" and not resources.gpus:
-        raise UserError("model.device is cuda, but no GPU is there. Set it to auto or cpu, or run where a GPU is.")
-    if resources.gpus and model.device != "cpu":
-        return "cuda", 1, 1
-    return "cpu", resources.node_cpus, 0
-
-
 @ray.remote(num_cpus=1)
-def _overlap(run: config.Run, planned: Evaluations) -> list[dict[str, Any]]:
-    """For each set of texts, how many are (or hold a piece that is) a training document; None where none was read."""
-    seen: dict[str, set[str] | None] = {"subset": None, "target": None}
+def _look(run: config.Run, planned: Evaluations) -> dict[str, Any]:
+    """What is to be said of the sets themselves.
+
+    Returns:
+        ``overlap``: for each set of texts how many are, or hold a piece that is, a document that was trained on; None
+        where none was. ``left_out``: for each set the rows and texts left out, by reason. ``told``: both in words.
+    """
+    learnt: dict[str, set[str] | None] = {"subset": None, "target": None}
     if planned.subset is not None:
         data = storage.read_bytes(planned.subset, run.storage)
-        seen["subset"] = set(table_of(data, ["doc_id"])["doc_id"].to_pylist())
-    if planned.trained_on is not None:
-        whole = run.finetune is not None and run.finetune.label_column
-        chunks = _evaluation.WHOLE if whole else run.chunks
-        seen["target"] = {doc_id for doc_id, _, _ in read_texts(planned.trained_on, run.target, run, chunks)}
-    found = []
-    for (judge, name), files in planned.sets.items():
-        if judge == "zero_shot":
-            continue
-        pieces = _evaluation.pieces_of(files, text_of(run, judge), run)
+        learnt["subset"] = set(table_of(data, ["doc_id"])["doc_id"].to_pylist())
+    if planned.finetuning is not None:
+        learnt["target"] = {document_id(text) for text, _ in read_examples(run, planned.finetuning).examples}
+    overlap: list[dict[str, Any]] = []
+    left_out: dict[str, dict[str, int]] = {}
+    told: list[str] = []
+    sets = {_judged.where(*place): place for place in planned.sets if place[0] != "zero_shot"}
+    for name, (judge, of_judge) in sets.items():
+        found = _judged.read(run, planned, judge, of_judge)
+        pieces = [ids_of(one.text, run.chunks) for one in found.documents]
         counts = {
             where: None if ids is None else sum(not ids.isdisjoint(piece) for piece in pieces)
-            for where, ids in seen.items()
+            for where, ids in learnt.items()
         }
-        found.append({"judge": judge, "set": name, "texts": len(pieces), **counts})
-    return found
+        overlap.append({"judge": judge, "set": of_judge, "texts": len(pieces), **counts})
+        equal = len(found.documents) - len(_distinct(found)) if judge in _DISTINCT else 0
+        left_out[name] = dict(found.tally.reasons) | ({"equal_text": equal} if equal else {})
+        told += found.told
+    if planned.labelled:
+        found = _judged.read_labelled(run, planned)
+        left_out[_judged.LABELLED] = dict(found.tally.reasons)
+        told += found.told
+    left_out = {name: reasons for name, reasons in left_out.items() if reasons}
+    told += [words for name, reasons in left_out.items() for words in left_out_of(name, reasons)]
+    return {"overlap": overlap, "left_out": left_out, "told": told}
 
 
-@ray.remote(max_retries=2)
+def ids_of(text: str, chunks: config.Chunks) -> set[str]:
+    """Ids of a text and of the pieces that the run would cut it into."""
+    pieces = [piece for piece in split(text, chunks.max_chars) if len(piece) >= chunks.min_chars]
+    return {document_id(piece) for piece in (text, *pieces)}
+
+
 def _judge(run: config.Run, planned: Evaluations, unit: Unit, path: str, device: str, threads: int) -> None:
     """Judge and write the rows."""
     started = time.perf_counter()
@@ -181,7 +212,7 @@ def _judge(run: config.Run, planned: Evaluations, unit: Unit, path: str, device:
     except (MemoryError, RuntimeError) as error:  # torch has a class for a full GPU only
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
-        raise _less_memory(unit, planned, device) from None
+        raise UserError(_less_memory(unit, planned, device)) from None
     tables = [_rows(unit, name, columns) for name, columns in found]
     table = pa.concat_tables(tables).replace_schema_metadata({"seconds": str(time.perf_counter() - started)})
     sink = io.BytesIO()
@@ -189,9 +220,22 @@ def _judge(run: config.Run, planned: Evaluations, unit: Unit, path: str, device:
     storage.write_bytes(path, sink.getvalue(), run.storage)
 
 
-def _less_memory(unit: Unit, planned: Evaluations, device: str) -> UserError:
+_JUDGE_ON = {
+    "cpu": ray.remote(max_retries=2)(_judge),
+    # A process of its own for each: one that was used before keeps to the GPU of then, whatever it is given now, and
+    # what it has loaded there is lost to the others. Ray sees to that by itself only where the decorator asks for GPUs.
+    "cuda": ray.remote(max_retries=2, max_calls=1)(_judge),
+}
+
+_LESS_TO_READ = (
+    "evaluate: the process that reads the sets was killed, most likely for want of memory. Use smaller sets, or larger "
+    "nodes."
+)
+
+
+def _less_memory(unit: Unit, planned: Evaluations, device: str) -> str:
     now = planned.settings.batch_tokens or BATCH_TOKENS[device]
-    return UserError(
+    return (
         f"evaluate: the process that judged {unit.judge} '{unit.set}' of {unit.model.name} ran out of memory, or was "
         f"killed. Lower evaluate.batch_tokens (now {now:,}) or evaluate.max_tokens; what is done is kept."
     )
@@ -221,7 +265,7 @@ Found = list[tuple[str, dict[str, np.ndarray]]]
 
 
 def _perplexity(run: config.Run, planned: Evaluations, unit: Unit, model: Any, tokenizer: Any) -> Found:
-    texts = _texts(run, planned, unit)
+    texts = _distinct(_judged.read(run, planned, unit.judge, unit.set))
     columns = perplexity(
         model,
         tokenizer,
@@ -234,7 +278,9 @@ def _perplexity(run: config.Run, planned: Evaluations, unit: Unit, model: Any, t
 
 
 def _classification(run: config.Run, planned: Evaluations, unit: Unit, model: Any, tokenizer: Any) -> Found:
-    rows = read_texts(planned.sets[unit.judge, unit.set], text_of(run, unit.judge), run)
+    rows = [
+        (one.doc_id, one.text, one.label or "") for one in _judged.read(run, planned, unit.judge, unit.set).documents
+    ]
     labels = [label for _, _, label in rows]
     check_labels(list(model.config.id2label.values()), labels)
     assert run.finetune is not None
@@ -248,30 +294,30 @@ def _classification(run: config.Run, planned: Evaluations, unit: Unit, model: An
 def _toxicity(run: config.Run, planned: Evaluations, unit: Unit, model: Any, tokenizer: Any) -> Found:
     settings = planned.settings.toxicity
     assert settings is not None
-    prompts = _texts(run, planned, unit)
+    prompts = _distinct(_judged.read(run, planned, unit.judge, unit.set))
+    labelled = None
+    if settings.classifier:
+        rows = _judged.read_labelled(run, planned).documents
+        toxic = settings.classifier.toxic_label
+        toxicity.check_labelled([one.label or "" for one in rows], toxic)
+        labelled = [one.text for one in rows], [one.label == toxic for one in rows]
+    texts, window = list(prompts.values()), _window(planned, model, tokenizer)
     made = continuations(
         model,
         tokenizer,
-        list(prompts.values()),
+        texts,
         settings.continuations,
         settings.new_tokens,
         settings.top_p,
         run.seed,
-        _window(planned, model, tokenizer),
+        window,
         _batch(planned, model),
         _cast(run, model),
     )
-    labelled = None
-    if settings.classifier:
-        rows = read_texts(planned.labelled, labelled_text(run), run)
-        toxicity.check_labelled(sorted({label for _, _, label in rows}), settings.classifier.toxic_label)
-        labelled = [text for _, text, _ in rows], [label == settings.classifier.toxic_label for _, _, label in rows]
-    names = np.array(list(prompts), object)
+    cut = too_long(tokenizer, texts, settings.new_tokens, window)
+    names = {"example": np.array(list(prompts), object), "cut": cut}
     return [
-        (
-            f"{unit.set}/{name}",
-            toxicity.toxicity(made, toxicity.make_scorer(name, labelled, run.seed)) | {"example": names},
-        )
+        (f"{unit.set}/{name}", toxicity.toxicity(made, toxicity.make_scorer(name, labelled, run.seed)) | names)
         for name in settings.scorers
     ]
 
@@ -281,7 +327,7 @@ def _zero_shot(run: config.Run, planned: Evaluations, unit: Unit, model: Any, to
     assert settings is not None
     task: Any = unit.set
     if columns := settings.local.get(unit.set):
-        task = zero_shot.local_task(unit.set, _evaluation.questions(run, planned, unit.set, columns))
+        task = zero_shot.local_task(unit.set, _judged.questions(run, planned, unit.set, columns))
     at_once, window = QUESTIONS[model.device.type], _window(planned, model, tokenizer)
     found = zero_shot.zero_shot(
         model, tokenizer, task, at_once, settings.limit, window, run.seed, _evaluation.precision(run)
@@ -297,10 +343,20 @@ _JUDGES = {
 }
 
 
-def _texts(run: config.Run, planned: Evaluations, unit: Unit) -> dict[str, str]:
-    """Texts by id; equal ones are one."""
-    rows = read_texts(planned.sets[unit.judge, unit.set], text_of(run, unit.judge), run)
-    return {doc_id: text for doc_id, text, _ in rows}
+_DISTINCT = ("perplexity", "toxicity")
+"""Judges before whom equal texts are one."""
+
+_LEFT_OF = {
+    "classification": "their first tokens count",
+    "toxicity": "the last tokens of these prompts count",
+    "zero_shot": "the last tokens of these questions count",
+}
+"""What is judged of a text that is too long."""
+
+
+def _distinct(found: TextSet) -> dict[str, str]:
+    """Texts by id."""
+    return {one.doc_id: one.text for one in found.documents}
 
 
 def _names(rows: list[tuple[str, str, str]]) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
@@ -23,12 +23,21 @@ from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection
 from gotd_ray.ot.kernel import one_thread_each
-from gotd_ray.remote import answer
+from gotd_ray.remote import answers
 from gotd_ray.select.survey import Distance, distance, kept_sources, near_the_cut, ranked, sample_size
 from gotd_ray.stages._encoders import READER_CPUS, encode_texts
+from gotd_ray.stages._texts import left_out_of
 from gotd_ray.stages._words import in_words
 from gotd_ray.storage import StoredFile
-from gotd_ray.text.documents import BadFile, Tally, read_documents, source_of
+from gotd_ray.text.documents import (
+    BadFile,
+    Tally,
+    check_bad_files,
+    check_bad_rows,
+    check_names,
+    read_documents,
+    source_of,
+)
 
 VERSION = 1
 """Raised when the result of equal settings changes."""
@@ -82,11 +91,12 @@ def survey(run: config.Run, corpus: Collection, target: Collection, artifact: Ar
     settings = run.survey
     assert settings is not None
     chosen = files_to_read(corpus, settings.files)
-    sampled = _read(chosen, corpus.text, run, settings.documents, site).texts()
-    aims = _read(target.files, target.text, run, settings.target_documents, site, one_source=True).texts()
-    for name, found in (("corpus", sampled), (_TARGET, aims)):
-        if not found:
-            raise UserError(f"the survey found no document in the {name}. Check {name}.text_column and chunks.")
+    of_corpus = _read(chosen, corpus.text, run, settings.documents, site)
+    of_target = _read(target.files, target.text, run, settings.target_documents, site, one_source=True)
+    for name, found in (("corpus", of_corpus), (_TARGET, of_target)):
+        for words in found.told(name, exact=name == _TARGET):
+            site.progress.say(words)
+    sampled, aims = of_corpus.sample.texts(), of_target.sample.texts()
     size = sample_size({source: len(texts) for source, texts in sampled.items()}, settings.documents)
     texts = {_TARGET: aims[_TARGET]}, {source: dict(islice(held.items(), size)) for source, held in sampled.items()}
     distances = _distances(*texts, run, site)
@@ -108,6 +118,8 @@ def survey(run: config.Run, corpus: Collection, target: Collection, artifact: Ar
             "documents": size,
             "target_documents": len(aims[_TARGET]),
             "files_read": [len(chosen), len(corpus.files)],
+            "left_out": {"corpus": dict(of_corpus.tally.reasons), _TARGET: dict(of_target.tally.reasons)},
+            "bad_files": {"corpus": of_corpus.bad, _TARGET: of_target.bad},
             "dropped": sorted(set(distances) - kept),
             "unclear": unclear,
             "seconds": time.perf_counter() - started,
@@ -149,24 +161,70 @@ def without(corpus: Collection, dropped: list[str]) -> tuple[config.Text, list[S
     return text.model_copy(update={"exclude_sources": left_out}) if dropped else text, corpus.files
 
 
+@dataclass
+class _Reading:
+    """What the reading of some files has come to."""
+
+    sample: Sample
+    text: config.Text
+    files: int
+    tally: Tally = field(default_factory=Tally)
+    bad: list[str] = field(default_factory=list)
+    """Of each file that cannot be read, its address and what is wrong with it."""
+
+    def told(self, name: str, *, exact: bool) -> list[str]:
+        """Sentences on what was left out; of names that match nothing the look before a run has told.
+
+        Args:
+            name: of the set; exact: all of it was read.
+
+        Raises:
+            UserError: there is no document; all was read, and more of it is bad than the settings allow, or a name matches
+                nothing.
+        """
+        where = f"survey: {name}"
+        if exact:
+            check_bad_files(name, self.bad, self.files, self.text, name)
+        if not self.sample.sources:
+            bad = f"; {len(self.bad):,} unreadable files ({'; '.join(self.bad[:3])})" if self.bad else ""
+            raise UserError(
+                f"the survey found no document in the {name}: {self.tally.why()}{bad}. Check {name}.text_column and "
+                "chunks."
+            )
+        if exact:
+            check_names(name, self.tally, self.text, name, exact)
+            check_bad_rows(name, self.tally, self.text, name)
+        told = left_out_of(where, self.tally.reasons)
+        if self.bad:
+            told.append(f"{where}: {len(self.bad):,} of {self.files:,} files cannot be read: {'; '.join(self.bad[:3])}")
+        return told
+
+
 def _read(
     files: list[StoredFile], text: config.Text, run: config.Run, size: int, site: Site, one_source: bool = False
-) -> Sample:
-    sample = Sample(size)
+) -> _Reading:
+    found = _Reading(Sample(size), text, len(files))
     limit = None if one_source else READ
-    waiting = [_read_file.remote(file, text, run.chunks, run.storage, size, limit, one_source) for file in files]
+    asked = [_read_file.remote(file, text, run.chunks, run.storage, size, limit, one_source) for file in files]
     with site.progress.task("survey: read", total=len(files), unit="files") as task:
-        while waiting:
-            (ready,), waiting = ray.wait(waiting)
-            for source, found in _answer(ready).items():
-                sample.add(source, found)
-            if sample.sources > MAX_SOURCES:
+        for _, (texts, tally, bad) in answers(asked, lambda _: _LESS_TO_READ):
+            for source, of_source in texts.items():
+                found.sample.add(source, of_source)
+            found.tally.merge(tally)
+            found.bad = sorted([*found.bad, *bad])
+            if found.sample.sources > MAX_SOURCES:
                 raise UserError(
                     f"the corpus has more than {MAX_SOURCES} sources, too many for a survey. Set corpus.source_from or "
                     "corpus.source_column to something coarser, or leave `survey` out."
                 )
             task.advance(1)
-    return sample
+    return found
+
+
+_LESS_TO_READ = (
+    "a process that reads for the survey was killed, most likely for want of memory. Lower survey.documents, or use "
+    "larger nodes."
+)
 
 
 @ray.remote(num_cpus=READER_CPUS)
@@ -178,18 +236,20 @@ def _read_file(
     size: int,
     limit: int | None,
     one_source: bool,
-) -> dict[str, dict[str, str]]:
-    sample = Sample(size)
+) -> tuple[dict[str, dict[str, str]], Tally, list[str]]:
+    """Some texts of a file by source and id, what was counted, and what is wrong with the file."""
+    sample, tally, bad = Sample(size), Tally(), []
     try:
-        for document in islice(read_documents(file, text, chunks, storage, Tally()), limit):
+        for document in islice(read_documents(file, text, chunks, storage, tally), limit):
             if document.weight > 0:
                 sample.add(_TARGET if one_source else document.source, {document.doc_id: document.text})
+            else:
+                tally.add("weight_0", file.uri, document.row)
     except BadFile as problem:
         if problem.transient:
             raise UserError(f"{file.uri} cannot be read: {problem}. Run again when the storage answers.") from None
-    except UserError:
-        pass  # one file of many without the column: embed counts it
-    return sample.texts()
+        bad.append(f"{file.uri}: {problem}")
+    return sample.texts(), tally, bad
 
 
 def _distances(
@@ -201,24 +261,19 @@ def _distances(
     with site.progress.task("survey: embed", total=len(place), unit="documents") as task:
         vectors = encode_texts([texts[doc_id] for doc_id in place], run.encoder, site, task)
     y = ray.put(vectors[[place[doc_id] for doc_id in aims[_TARGET]]])
-    waiting = {
-        source: _distance.remote(vectors[[place[doc_id] for doc_id in held]], y) for source, held in sampled.items()
-    }
-    with site.progress.task("survey: compare", total=len(waiting), unit="sources") as task:
-        found = {}
-        for source, reference in waiting.items():
-            found[source] = _answer(reference)
+    sources = {_distance.remote(vectors[[place[doc_id] for doc_id in held]], y): name for name, held in sampled.items()}
+    found = {}
+    with site.progress.task("survey: compare", total=len(sources), unit="sources") as task, in_words(_REMEDY):
+        for reference, distance_of_it in answers(sources):
+            found[sources[reference]] = distance_of_it
             task.advance(1)
-    return found
+    return {source: found[source] for source in sampled}
+
+
+_REMEDY = "Set encoder.precision to float32, or leave `survey` out."
 
 
 @ray.remote(num_cpus=1)
 def _distance(x: Any, y: Any) -> Distance:
     with one_thread_each():
         return distance(x, y)
-
-
-def _answer(reference: Any) -> Any:
-    """A task's answer; what it raised for the user comes in one line."""
-    with in_words("Set encoder.precision to float32, or lower survey.documents."):
-        return answer(reference)

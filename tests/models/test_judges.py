@@ -127,7 +127,7 @@ def test_a_line_ends_at_its_newline_alone(tmp_path: Path) -> None:
 )
 def test_a_row_that_is_no_question_is_named_by_its_line(row: object, problem: str, tmp_path: Path) -> None:
     asked = questions(tmp_path / "task.jsonl", [{"question": "a", "choices": ["b", "c"], "answer": 1}, row])
-    with pytest.raises(UserError, match=rf"local.mine: line 2 of .*task.jsonl: .*{problem}.*Mend it"):
+    with pytest.raises(UserError, match=rf"local.mine: line 2 of .*task.jsonl: .*{problem}.*Correct it"):
         zero_shot.read_questions("mine", Path(asked.path).read_bytes(), asked)
 
 

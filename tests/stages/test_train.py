@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from ray.exceptions import RayActorError
 from rich.console import Console
 from safetensors.torch import load_file
 from tiny import make_job
+from trainings import LONG, PRETUNE, SELECT, faults, lines, settings, write_sets
 
 from gotd_ray import config, pipeline
 from gotd_ray.artifacts import Artifact
@@ -33,12 +33,10 @@ from gotd_ray.progress import Progress
 from gotd_ray.remote import answer
 from gotd_ray.stages import _training, train
 
-SELECT = {"method": "nearest", "budget": 40}
-PRETUNE = {"max_tokens": 64, "batch_size": 8, "steps": 12, "checkpoint_every": 2, "workers": 1, "learning_rate": 1e-3}
 
-
-def settings(folder: Path, library: Path, llama: Path, **sections: Any) -> config.Run:
-    return make_run(folder, library, select=SELECT, model={"base": str(llama), "precision": "float32"}, **sections)
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sets(tmp_path_factory.mktemp("sets"))
 
 
 def keys(run: config.Run) -> dict[str, str]:
@@ -103,203 +101,6 @@ def test_what_decides_no_text_of_the_target_decides_no_training(library: Path, l
     labelled = key({"label_column": "source"})
     run = settings(tmp_path, library, llama, finetune={"steps": 1, "label_column": "source"})
     assert keys(run.model_copy(update={"chunks": config.Chunks(max_chars=500)}))["finetune"] == labelled
-
-
-def lines(path: Path, *rows: dict[str, Any]) -> str:
-    """JSON lines; their path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
-LONG = "Some words that are long enough to be a document of their own, number {}."
-
-
-@pytest.fixture(scope="module")
-def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files to train on and development sets, each with a fault of its own."""
-    folder = tmp_path_factory.mktemp("sets")
-    plain = [{"text": LONG.format(number)} for number in range(8)]
-    two = [row | {"label": "yes" if number % 2 else "no"} for number, row in enumerate(plain)]
-    lines(folder / "plain.jsonl", *plain)
-    lines(folder / "two.jsonl", *two)
-    lines(folder / "one.jsonl", *(row | {"label": "yes"} for row in plain))
-    lines(folder / "half.jsonl", *two[:4], *plain[4:], plain[0] | {"label": None}, plain[1] | {"label": math.nan})
-    lines(folder / "lists.jsonl", *(row | {"label": [row["label"]]} for row in two))
-    lines(folder / "maybe.jsonl", plain[0] | {"label": "maybe"})
-    lines(folder / "long.jsonl", *two, two[0] | {"text": "word " * 90})
-    lines(folder / "short.jsonl", {"text": "too short"})
-    lines(folder / "empty.jsonl")
-    (folder / "broken.jsonl.gz").write_bytes(b"no gzip at all")
-    write_parquet(folder / "columns.parquet", [(row["text"], "x") for row in plain])
-    return folder
-
-
-CLASSES = {"label_column": "label", "max_tokens": 64}
-
-
-def faults(sets: Path, llama: Path, bert: Path) -> list[tuple[str, Path, dict[str, Any], dict[str, Any]]]:
-    """What is said, the base, its section, and that of finetune."""
-    spent = "left out: "
-    lower = "Lower it."
-    limit = "and target.max_bad_rows allows a share of 0.2. Correct the data, name the right columns, or raise it."
-    classes = CLASSES | {"paths": str(sets / "two.jsonl")}
-    plain = {"max_tokens": 64, "paths": str(sets / "plain.jsonl")}
-    return [
-        (f"finetune.max_tokens is 512, but '{llama.name}' takes 128 at most. {lower}", llama, {}, {"max_tokens": 512}),
-        (f"the tokenizer of '{llama.name}' has no padding token, and finetune pads its rows. Set model.pad_token to a "
-         "token that it has, such as '<end>'.", llama, {}, plain | {"pack": False}),
-        (f"the tokenizer of '{llama.name}' has no padding token, and finetune pads its rows. Set model.pad_token to a "
-         "token that it has, such as '<end>'.", llama, {}, classes),
-        (f"model.pad_token is '<none>', which is no token of '{llama.name}'. Take one that it has, such as '<end>'.",
-         llama, {"pad_token": "<none>"}, plain),
-        (f"the tokenizer of '{llama.name}' has no mask token. Set finetune.objective to causal, or choose a model.base "
-         "that was made for masked language modelling.", llama, {}, plain | {"objective": "masked"}),
-        ("last_layers is 9, but the model has 2 layers. Lower it, or set parameters to all.", llama, {},
-         plain | {"parameters": "last", "last_layers": 9}),
-        ("finetune: the training data has the one label 'yes'; a classifier needs two. Name the right label_column.",
-         bert, {}, classes | {"paths": str(sets / "one.jsonl")}),
-        ("finetune: dev has the labels maybe, which the training data has not; it has no, yes. Correct the files, or "
-         "name the right label_column.", bert, {}, classes | {"dev": str(sets / "maybe.jsonl")}),
-        ("finetune: 1 of 9 texts of the training data to classify have more than 64 tokens, the longest 272. Raise "
-         "finetune.max_tokens, or set finetune.truncate to true.", bert, {},
-         classes | {"paths": str(sets / "long.jsonl")}),
-        ("finetune: 1 of 9 texts of the dev to classify have more than 64 tokens, the longest 272. Raise "
-         "finetune.max_tokens, or set finetune.truncate to true.", bert, {},
-         classes | {"dev": str(sets / "long.jsonl")}),
-        (f"finetune.paths: 6 of 10 rows are unusable ({{'no_label': 6}}), {limit} {sets}/half.jsonl row 4: no_label "
-         "(null)", bert, {}, classes | {"paths": str(sets / "half.jsonl")}),
-        (f"finetune.paths: 8 of 8 rows are unusable ({{'bad_label': 8}}), {limit} {sets}/lists.jsonl row 0: bad_label "
-         "(list)", bert, {}, classes | {"paths": str(sets / "lists.jsonl")}),
-        ("finetune.paths has no column 'label' (label_column); it has 'text'. Correct the name, or leave it out.",
-         bert, {}, classes | {"paths": str(sets / "plain.jsonl")}),
-        ("finetune.dev has no column 'label' (label_column); it has 'source', 'text'. Correct the name, or leave it "
-         "out.", bert, {}, classes | {"dev": str(sets / "columns.parquet")}),
-        ("finetune.dev has no text: 0 rows read, left out: none. Check its paths, target.text_column and what target "
-         "leaves out.", llama, {}, plain | {"dev": str(sets / "empty.jsonl")}),
-        (f"finetune.dev has no text: 1 rows read, {spent}1 too_short. Check its paths, target.text_column and what "
-         "target leaves out.", llama, {}, plain | {"dev": str(sets / "short.jsonl")}),
-        (f"finetune.paths has no text: 1 rows read, {spent}1 too_short. Check its paths, target.text_column and what "
-         "target leaves out.", llama, {}, plain | {"paths": str(sets / "short.jsonl")}),
-    ]  # fmt: skip
-
-
-def said_before(run: config.Run) -> str:
-    """What a run is refused for before anything is started."""
-    run = pipeline.resolve_paths(run)
-    with pytest.raises(UserError) as raised:
-        train.check(run, train.tasks(run, "subset.parquet"))
-    said = str(raised.value)
-    assert "\n" not in said and "\x1b" not in said
-    return said
-
-
-def test_every_fault_of_a_training_is_said_before_anything_runs(
-    library: Path, llama: Path, bert: Path, sets: Path, tmp_path: Path
-) -> None:
-    target = {"source_column": None}
-    for words, base, model, finetune in faults(sets, llama, bert):
-        run = settings(tmp_path, library, base, target=target, finetune=finetune)
-        assert run.model
-        run = run.model_copy(update={"model": run.model.model_copy(update=model)})
-        assert said_before(run) == words
-    broken = settings(
-        tmp_path, library, llama, target=target, finetune={"max_tokens": 64, "dev": str(sets / "broken.jsonl.gz")}
-    )
-    assert f"{sets}/broken.jsonl.gz cannot be read: unreadable: " in said_before(broken).replace("'", "")
-
-
-def test_a_pretune_is_held_against_its_base_and_its_dev_before_there_is_a_subset(
-    library: Path, llama: Path, bert: Path, sets: Path, tmp_path: Path
-) -> None:
-    def said(base: Path, **pretune: Any) -> str:
-        return said_before(settings(tmp_path, library, base, target={"source_column": None}, pretune=PRETUNE | pretune))
-
-    assert said(llama, max_tokens=512) == f"pretune.max_tokens is 512, but '{llama.name}' takes 128 at most. Lower it."
-    assert said(llama, dev=str(sets / "short.jsonl")).startswith("pretune.dev has no text: 1 rows read, left out: 1")
-    assert said(bert, objective="causal").startswith("pretune: a token of a BertLMHeadModel sees those after it (")
-    assert said(bert, parameters="last", last_layers=3) == (
-        "last_layers is 3, but the model has 2 layers. Lower it, or set parameters to all."
-    )
-    run = pipeline.resolve_paths(
-        settings(
-            tmp_path,
-            library,
-            llama,
-            target={"source_column": None},
-            pretune=PRETUNE | {"dev": str(sets / "plain.jsonl")},
-        )
-    )
-    assert train.check(run, train.tasks(run, "subset.parquet")) == []
-
-
-def test_a_held_out_split_of_the_target_is_never_trained_on(library: Path, bert: Path, tmp_path: Path) -> None:
-    """With labels as without; whatever a label is called."""
-    rows = [
-        {
-            "text": LONG.format(number),
-            "split": "test" if number % 4 == 0 else "train",
-            "label": ("test", "other")[number % 2],
-        }
-        for number in range(40)
-    ]
-    path = lines(tmp_path / "target.jsonl", *rows, rows[1])
-    target = {"paths": path, "source_column": "split", "exclude_sources": ["test"]}
-    for finetune in ({}, {"label_column": "label"}):
-        run = pipeline.resolve_paths(
-            settings(tmp_path, library, bert, target=target, finetune=finetune | {"max_tokens": 64})
-        )
-        task = train.tasks(run, "")["finetune"]
-        found = _training.read(run, task)
-        wanted = {(row["text"], row["label"] if finetune else None) for row in rows if row["split"] == "train"}
-        assert set(found.examples) == wanted and len(found.examples) == 30
-        assert found.left_out == {"equal_text": 1, "excluded_source": 10}
-        assert found.told == ("finetune: target: left out: 1 equal_text, 10 excluded_source",)
-        assert train.check(run, {"finetune": task}) == list(found.told)
-
-
-def test_large_files_are_read_in_part_before_and_the_part_decides_nothing(
-    library: Path, bert: Path, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_training, "EXACT_BYTES", 100)
-    monkeypatch.setattr("gotd_ray.preflight.EXACT_BYTES", 100)
-    base = {"target": {"source_column": None}}
-    one = {"paths": str(sets / "one.jsonl"), "dev": str(sets / "two.jsonl"), **CLASSES}
-    run = pipeline.resolve_paths(settings(tmp_path, library, bert, finetune=one, **base))
-    train.check(run, train.tasks(run, ""))  # another label may stand in what was not read
-    bad = settings(tmp_path, library, bert, finetune=CLASSES | {"paths": str(sets / "lists.jsonl")}, **base)
-    assert said_before(bad).startswith("finetune.paths: 8 of 8 rows are unusable ({'bad_label': 8})")
-
-
-def test_what_the_cluster_has_not_is_said_once_it_is_known(library: Path, llama: Path, tmp_path: Path) -> None:
-    run = settings(tmp_path, library, llama, pretune={"workers": 8, "steps": 1}, finetune={"batch_size": 3})
-    run = pipeline.resolve_paths(run)
-    tasks = train.tasks(run, "subset.parquet")
-    small = Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=True)
-    train.check_places(run, {"finetune": tasks["finetune"]}, small)
-    for stage, cluster, words in (
-        ("pretune", small, "pretune.workers is 8, but the cluster has 2 CPUs. Lower it, or take a larger cluster."),
-        ("finetune", replace(small, gpus=2), "finetune.batch_size is 3, which 2 workers cannot take 1 rows at a time "
-         "each. Make it a multiple of 2, or change micro_batch or workers."),
-    ):  # fmt: skip
-        with pytest.raises(UserError) as raised:
-            train.check_places(run, {stage: tasks[stage]}, cluster)
-        assert str(raised.value) == words
-
-
-def test_a_training_that_this_machine_can_never_hold_is_refused_before(
-    library: Path, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = pipeline.resolve_paths(settings(tmp_path, library, llama, pretune=PRETUNE))
-    tasks = train.tasks(run, "subset.parquet")
-    small = Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=True)
-    train.check_places(run, tasks, small)
-    monkeypatch.setattr(_training.os, "sysconf", lambda name: 4096 if "SIZE" in name else 10)
-    with pytest.raises(
-        UserError, match=r"^pretune needs at least 0.0 GiB on its one worker, and 0.0 GiB are there in all. "
-    ):
-        train.check_places(run, tasks, small)
-    train.check_places(run, tasks, Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False))  # not its own
 
 
 def test_a_gpus_worker_gets_its_share_of_the_cpus_beside_it(library: Path, llama: Path, tmp_path: Path) -> None:
