@@ -169,8 +169,8 @@ def _start(num_cpus: int | None) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             _temp_dir=temp_folder(),
-            # A laptop's other programs must not make Ray kill our workers.
-            _system_config={"memory_monitor_refresh_ms": 0},
+            # A laptop's other programs must not make Ray kill our workers, nor starve them: Ray's default is nice 15.
+            _system_config={"memory_monitor_refresh_ms": 0, "worker_niceness": 0},
         )
 
 
