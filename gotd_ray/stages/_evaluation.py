@@ -108,7 +108,7 @@ def plan(run: config.Run, trainings: Mapping[str, Task], model_folder: str) -> E
         model_folder: where in a training's folder its model lies.
 
     Raises:
-        UserError: a path is missing; two sets have one name; no judge fits any model.
+        UserError: a path is missing; no judge fits any model.
     """
     settings = run.evaluate
     if settings is None:
@@ -160,11 +160,6 @@ def _names(settings: Evaluation) -> dict[str, dict[str, list[str]]]:
     if settings.toxicity:
         found["toxicity"] = settings.toxicity.prompts
     if settings.zero_shot:
-        if twice := sorted({*settings.zero_shot.tasks} & {*settings.zero_shot.local}):
-            raise UserError(
-                f"evaluate.zero_shot has '{twice[0]}' in tasks and in local, and one of them would not be asked. Give "
-                "your own another name."
-            )
         found["zero_shot"] = {name: [] for name in settings.zero_shot.tasks} | {
             name: [asked.path] for name, asked in settings.zero_shot.local.items()
         }

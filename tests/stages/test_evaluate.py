@@ -17,7 +17,6 @@ from rich.console import Console
 from tiny import labelled, texts
 
 from gotd_ray import config, pipeline, show
-from gotd_ray.errors import UserError
 from gotd_ray.models import intervals, language
 from gotd_ray.models.perplexity import perplexity
 from gotd_ray.progress import Progress
@@ -69,53 +68,6 @@ def test_a_section_that_judges_nothing_is_refused(library: Path, llama: Path, tm
             judged(tmp_path, library, llama, section)
     with pytest.raises(ValueError, match=r"evaluate needs a model, but there is none. Add model.base"):
         make_run(tmp_path, library, evaluate={"perplexity": {"a": "b"}})
-
-
-def test_faults_of_the_sets_are_said_before_anything_starts(
-    library: Path, llama: Path, bert: Path, sets: Path, tmp_path: Path
-) -> None:
-    classes = {"paths": str(sets / "labelled.parquet"), "label_column": "source", **SHORT}
-    refused: list[tuple[str, Path, dict[str, Any], dict[str, Any]]] = [
-        (r"nowhere.jsonl' does not exist", llama, {"perplexity": {"a": "nowhere.jsonl"}}, {}),
-        (r"evaluate.perplexity.a has no text: 0 rows read", llama, {"perplexity": {"a": f"{sets}/empty.jsonl"}}, {}),
-        (r"has no column 'body'; it has", llama,
-         {"text_column": "body", "perplexity": {"a": f"{sets}/held_out.parquet"}}, {}),
-        (r"max_tokens is 500, but the model takes 128 at most", llama,
-         {"max_tokens": 500, "perplexity": {"a": f"{sets}/held_out.parquet"}}, {}),
-        (r"'detoxify', which needs the package", llama,
-         {"toxicity": {"prompts": {"a": f"{sets}/prompts.parquet"}, "scorers": ["detoxify"]}}, {}),
-        (r"new_tokens is 200, but prompt and continuation have 128 tokens", llama,
-         {"toxicity": {"prompts": {"a": f"{sets}/prompts.parquet"}, "new_tokens": 200}}, {}),
-        (r"needs a causal language model, but base is a masked one", bert,
-         {"perplexity": {"a": f"{sets}/held_out.parquet"}}, {}),
-        (r"has the labels maybe, which the model does not know; it was trained on no, yes", bert,
-         {"classification": {"paths": f"{sets}/strange.parquet"}}, {"finetune": classes}),
-        (r"evaluate has nothing to do", bert,
-         {"models": ["base"], "classification": {"paths": f"{sets}/labelled.parquet"}}, {"finetune": classes}),
-        (r"local.mine: line 1 of", llama,
-         {"zero_shot": {"local": {"mine": {"path": f"{sets}/task.jsonl", "question": "q"}}}}, {}),
-    ]  # fmt: skip
-    for message, model, section, more in refused:
-        with pytest.raises(UserError, match=message):
-            pipeline.check_judges(planned(judged(tmp_path, library, model, section, **more)))
-
-
-def test_what_decides_the_numbers_is_in_the_key(library: Path, llama: Path, sets: Path, tmp_path: Path) -> None:
-    def key(section: dict[str, Any], **more: Any) -> str:
-        return planned(judged(tmp_path, library, llama, held | section, **more)).artifacts["evaluate"].key
-
-    held = {"perplexity": {"held_out": str(sets / "held_out.parquet")}}
-    first = key({})
-    assert key({"batch_tokens": 100}) == first
-    others = [
-        key({"max_tokens": 64}),
-        key({"precision": "bfloat16"}),
-        key({"resamples": 500}),
-        key({"perplexity": {"held_out": str(sets / "known.parquet")}}),
-        key({}, finetune=SHORT),
-        key({}, finetune=SHORT | {"steps": 2}),
-    ]
-    assert len({first, *others}) == 7
 
 
 @pytest.mark.ray
