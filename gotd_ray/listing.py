@@ -5,6 +5,7 @@ A file counts once, whatever names lead to it; what is not taken is counted by i
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -92,8 +93,8 @@ class _Entry:
     path: str
     size: int = 0
     modified: int = 0
-    identity: tuple[int, int] | None = None
-    """Of a local file: its device and number, under any name."""
+    identity: tuple[int, ...] | None = None
+    """Of a local file or folder, under any name; None where the file system numbers none."""
 
     links: int = 0
     """How many symbolic links lead to it."""
@@ -236,12 +237,13 @@ def _is_linked(path: str) -> int:
 
 
 def _local(path: str, status: os.stat_result, links: int) -> _Entry:
-    identity = (status.st_dev, status.st_ino)
+    number = (status.st_dev, status.st_ino) if status.st_ino else None
     if stat.S_ISDIR(status.st_mode):
-        return _Entry(path, identity=identity, links=links, reason="folder")
+        return _Entry(path, identity=number, links=links, reason="folder")
     if not stat.S_ISREG(status.st_mode):
         return _Entry(path, reason="special")
-    return _Entry(path, status.st_size, status.st_mtime_ns, identity, links)
+    size, modified = status.st_size, status.st_mtime_ns
+    return _Entry(path, size, modified, (*number, size, modified) if number else None, links)
 
 
 def _below(filesystem: pafs.FileSystem, folder: str, *, recursive: bool) -> list[_Entry]:
@@ -271,10 +273,11 @@ def _walk(folder: str, recursive: bool) -> Iterator[_Entry]:
             linked.sort(key=lambda entry: (entry.links, entry.path), reverse=True)
             waiting.append(linked.pop())
         here = waiting.pop()
-        if here.identity in seen:
+        place = here.identity or os.path.realpath(here.path)
+        if place in seen:
             yield _Entry(here.path, reason="twice")
             continue
-        seen.add(here.identity)
+        seen.add(place)
         for entry in _inside(here):
             yield entry
             if recursive and entry.reason == "folder":
@@ -291,13 +294,13 @@ def _inside(folder: _Entry) -> Iterator[_Entry]:
             elif _is_hidden(one.name):
                 yield _Entry(path, reason="hidden")
             else:
-                links = folder.links + one.is_symlink()
                 try:
-                    yield _local(path, one.stat(), links)
-                except OSError:
-                    if not one.is_symlink():
+                    yield _local(path, one.stat(), folder.links + one.is_symlink())
+                except OSError as error:
+                    if one.is_symlink() and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                        yield _Entry(path, reason="broken_link")
+                    elif error.errno != errno.ENOENT:  # else it went while we looked
                         raise
-                    yield _Entry(path, reason="broken_link")
 
 
 def _glob(filesystem: pafs.FileSystem, pattern: str) -> list[_Entry]:
