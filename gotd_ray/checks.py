@@ -69,7 +69,7 @@ def look(plan: Plan, only: Sequence[str] = STAGES, *, everything: bool = False) 
     if trainings:
         found.told += _training.check(plan.run, trainings)
     if plan.evaluation and to_do("evaluate"):
-        _evaluation.check(plan.run, plan.evaluation)
+        found.told += _evaluation.check(plan.run, plan.evaluation)
     _places(plan, found)
     return found
 

@@ -184,7 +184,7 @@ def _with_manifests(plan: Plan) -> Plan:
     chosen_by = run.select.model_dump(exclude=_NOT_SELECTED_BY)
     keys["select"] = make_key(select.VERSION, scores, chosen_by, unwanted, run.seed)
     keys |= _training.keys(run, plan.trainings, keys["select"])
-    keys["evaluate"] = make_key([unit.key for unit in _units(plan, keys)], run.evaluate and run.evaluate.resamples)
+    keys["evaluate"] = _evaluation.key(run, plan.evaluation, _units(plan, keys), keys)
     artifacts = {stage: artifact(stage, keys[stage]) for stage in STAGES if stage not in ("report", "send")}
     manifests = {stage: artifacts[stage].manifest() for stage in artifacts}
     found = replace(plan, collections=collections, artifacts=artifacts, manifests=manifests)
@@ -253,6 +253,8 @@ def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES, *
         current = plan(run, resources.gpus)  # another run may just have ended
         tasks = {name: task for name, task in current.trainings.items() if name in only and not current.done(name)}
         _training.check_places(current.run, tasks, resources)
+        if current.evaluation and "evaluate" in only and not current.done("evaluate"):
+            _evaluation.places(current.run.model, resources)
         for stage in current.stages:
             if stage not in only:
                 continue
