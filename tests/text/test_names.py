@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import tempfile
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gotd_ray import config
 from gotd_ray.text.documents import Document, Labelled, Tally, read_documents
@@ -21,11 +24,11 @@ SENTENCE = "The quick brown fox number {} jumps over the lazy dog again and agai
 
 
 def read(path: Path, label: str | None = None, **text: Any) -> tuple[list[Document], Tally]:
-    settings: config.Text = config.Text(paths=[str(path)], **text)
+    known: config.Text = config.Text(paths=[str(path)], **text)
     if label:
-        settings = Labelled.of(settings, label)
+        known = Labelled.of(known, label)
     tally = Tally()
-    return list(read_documents(str(path), settings, config.Chunks(), LOCAL, tally)), tally
+    return list(read_documents(str(path), known, config.Chunks(), LOCAL, tally)), tally
 
 
 def written(path: Path, values: list[Any]) -> Path:
@@ -155,3 +158,56 @@ def test_a_row_that_cannot_be_read_is_not_said_to_lack_a_label(tmp_path: Path) -
     path.write_text('{"text": broken\n{"text": null, "x": "a"}\n["x"]\n')
     _, tally = read(path, "x")
     assert tally.reasons == {"broken_json": 2, "empty_text": 1}
+
+
+KINDS: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
+    "strings": (pa.string(), st.sampled_from(["", " ", "a", "b", "1", "nan", SENTENCE])),
+    "integers": (pa.int64(), st.integers(-2, 2)),
+    "floats": (pa.float64(), st.sampled_from([0.0, -1.0, 0.5, 1e20, float("nan"), float("inf")])),
+    "truth values": (pa.bool_(), st.booleans()),
+    "lists": (pa.list_(pa.int64()), st.lists(st.integers(0, 1), max_size=1)),
+    "objects": (pa.struct({"a": pa.int64()}), st.fixed_dictionaries({"a": st.integers(0, 1)})),
+    "nothing": (pa.null(), st.none()),
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_parquet_and_json_lines_of_the_same_values_give_the_same_documents_and_counts(data: st.DataObject) -> None:
+    names = ("text", "title", "site", "w", "y")
+    kinds = {name: data.draw(st.sampled_from([None, *KINDS]), label=name) for name in names}
+    kinds["text"] = data.draw(
+        st.sampled_from(["strings", "strings", "strings", "lists", "nothing", None]), label="text"
+    )
+    rows = data.draw(st.integers(0, 5))
+    columns: dict[str, tuple[pa.DataType, list[Any]]] = {}
+    for name, kind in kinds.items():
+        if kind:
+            column_type, values = KINDS[kind]
+            drawn = st.lists(st.none() | values, min_size=rows, max_size=rows)
+            columns[name] = (column_type, data.draw(drawn, label=f"{name}: {kind}"))
+    changes = data.draw(
+        st.fixed_dictionaries(
+            {
+                "text_column": st.sampled_from(["text", "title, text"]),
+                "source_column": st.sampled_from([None, "site"]),
+                "weight_column": st.sampled_from([None, "w"]),
+                "exclude_sources": st.sampled_from([[], ["1"], ["a", "true"]]),
+                "label": st.sampled_from([None, "y"]),
+            }
+        )
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        table = pa.table({name: pa.array(values, kind) for name, (kind, values) in columns.items()})
+        if columns:
+            pq.write_table(table, f"{folder}/web.parquet", row_group_size=2)
+        lines = [json.dumps({name: values[row] for name, (_, values) in columns.items()}) for row in range(rows)]
+        Path(f"{folder}/web.jsonl").write_text("\n".join(lines))
+        found = []
+        for name in ("web.parquet", "web.jsonl")[not columns :]:
+            documents, tally = read(Path(folder) / name, **changes)
+            seen = [(one.doc_id, one.source, one.row, one.weight, one.label) for one in documents]
+            counts = tally.to_dict()
+            found.append((seen, {key: value for key, value in counts.items() if key != "examples"}))
+            assert tally.rows == rows == len(documents) + sum(tally.reasons.values())
+        assert found[0] == found[-1]
