@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from s3_server import S3Server
 
 from gotd_ray import config, storage
@@ -31,10 +34,10 @@ def make(folder: Path, *names: str) -> Path:
     return folder
 
 
-def listing(*paths: object, settings: config.Storage = LOCAL, **text: Any) -> Listing:
+def listing(*paths: object, client: config.Storage = LOCAL, **text: Any) -> Listing:
     """Of paths as they are: the config expands some, and refuses what cannot be seen."""
     known = config.Text.model_validate({"paths": ["x"], **text})
-    return list_all(known.model_copy(update={"paths": [str(path) for path in paths]}), settings)
+    return list_all(known.model_copy(update={"paths": [str(path) for path in paths]}), client)
 
 
 def taken(found: Listing, root: object) -> list[str]:
@@ -238,18 +241,62 @@ def test_a_missing_path_is_one_line_whatever_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("library", ["memory", "pyarrow", "s3fs"])
 def test_other_storages_pass_over_the_same(s3: S3Server, library: str) -> None:
-    settings = (
+    client = (
         LOCAL if library == "memory" else config.Storage.model_validate({"library": library, "endpoint": s3.endpoint})
     )
     root = f"memory://{time.monotonic_ns()}" if library == "memory" else f"s3://bucket/{library}-listing"
     names = ("a.jsonl", "README.md", "b.json", "deep/c.txt", "x.parquet/_SUCCESS", "x.parquet/p.parquet", ".h/d.txt")
     for name in names:
-        storage.write_bytes(f"{root}/{name}", SENTENCE.encode(), settings)
-    found = listing(root, settings=settings)
+        storage.write_bytes(f"{root}/{name}", SENTENCE.encode(), client)
+    found = listing(root, client=client)
     assert taken(found, root) == ["a.jsonl", "deep/c.txt", "x.parquet/p.parquet"]
     assert passed(found, root) == [
         *(("b.json", "ending"), ("README.md", "about"), (".h", "hidden"), ("x.parquet/_SUCCESS", "hidden"))
     ]
-    found = listing(f"{root}/*", f"{root}/**/*.txt", f"{root}/a.jsonl", settings=settings)
+    found = listing(f"{root}/*", f"{root}/**/*.txt", f"{root}/a.jsonl", client=client)
     assert taken(found, root) == ["a.jsonl", "deep/c.txt", "x.parquet/p.parquet"]
     assert found.counts == {"ending": 1, "about": 1, "hidden": 2, "folder": 1}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["", "d", "d/e", "f"]), st.booleans()), max_size=6),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["soft", "hard", "up"]), st.sampled_from(["x", "d/x", "f/x", "d/e/y"]), st.integers(0, 20)
+        ),
+        max_size=6,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_whatever_links_there_are_each_file_counts_once_in_any_order_of_the_paths(
+    files: list[tuple[str, str, bool]], links: list[tuple[str, str, int]], random: Any
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name).resolve()
+        for folder in ("d/e", "f"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        for stem, folder, known in files:
+            make(root, f"{folder}/{stem}{'.jsonl' if known else '.csv'}".strip("/"))
+        for kind, place, which in links:
+            there = sorted(path for path in root.rglob("*.jsonl") if path.is_file())
+            path = root / (place if kind == "up" else f"{place}.jsonl")
+            if path.exists() or path.is_symlink():
+                continue
+            if kind == "up":
+                path.symlink_to([root, root / "d", root / "f", root / "d" / "e"][which % 4])
+            elif there and kind == "soft":
+                path.symlink_to(there[which % len(there)])
+            elif there:
+                os.link(there[which % len(there)], path)
+        real = {(path.stat().st_dev, path.stat().st_ino) for path in root.rglob("*.jsonl")}
+        if not real:
+            return
+        paths = [str(root), f"{root}/**/*.jsonl", *(str(path) for path in root.rglob("*.jsonl"))]
+        expected = listing(root)
+        assert len(expected.files) == len(real)
+        assert {(os.stat(file.uri).st_dev, os.stat(file.uri).st_ino) for file in expected.files} == real  # noqa: PTH116
+        assert not any(Path(file.uri).is_symlink() for file in expected.files)
+        for _ in range(3):
+            random.shuffle(paths)
+            assert listing(root, *paths[:3]).files == expected.files
