@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import pyarrow.fs as pafs
 
@@ -195,11 +196,7 @@ def _expand(path: str, text_format: str, storage: config.Storage) -> Iterator[_E
             fits = text_format != "auto" or format_of(inner) in formats
             yield there if fits else _Entry(inner, reason="ending")
             return
-        if there:
-            found = _below(filesystem, inner, recursive=True)
-            entries = [entry for entry in found if entry.reason != "folder"]
-        else:
-            entries = _glob(filesystem, inner)
+        entries = _all_below(filesystem, inner) if there else _glob(filesystem, inner)
     literal = text_format != "auto" and not there and not path.endswith("*")
     for entry in entries:
         ending_fits = literal or format_of(entry.path) in formats
@@ -246,25 +243,29 @@ def _local(path: str, status: os.stat_result, links: int) -> _Entry:
     return _Entry(path, size, modified, (*number, size, modified) if number else None, links)
 
 
-def _below(filesystem: pafs.FileSystem, folder: str, *, recursive: bool) -> list[_Entry]:
-    """What lies in a folder, and with ``recursive`` below it, with hidden files and folders as one each."""
-    if isinstance(filesystem, pafs.LocalFileSystem):
-        return list(_walk(folder, recursive))
+def _all_below(filesystem: pafs.FileSystem, folder: str) -> list[_Entry]:
+    """What lies below a folder at any depth, but for folders; a hidden one is an entry."""
+    local = isinstance(filesystem, pafs.LocalFileSystem)
+    found = _walk(folder) if local else _selected(filesystem, folder, recursive=True)
+    return [entry for entry in found if entry.reason != "folder"]
+
+
+def _selected(filesystem: pafs.FileSystem, folder: str, *, recursive: bool) -> Iterator[_Entry]:
+    """What lies in a folder of another storage, and with ``recursive`` below it."""
     start = len(folder.rstrip("/"))
-    found: dict[str, _Entry] = {}
+    hidden: set[str] = set()
     for info in filesystem.get_file_info(pafs.FileSelector(folder, recursive=recursive)):
         names = info.path[start:].strip("/").split("/")
-        hidden = next((place for place, name in enumerate(names) if _is_hidden(name)), None)
-        if hidden is None:
-            found[info.path] = _remote(info)
+        place = next((place for place, name in enumerate(names) if _is_hidden(name)), None)
+        if place is None:
+            yield _remote(info)
         else:
-            path = info.path[: start + 1] + "/".join(names[: hidden + 1])
-            found[path] = _Entry(path, reason="hidden")
-    return list(found.values())
+            hidden.add(info.path[: start + 1] + "/".join(names[: place + 1]))
+    yield from (_Entry(path, reason="hidden") for path in hidden)
 
 
-def _walk(folder: str, recursive: bool) -> Iterator[_Entry]:
-    """The same on this machine. Links to folders are followed last, and none into a folder that was seen: loops end."""
+def _walk(folder: str) -> Iterator[_Entry]:
+    """What lies below a local folder. Links to folders are followed last, and none to one that was seen: loops end."""
     seen: set[object] = set()
     linked: list[_Entry] = []
     waiting = [_local(folder, os.stat(folder), _is_linked(folder))]  # noqa: PTH116
@@ -280,7 +281,7 @@ def _walk(folder: str, recursive: bool) -> Iterator[_Entry]:
         seen.add(place)
         for entry in _inside(here):
             yield entry
-            if recursive and entry.reason == "folder":
+            if entry.reason == "folder":
                 (linked if entry.links > here.links else waiting).append(entry)
 
 
@@ -304,24 +305,47 @@ def _inside(folder: _Entry) -> Iterator[_Entry]:
 
 
 def _glob(filesystem: pafs.FileSystem, pattern: str) -> list[_Entry]:
+    """What a glob matches. A folder that is called like a file, as Spark writes them, gives what lies below it."""
     first = _WILDCARD.search(pattern)
     assert first is not None
-    folder = pattern[: first.start()].rpartition("/")[0]
+    folder = pattern[: first.start()].rpartition("/")[0] or "/"
     rest = pattern[len(folder) :].strip("/")
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        found = _matching(_local(folder, os.stat(folder), _is_linked(folder)), rest.split("/"))  # noqa: PTH116
+    else:
+        below = _selected(filesystem, folder, recursive="/" in rest or "**" in rest)
+        found = (entry for entry in below if _fits(entry, folder, rest))
+    entries: list[_Entry] = []
+    for entry in found:
+        if entry.reason == "folder" and format_of(entry.path):
+            entries += _all_below(filesystem, entry.path)
+        elif entry.reason != "folder" or "**" not in rest:
+            entries.append(entry)
+    return entries
+
+
+def _matching(folder: _Entry, parts: list[str]) -> Iterator[_Entry]:
+    """What a glob matches below a local folder: level by level, so that nothing else is looked at; all from ** on."""
+    if "**" in parts[0]:
+        yield from (entry for entry in _walk(folder.path) if _fits(entry, folder.path, "/".join(parts)))
+        return
+    for entry in _inside(folder):
+        if _fits(entry, folder.path, parts[0]):
+            if len(parts) == 1:
+                yield entry
+            elif entry.reason == "folder":
+                yield from _matching(entry, parts[1:])
+
+
+def _fits(entry: _Entry, folder: str, pattern: str) -> bool:
+    return bool(_regex(pattern).fullmatch(entry.path[len(folder) :].strip("/")))
+
+
+@lru_cache(maxsize=256)
+def _regex(pattern: str) -> re.Pattern[str]:
     parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    regex = re.compile(
-        "".join(parts.get(token) or re.escape(token) for token in re.split(r"(\*\*/|\*\*|\*|\?)", rest)), re.DOTALL
-    )
-    recursive = "/" in rest or "**" in rest
-    found = []
-    for entry in _below(filesystem, folder or "/", recursive=recursive):
-        if not regex.fullmatch(entry.path[len(folder) :].strip("/")):
-            continue
-        if entry.reason == "folder" and format_of(entry.path):  # Spark writes folders that are called like files
-            found += [one for one in _below(filesystem, entry.path, recursive=True) if one.reason != "folder"]
-        elif entry.reason != "folder" or not recursive:
-            found.append(entry)
-    return found
+    tokens = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+    return re.compile("".join(parts.get(token) or re.escape(token) for token in tokens), re.DOTALL)
 
 
 def _is_hidden(name: str) -> bool:

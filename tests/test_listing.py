@@ -115,6 +115,8 @@ def test_a_file_counts_once_under_all_its_names(tmp_path: Path, monkeypatch: pyt
         found = listing(*paths)
         assert taken(found, tmp_path) == ["data/b.jsonl", "data/deep/c.jsonl"], paths
         assert found.counts["twice"] >= 2
+    assert taken(listing(f"{tmp_path}/ag*/b.jsonl"), tmp_path) == ["again/b.jsonl"]
+    assert taken(listing(f"{tmp_path}/ag*/**/c.jsonl"), tmp_path) == ["again/deep/c.jsonl"]
     assert ("data/z.jsonl", "twice") in passed(listing(tmp_path / "data"), tmp_path)
     assert taken(listing(tmp_path / "again"), tmp_path) == ["again/b.jsonl", "again/deep/c.jsonl"]
     assert taken(listing(tmp_path / "data" / "a.jsonl"), tmp_path) == ["data/a.jsonl"]
@@ -130,6 +132,16 @@ def test_loops_of_links_end(tmp_path: Path, paths: tuple[str, ...]) -> None:
     (tmp_path / "two").symlink_to("one")
     found = listing(*(f"{tmp_path}{path}" for path in paths))
     assert taken(found, tmp_path) == ["a.txt", "deep/b.txt"]
+
+
+def test_a_glob_looks_only_where_it_can_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a/x.txt", "b/x.txt", "a/deep/er/x.txt", "c/y.txt")
+    looked: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (looked.append(str(path)), scandir(path))[1])
+    found = listing(f"{tmp_path}/*/x.txt")
+    assert taken(found, tmp_path) == ["a/x.txt", "b/x.txt"]
+    assert sorted(looked) == [str(tmp_path), *(f"{tmp_path}/{name}" for name in "abc")]
 
 
 def test_dangling_links_and_what_is_no_file_are_named(tmp_path: Path) -> None:
