@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from gotd_ray.config import Encoder
 from gotd_ray.errors import UserError
 from gotd_ray.models import tokenizer as files
+from gotd_ray.models.language import one_line, quiet, some
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LENGTH_STEP = 16  # tokens; a row is padded to the next multiple
@@ -50,7 +52,7 @@ class TextEncoder:
             threads: CPU threads of torch in this process; null leaves torch's number.
 
         Raises:
-            UserError: see ``find_model`` and ``Tokenizer``.
+            UserError: see ``find_model`` and ``Tokenizer``; the weights do not load, or are not those of all of it.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -139,16 +141,28 @@ class TextEncoder:
 
 def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
     from transformers import AutoModel
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # a bar for 103 small tensors
-    model = AutoModel.from_pretrained(
-        files.transformer_folder(folder),
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-    )
+    try:
+        with quiet():
+            model, told = AutoModel.from_pretrained(
+                files.transformer_folder(folder),
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise UserError(
+            f"the encoder '{folder.name}' does not load: {one_line(error)}. Fetch it again, or choose another "
+            "encoder.model."
+        ) from None
+    # What this pooler gives is never used, and many models come without one.
+    if lacking := [name for name in told["missing_keys"] if "pooler." not in name]:
+        raise UserError(
+            f"the files of the encoder '{folder.name}' have no weights for {some(lacking)}, which would be drawn at "
+            "random. Fetch it again, or choose another encoder.model."
+        )
     model.config.use_cache = False  # decoders would keep keys and values of every layer
     model = model.eval().requires_grad_(False).to(device)
     if device.type == "cpu" and dtype == torch.bfloat16 and has_bfloat16():

@@ -113,7 +113,7 @@ def weight_bytes(base: Base) -> int:
                 shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118 - no mapping
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"model.base '{base.folder.name}': {path.name} cannot be read: {_one_line(error)}. Fetch the model "
+                f"model.base '{base.folder.name}': {path.name} cannot be read: {one_line(error)}. Fetch the model "
                 "again, or choose another."
             ) from None
         total += 4 * sum(math.prod(shape) for shape in shapes)
@@ -134,7 +134,7 @@ def _unpacked(file: Path) -> Path:
         return cache.once("gguf", key, lambda folder: _unpack(file, folder))
     except Exception as error:  # noqa: BLE001 - a parser of foreign files may stumble in any way
         raise UserError(
-            f"model.base '{file.name}' cannot be unpacked to {cache.root()}: {_one_line(error)}. Choose another base, "
+            f"model.base '{file.name}' cannot be unpacked to {cache.root()}: {one_line(error)}. Choose another base, "
             "or set XDG_CACHE_HOME to a folder that can be written and has room for its weights in float32."
         ) from None
 
@@ -148,7 +148,7 @@ def _unpack(file: Path, folder: Path) -> None:
         **given, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
     )
     if told["missing_keys"]:
-        raise ValueError(f"it has no weights for {_some(told['missing_keys'])}")
+        raise ValueError(f"it has no weights for {some(told['missing_keys'])}")
     settings = AutoConfig.from_pretrained(**given, trust_remote_code=False)
     model = _auto("causal").from_config(settings, dtype=torch.float32, trust_remote_code=False)
     give(model, read.state_dict())
@@ -165,19 +165,20 @@ def give(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
     given = {id(own[name]) for name in weights if name in own}  # a tied weight is one tensor under two names
     missing = [name for name, tensor in own.items() if name not in weights and id(tensor) not in given]
     if missing:
-        raise ValueError(f"no weights for {_some(missing)}")
+        raise ValueError(f"no weights for {some(missing)}")
     if others := sorted(set(weights) - set(own)):
-        raise ValueError(f"weights of none of its tensors: {_some(others)}")
+        raise ValueError(f"weights of none of its tensors: {some(others)}")
     model.load_state_dict(weights, strict=False)
 
 
-def _some(names: Collection[str]) -> str:
+def some(names: Collection[str]) -> str:
     """A few names of many."""
     few = sorted(names)[:3]
     return ", ".join(few) + (f" and {len(names) - len(few)} others" if len(names) > len(few) else "")
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What an exception says, on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -212,7 +213,7 @@ def load_tokenizer(base: Base, pad_token: str | None) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - a parser of foreign files may stumble in any way
         raise UserError(
-            f"the tokenizer of '{base.folder.name}' does not load: {_one_line(error)}. Put tokenizer.json and "
+            f"the tokenizer of '{base.folder.name}' does not load: {one_line(error)}. Put tokenizer.json and "
             "tokenizer_config.json beside the weights, or choose another model.base."
         ) from None
     if pad_token is not None:
@@ -238,7 +239,7 @@ def load_config(base: Base, labels: list[str] | None = None) -> Any:
         settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - a parser of foreign files may stumble in any way
         raise UserError(
-            f"the config of '{base.folder.name}' does not load: {_one_line(error)}. Choose another model.base, or a "
+            f"the config of '{base.folder.name}' does not load: {one_line(error)}. Choose another model.base, or a "
             "newer transformers if it has its model."
         ) from None
     if labels:
@@ -266,7 +267,7 @@ def _as_user_error(base: Base, kind: Kind) -> Iterator[None]:
         if "allocate memory" in str(error):  # torch says so in a RuntimeError: for the caller to put in words
             raise
         # What transformers says of a model without such a head goes on with the names of all that have one.
-        said = _one_line(error).partition(" Model type should be one of")[0].rstrip(". ")
+        said = one_line(error).partition(" Model type should be one of")[0].rstrip(". ")
         raise UserError(
             f"model.base '{base.folder.name}' does not load as a {kind} model: {said}. Choose another base, or the "
             "objective that it was made for."
@@ -310,7 +311,7 @@ def load(base: Base, kind: Kind, seed: int, labels: list[str] | None = None) -> 
         )
         drawn = [*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])]
         if lacking := [name for name in drawn if not (kind == "classification" and _of_head(name, model))]:
-            raise ValueError(f"its files have no weights for {_some(lacking)}, which would be drawn at random")
+            raise ValueError(f"its files have no weights for {some(lacking)}, which would be drawn at random")
     model.config.use_cache = False  # a cache of keys would switch the mask of packed rows off
     return model
 

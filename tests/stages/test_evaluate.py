@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,19 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import ray
 from conftest import make_run
 from corpora import documents, write_parquet
 from rich.console import Console
 from tiny import labelled, texts
 
 from gotd_ray import config, pipeline, show
+from gotd_ray.cluster import Resources, Site
+from gotd_ray.errors import UserError
 from gotd_ray.models import intervals, language
 from gotd_ray.models.perplexity import perplexity
 from gotd_ray.progress import Progress
+from gotd_ray.stages import _evaluation, evaluate
 from gotd_ray.text.clean import clean
 
 SELECT = {"method": "random", "budget": 40}
@@ -141,3 +147,125 @@ def test_a_classifier_is_judged_by_its_classes_and_by_nothing_else(
     assert found["accuracy"]["examples"] == len(right) == 120
     assert found["accuracy"]["value"] == pytest.approx(np.mean(right)) and np.mean(right) > 0.9
     assert facts["overlap"] == [{"judge": "classification", "set": "test", "texts": 120, "subset": None, "target": 120}]
+
+
+def evaluated(run: config.Run) -> tuple[dict[str, Any], list[str]]:
+    """The facts of an evaluation on the tests' cluster, and what was said."""
+    plan = planned(run)
+    assert plan.evaluation
+    said: list[str] = []
+    progress = Progress(Console(file=io.StringIO()))
+    progress.say = said.append  # type: ignore[method-assign]
+    site = Site(Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False), plan.device, progress)
+    keys = {name: artifact.key for name, artifact in plan.artifacts.items()} | {"base": "b"}
+    units = _evaluation.units(plan.run, plan.evaluation, keys)
+    return evaluate.evaluate(plan.run, plan.evaluation, units, plan.artifacts["evaluate"], site), said
+
+
+def lines(path: Path, *rows: dict[str, Any]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_what_is_left_out_and_what_is_cut_is_told_and_written_down(
+    library: Path, llama: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    some, long = [{"text": text[:60]} for text in texts(6)], {"text": " ".join(texts(30))}
+    question = {"question": "Is it so?", "choices": ["yes", "no"], "answer": 0}
+    section = {
+        "perplexity": {"mine": lines(tmp_path / "a.jsonl", *some, some[0], {"text": ""}, long)},
+        "toxicity": {
+            "prompts": {"mine": lines(tmp_path / "b.jsonl", *some, {"text": None}, long)}, **PROMPTS,
+            "scorers": ["words", "classifier"],
+            "classifier": {"paths": lines(tmp_path / "c.jsonl", *(row | {"label": n % 2} for n, row in enumerate(some)),
+                                          *[some[0] | {"label": n % 2} for n in range(6)], {"text": "x", "label": []})},
+        },
+        "zero_shot": {"local": {"asked": {"path": lines(
+            tmp_path / "d.jsonl", question, question | {"question": long["text"]}
+        )}}},
+    }  # fmt: skip
+    facts, said = evaluated(judged(tmp_path / "out", library, llama, section, target={"source_column": None}))
+    assert facts["left_out"] == {
+        "evaluate.perplexity.mine": {"empty_text": 1, "equal_text": 1},
+        "evaluate.toxicity.mine": {"empty_text": 1},
+        "evaluate.toxicity.classifier": {"bad_label": 1},
+    }
+    cut = {(row["judge"], row["set"]): (row["texts"], row["examples"]) for row in facts["cut"]}
+    assert cut == {
+        ("toxicity", "mine/words"): (1, 7), ("toxicity", "mine/classifier"): (1, 7),
+        ("zero_shot", "asked/acc"): (1, 2), ("zero_shot", "asked/acc_norm"): (1, 2),
+    }  # fmt: skip
+    assert [words for words in said if words.startswith("evaluate.") or "too long" in words] == [
+        "evaluate.perplexity.mine: left out: 1 empty_text, 1 equal_text",
+        "evaluate.toxicity.mine: left out: 1 empty_text",
+        "evaluate.toxicity.classifier: left out: 1 bad_label",
+        "evaluate: 1 of the 7 texts of toxicity 'mine/words' are too long for base: the last tokens of these prompts "
+        "count",
+        "evaluate: 1 of the 7 texts of toxicity 'mine/classifier' are too long for base: the last tokens of these "
+        "prompts count",
+        "evaluate: 1 of the 2 texts of zero_shot 'asked/acc' are too long for base: the last tokens of these questions "
+        "count",
+        "evaluate: 1 of the 2 texts of zero_shot 'asked/acc_norm' are too long for base: the last tokens of these "
+        "questions count",
+    ]
+    assert {row["set"]: row["texts"] for row in facts["overlap"]} == {"mine": 8}
+    assert [row["texts"] for row in facts["overlap"]] == [8, 7]
+
+
+@pytest.mark.ray
+def test_an_evaluation_that_is_refused_leaves_no_task_behind(
+    library: Path, llama: Path, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None
+) -> None:
+    asked: list[Any] = []
+    last: list[Any] = []
+
+    class Judge:
+        """Judges of which one fails, while the others would take ten minutes; on one, the node ran out of memory."""
+
+        @staticmethod
+        def options(**_: Any) -> Any:
+            return Judge
+
+        @staticmethod
+        def remote(*arguments: Any) -> Any:
+            asked.append([_wait, _wait, *last][len(asked)].remote())
+            return asked[-1]
+
+    monkeypatch.setattr(evaluate, "_JUDGE_ON", {"cpu": Judge})
+    section = {"perplexity": {name: str(sets / "held_out.parquet") for name in "abc"}}
+    run = judged(tmp_path, library, llama, section)
+    for ends, words in (
+        (_fail, "the model's likelihoods are not numbers"),
+        (_die, "evaluate: the process that judged perplexity 'c' of base ran out of memory, or was killed. Lower "
+         "evaluate.batch_tokens (now 2,048) or evaluate.max_tokens; what is done is kept."),
+    ):  # fmt: skip
+        asked.clear()
+        last[:] = [ends]
+        with pytest.raises(UserError) as raised:
+            evaluated(run)
+        assert str(raised.value) == words and type(raised.value) is UserError
+        ended, running = ray.wait(asked, num_returns=3, timeout=0)
+        assert len(ended) == 3 and not running
+
+
+@ray.remote(num_cpus=0.1)
+def _wait() -> None:
+    time.sleep(600)
+
+
+@ray.remote(num_cpus=0.1)
+def _fail() -> None:
+    raise UserError("the model's likelihoods are not numbers")
+
+
+@ray.remote(num_cpus=0.1, max_retries=0)
+def _die() -> None:
+    os._exit(1)
+
+
+def test_a_judge_on_a_gpu_has_a_process_of_its_own() -> None:
+    """Ray gives a GPU's task a fresh process by itself only where its decorator asks for the GPU."""
+    calls = {device: judge._default_options.get("max_calls", 0) for device, judge in evaluate._JUDGE_ON.items()}
+    assert calls == {"cpu": 0, "cuda": 1}

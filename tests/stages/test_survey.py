@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
+import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import ray
 from conftest import make_run
 from corpora import Row, write_parquet
+from rich.console import Console
 
 from gotd_ray import config, pipeline
 from gotd_ray.cluster import Resources, Site
+from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Index
 from gotd_ray.progress import Progress
 from gotd_ray.stages import survey
@@ -127,3 +133,109 @@ def test_embed_reads_only_the_nearest_source(tmp_path: Path, ray_cluster: None) 
 
 
 SURVEY = {"documents": 40, "keep": 1}
+
+
+def surveyed(folder: Path, **sections: Any) -> tuple[dict[str, Any], list[str]]:
+    """The facts of a survey on the tests' cluster, and what was said."""
+    run = pipeline.resolve_paths(make_run(folder / "out", folder, survey=SURVEY, **sections))
+    plan = pipeline.plan(run)
+    said: list[str] = []
+    progress = Progress(Console(file=io.StringIO()))
+    progress.say = said.append  # type: ignore[method-assign]
+    site = Site(Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False), plan.device, progress)
+    sets = plan.listed["corpus"], plan.listed["target"]
+    return survey.survey(plan.run, *sets, plan.artifacts["survey"], site), said
+
+
+def lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.ray
+def test_what_the_survey_leaves_out_is_told_and_written_down(tmp_path: Path, ray_cluster: None) -> None:
+    for topic in ("stars", "kitchen"):
+        lines(tmp_path / "corpus" / f"{topic}.jsonl", [{"text": text, "w": 1} for text, _ in ROWS[topic]])
+    odd = [{"text": "Too short.", "w": 1}, {"body": "no text here", "w": 1}, {"text": None, "w": 1}]
+    none = [{"text": text, "w": 0} for text, _ in ROWS["court"][:2]]
+    lines(tmp_path / "corpus" / "odd.jsonl", [*odd, *none, {"text": ROWS["tiny"][0][0], "w": 1}])
+    (tmp_path / "corpus" / "broken.jsonl.gz").write_bytes(b"no gzip at all")
+    lines(tmp_path / "target" / "t.jsonl", [{"text": text} for text, _ in ROWS["stars"][:20]] + [{"text": ""}])
+    corpus = {"weight_column": "w", "source_column": None}
+    facts, said = surveyed(tmp_path, corpus=corpus, target={"source_column": None})
+    assert facts["left_out"] == {
+        "corpus": {"too_short": 1, "missing_column": 1, "empty_text": 1, "weight_0": 2},
+        "target": {"empty_text": 1},
+    }
+    broken = f"{tmp_path}/corpus/broken.jsonl.gz: unreadable: OSError: zlib inflate failed: incorrect header check"
+    assert facts["bad_files"] == {"corpus": [broken], "target": []}
+    assert [words for words in said if (words.startswith("survey: ") and "left" in words) or "cannot" in words] == [
+        "survey: corpus: left out: 1 empty_text, 1 missing_column, 1 too_short, 2 weight_0",
+        f"survey: corpus: 1 of 4 files cannot be read: {broken}",
+        "survey: target: left out: 1 empty_text",
+    ]
+    assert {row["source"]: row["documents"] for row in facts["sources"]} == {"stars": 40, "kitchen": 40, "odd": 1}
+
+
+@pytest.mark.ray
+def test_a_set_of_which_the_survey_finds_nothing_is_refused_with_why(tmp_path: Path, ray_cluster: None) -> None:
+    lines(tmp_path / "corpus" / "a.jsonl", [{"text": text} for text, _ in ROWS["stars"]])
+    lines(tmp_path / "target" / "t.jsonl", [{"sentence": text} for text, _ in ROWS["stars"]])
+    plain = {"corpus": {"source_column": None}, "target": {"source_column": None}}
+    with pytest.raises(UserError) as raised:
+        surveyed(tmp_path, **plain)
+    assert str(raised.value) == (
+        "the survey found no document in the target: 60 rows read, left out: 60 missing_column. Check "
+        "target.text_column and chunks."
+    )
+    half = [{"text": text} for text, _ in ROWS["stars"][:30]] + [{"text": None}] * 30
+    lines(tmp_path / "target" / "t.jsonl", half)
+    with pytest.raises(UserError) as raised:
+        surveyed(tmp_path, **plain)
+    assert str(raised.value).startswith("target: 30 of 60 rows are unusable ({'empty_text': 30}), and target.max_bad")
+    (tmp_path / "target" / "t.jsonl").unlink()
+    (tmp_path / "target" / "t.jsonl.gz").write_bytes(b"no gzip at all")
+    with pytest.raises(UserError) as raised:
+        surveyed(tmp_path, **plain)
+    assert str(raised.value).startswith("target: 1 of 1 files cannot be read, and target.max_bad_files allows a share")
+    for one in (raised,):
+        assert "\n" not in str(one.value) and type(one.value) is UserError
+
+
+@pytest.mark.ray
+def test_a_survey_that_is_refused_leaves_no_task_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None
+) -> None:
+    """One file cannot be reached: the others are not read on for nobody."""
+    asked: list[Any] = []
+
+    class Files:
+        """Reads of which the first fails and the others would take ten minutes."""
+
+        @staticmethod
+        def remote(*arguments: Any) -> Any:
+            asked.append((_read_slowly if asked else _read_nothing).remote())
+            return asked[-1]
+
+    monkeypatch.setattr(survey, "_read_file", Files)
+    for number in range(3):
+        lines(tmp_path / "corpus" / f"{number}.jsonl", [{"text": text} for text, _ in ROWS["stars"]])
+    lines(tmp_path / "target" / "t.jsonl", [{"text": text} for text, _ in ROWS["stars"]])
+    with pytest.raises(UserError) as raised:
+        surveyed(tmp_path, corpus={"source_column": None}, target={"source_column": None})
+    assert str(raised.value) == GONE
+    ended, running = ray.wait(asked, num_returns=len(asked), timeout=0)
+    assert len(ended) == 3 and not running
+
+
+GONE = "a.jsonl cannot be read: gone. Run again when the storage answers."
+
+
+@ray.remote(num_cpus=0.1)
+def _read_nothing() -> None:
+    raise UserError(GONE)
+
+
+@ray.remote(num_cpus=0.1)
+def _read_slowly() -> None:
+    time.sleep(600)
