@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from gotd_ray.config.evaluation import Questions
 from gotd_ray.errors import UserError
 from gotd_ray.models import language, toxicity, zero_shot
 from gotd_ray.models.classify import check_labels, classify
+from gotd_ray.models.generation import continuations, too_long
+from gotd_ray.models.perplexity import perplexity
 
 
 def test_classes_are_those_of_each_text_alone(bert: Path) -> None:
@@ -139,3 +142,57 @@ def test_a_metric_without_a_stated_mean_takes_lm_eval_s_own() -> None:
 def test_a_task_that_lm_eval_does_not_know_is_refused_with_what_is_like_it() -> None:
     with pytest.raises(UserError, match=r"zero_shot.tasks has 'arc_easyy', which lm-eval does not know.*'arc_easy'"):
         zero_shot.check_tasks(["arc_challenge", "arc_easyy"])
+
+
+NOT_NUMBERS = (
+    "the model's likelihoods are not numbers: its weights or its arithmetic overflow. Set evaluate.precision to "
+    "float32, or train with a lower learning_rate."
+)
+
+
+@pytest.mark.parametrize("judge", ["perplexity", "classification", "toxicity", "zero_shot"])
+def test_a_model_whose_likelihoods_are_not_numbers_is_never_judged(
+    judge: str, llama: Path, bert: Path, tmp_path: Path
+) -> None:
+    """Of such a model any answer could be made: the first class, the first token, the first choice."""
+    base = language.find(config.Model(base=str(bert if judge == "classification" else llama)), config.Storage())
+    kind: language.Kind = "classification" if judge == "classification" else "causal"
+    model, tokenizer = language.load(base, kind, 0, ["no", "yes"]).eval(), language.load_tokenizer(base, None)
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    row = {"question": "Is it so?", "choices": ["yes", "no"], "answer": 0}
+    ask: dict[str, Callable[[], object]] = {
+        "perplexity": lambda: perplexity(model, tokenizer, texts(3), 64, 500),
+        "classification": lambda: classify(model, tokenizer, texts(3), 64, 500),
+        "toxicity": lambda: continuations(model, tokenizer, texts(2), 2, 3, 0.9, 0, 64, 500),
+        "zero_shot": lambda: zero_shot.zero_shot(model, tokenizer, zero_shot.local_task("mine", [row]), 4, None, 64, 0),
+    }
+    with pytest.raises(UserError) as raised:
+        ask[judge]()
+    assert str(raised.value) == NOT_NUMBERS
+
+
+def test_texts_without_a_token_to_foretell_have_no_perplexity(llama: Path) -> None:
+    base = language.find(config.Model(base=str(llama)), config.Storage())
+    model, tokenizer = language.load(base, "causal", 0).eval(), language.load_tokenizer(base, None)
+    tokenizer.eos_token = None
+    with pytest.raises(UserError) as raised:
+        perplexity(model, tokenizer, ["a"], 64, 500)
+    assert str(raised.value) == "the texts have no token that could be foretold: give longer ones."
+
+
+def test_questions_that_are_too_long_are_counted(llama: Path) -> None:
+    base = language.find(config.Model(base=str(llama)), config.Storage())
+    model, tokenizer = language.load(base, "causal", 0).eval(), language.load_tokenizer(base, None)
+    short = {"question": "Is it so?", "choices": ["yes", "no"], "answer": 0}
+    rows = [short, short | {"question": " ".join(texts(5))}]
+    found = zero_shot.zero_shot(model, tokenizer, zero_shot.local_task("mine", rows), 4, None, 64, 0)
+    assert found["mine/acc"]["cut"].tolist() == found["mine/acc_norm"]["cut"].tolist() == [False, True]
+
+
+def test_prompts_that_are_too_long_are_counted(llama: Path) -> None:
+    tokenizer = language.load_tokenizer(language.find(config.Model(base=str(llama)), config.Storage()), None)
+    prompts = ["short", " ".join(texts(5))]
+    size = len(tokenizer(prompts[0])["input_ids"])
+    assert too_long(tokenizer, prompts, 5, size + 5).tolist() == [False, True]
+    assert too_long(tokenizer, prompts, 5, size + 4).tolist() == [True, True]
