@@ -5,6 +5,7 @@ Order, masks and batches depend on the seed alone, so that one worker and many t
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from transformers import TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -34,7 +36,8 @@ def train(job: Job, out: str, tell: Tell) -> dict[str, Any]:
     """Train, save the model to ``out``/model (and adapter) and return the facts; every worker calls it.
 
     Raises:
-        UserError: the model does not fit, the loss is not a number, memory ran out, a checkpoint is another's.
+        UserError: the model does not fit, the loss is not a number, memory or room on the disk ran out, a checkpoint is
+            another's.
     """
     os.environ["DS_ACCELERATOR"] = job.device  # before DeepSpeed is imported
     os.environ.pop("ACCELERATE_USE_CPU", None)  # it would make accelerate take DDP in place of DeepSpeed
@@ -46,12 +49,25 @@ def train(job: Job, out: str, tell: Tell) -> dict[str, Any]:
     check_memory(job, base)
     try:
         return _train(job, base, out, tell)
-    except (MemoryError, RuntimeError) as error:  # torch has a class for a full GPU only
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        raise UserError(
-            f"{job.stage}: memory ran out in the training; {less_memory(job)} ({type(error).__name__})."
-        ) from None
+    except (MemoryError, RuntimeError, OSError, SafetensorError) as error:  # of each library its own for one thing
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
+            raise UserError(
+                f"{job.stage}: memory ran out in the training; {less_memory(job)} ({type(error).__name__})."
+            ) from None
+        if _no_room(error):
+            raise UserError(
+                f"{job.stage}: a file could not be written: {language.one_line(error)}. A checkpoint takes up to three "
+                f"times the model in float32, in {tempfile.gettempdir()} (TMPDIR) and in {out}: make room there, or "
+                "set parameters to lora."
+            ) from None
+        raise
+
+
+def _no_room(error: Exception) -> bool:
+    """Whether the disk is full or refuses to be written; torch and safetensors say so in words only."""
+    refused = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+    words = ("No space left", "failed writing file", "Disk quota exceeded")
+    return (isinstance(error, OSError) and error.errno in refused) or any(word in str(error) for word in words)
 
 
 def _without_compiler() -> None:

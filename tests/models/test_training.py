@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -332,6 +334,48 @@ def test_a_step_of_pieces_of_one_token_teaches_nothing_and_breaks_nothing(llama:
     job = make_job(tmp_path, llama, batch_size=1, steps=3)
     Path(job.path("train")).write_bytes(one_by_one([np.array([5], np.int32)] * 3).to_bytes())
     assert losses(run(job, tmp_path)) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "[Errno 28] No space left on device"),
+        (
+            RuntimeError("PytorchStreamWriter failed writing file\ndata/0"),
+            "PytorchStreamWriter failed writing file data/0",
+        ),
+        (MemoryError(), None),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), None),
+    ],
+    ids=["disk", "torch's disk", "memory", "torch's memory"],
+)
+def test_a_machine_that_runs_out_is_said_in_a_line(
+    problem: Exception, said: str | None, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_it(*_: Any) -> None:
+        raise problem
+
+    monkeypatch.setattr(EngineTrainer, "_save_checkpoint", out_of_it)
+    job = make_job(tmp_path, llama, micro_batch=2)
+    place = f"in {tempfile.gettempdir()} (TMPDIR) and in {tmp_path}"
+    assert refused(job, tmp_path) == (
+        f"pretune: a file could not be written: {said}. A checkpoint takes up to three times the model in float32, "
+        f"{place}: make room there, or set parameters to lora."
+        if said
+        else "pretune: memory ran out in the training; lower pretune.micro_batch (now 2); the result stays the same "
+        f"({type(problem).__name__})."
+    )
+
+
+def test_a_fault_of_ours_is_not_put_in_the_users_words(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(EngineTrainer, "_save_checkpoint", broken)
+    with pytest.raises(RuntimeError, match=r"^a fault of ours$"):
+        run(make_job(tmp_path, llama), tmp_path)
 
 
 def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(llama: Path, tmp_path: Path) -> None:
