@@ -6,10 +6,11 @@ Weights come from safetensors or GGUF; nothing that was downloaded is run.
 from __future__ import annotations
 
 import hashlib
+import io
 import importlib.util
 import math
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -144,9 +145,10 @@ def _unpack(file: Path, folder: Path) -> None:
 
     given: dict[str, Any] = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
     # What the file gives is marked as quantised and cannot be saved: a fresh model takes its weights.
-    read, told = _auto("causal").from_pretrained(
-        **given, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
-    )
+    with redirect_stderr(io.StringIO()):  # the bars of transformers' reader of GGUF, which obey no setting
+        read, told = _auto("causal").from_pretrained(
+            **given, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
+        )
     if told["missing_keys"]:
         raise ValueError(f"it has no weights for {some(told['missing_keys'])}")
     settings = AutoConfig.from_pretrained(**given, trust_remote_code=False)
