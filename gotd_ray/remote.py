@@ -52,16 +52,20 @@ def unwrapped(died: str = "") -> Iterator[None]:
         raise
 
 
-def answer(asked: Any, died: str = "") -> Any:
+def answer(asked: Any, died: str = "", timeout: float | None = None) -> Any:
     """The answer to one reference, or the list of those to a list of them, in its order.
 
     Args:
         asked: references of tasks or of actors' methods; as ``answers`` does, the first failure cancels the others.
         died: see ``unwrapped``.
+        timeout: seconds after which to give up, of one reference; it goes on, and can be asked again.
 
     Raises:
-        UserError, FloatingPointError, RayError: see ``unwrapped``.
+        UserError, FloatingPointError, RayError: see ``unwrapped``; GetTimeoutError, after ``timeout``.
     """
+    if timeout is not None:
+        with unwrapped(died):
+            return ray.get(asked, timeout=timeout)
     if not isinstance(asked, list):
         return answer([asked], died)[0]
     found = dict(answers(asked, lambda _: died))

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("gotd_ray", "jobs", "tests", "benchmarks")
 FILES = sorted(path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 MAX_LINES = 400
+REMOTE = "gotd_ray/remote.py"
 HEAVY = ("torch", "ray", "transformers", "sentence_transformers", "deepspeed", "pyarrow")
 MATHEMATICS = ("numpy", "torch", "safetensors", "threadpoolctl", "gotd_ray.ot", "gotd_ray.errors")
 
@@ -37,6 +38,7 @@ RULES = (
     Rule("gotd_ray/models", never=("ray", "gotd_ray.stages", "gotd_ray.cluster")),
     Rule("gotd_ray/stages", never=("gotd_ray.pipeline", "gotd_ray.cli")),
     Rule("gotd_ray/errors.py", only=()),
+    Rule(REMOTE, only_ours=("gotd_ray.errors",)),
     Rule("gotd_ray/config", only_ours=("gotd_ray.config", "gotd_ray.errors"), never=HEAVY),
     Rule("gotd_ray", never=("gotd_ray.cli", "jobs", "tests", "benchmarks")),
     Rule("benchmarks/gpu", only_ours=("gotd_ray.ot", "gotd_ray.models", "gotd_ray.select", "gotd_ray.config")),
@@ -108,7 +110,7 @@ def is_other_stage(path: PurePosixPath, name: str) -> bool:
 
 
 def dangers(file: str, source: str) -> list[str]:
-    """Calls by which a file from the web could run code here."""
+    """Calls by which a file from the web could run code here, or a user be shown a trace."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
@@ -116,6 +118,8 @@ def dangers(file: str, source: str) -> list[str]:
             called = ast.unparse(node.func)
             if given.get("trust_remote_code", "False") != "False":
                 found.append(f"{file}:{node.lineno} runs code that comes with a model")
+            if called in ("ray.get", "ray.wait") and file != REMOTE and file.startswith("gotd_ray/"):
+                found.append(f"{file}:{node.lineno} asks Ray by itself: a fault would come as a trace")
             if called in ("pickle.load", "pickle.loads", "pickle.Unpickler"):
                 found.append(f"{file}:{node.lineno} unpickles")
             if called == "torch.load" and given.get("weights_only") != "True":
@@ -201,6 +205,8 @@ def test_a_right_import_is_let_through(file: str, source: str) -> None:
         "value = [pickle.loads(b) for b in blobs]",
         "torch.load(path)",
         "torch.load(path, weights_only=False)",
+        "value = ray.get(reference)",
+        "(ready,), left = ray.wait(left)",
     ],
 )
 def test_a_danger_is_seen(source: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.exceptions import GetTimeoutError, RayTaskError, WorkerCrashedError
 
 from gotd_ray.errors import UserError
 from gotd_ray.remote import answer, answers, unwrapped
@@ -98,6 +98,17 @@ def test_what_an_actor_raised_comes_in_its_own_words() -> None:
     _only(raised.value)
     with pytest.raises(UserError) as raised, unwrapped():
         ray.get(actor.fail.remote())
+    _only(raised.value)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_one_that_takes_long_can_be_asked_again(tmp_path: Path) -> None:
+    waits = _wait.remote(1.0, str(tmp_path / "waits"))
+    with pytest.raises(GetTimeoutError):
+        answer(waits, timeout=0.01)
+    assert answer(waits, timeout=60) is None and (tmp_path / "waits").exists()
+    with pytest.raises(UserError) as raised:
+        answer(_fail.remote(UserError), timeout=60)
     _only(raised.value)
 
 

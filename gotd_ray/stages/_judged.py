@@ -87,8 +87,8 @@ def questions(run: config.Run, planned: Evaluations, name: str, columns: Questio
                 data = pa.CompressedInputStream(pa.BufferReader(data), storage.COMPRESSIONS[packed]).read()
         except OSError as error:
             raise UserError(
-                f"evaluate.zero_shot.local.{name}: {file.uri} cannot be read: {' '.join(str(error).split())}. Repair it, or "
-                "name another."
+                f"evaluate.zero_shot.local.{name}: {file.uri} cannot be read: {' '.join(str(error).split())}. Repair "
+                "it, or name another."
             ) from None
         found += zero_shot.read_questions(name, data, columns.model_copy(update={"path": file.uri}))
     return found

@@ -31,7 +31,7 @@ from gotd_ray.ot.shard import (
     shard_segments,
 )
 from gotd_ray.ot.weights import thin
-from gotd_ray.remote import unwrapped
+from gotd_ray.remote import answer
 from gotd_ray.select.topk import TopK, may_cross, top_k
 from gotd_ray.stages._points import finite_vectors
 from gotd_ray.stages._scoring import Scoring
@@ -270,8 +270,8 @@ class Pool:
         deaths, asked = 0, time.monotonic()
         while deaths < DEATHS:
             try:
-                with _has_room(shard, method), unwrapped():
-                    answer = ray.get(pending, timeout=LOOK_SECONDS)
+                with _has_room(shard, method):
+                    found = answer(pending, timeout=LOOK_SECONDS)
             except GetTimeoutError:
                 if shard not in self._unheard or self._asked[shard] == self._request():
                     self._refuse_to_wait(shard, time.monotonic() - asked)
@@ -280,7 +280,7 @@ class Pool:
                 deaths += 1
             else:
                 self._unheard.discard(shard)
-                return answer
+                return found
             self._make(shard)
             pending = getattr(self._actors[shard], method).remote(*args)
         raise UserError(f"shard {shard} died {DEATHS} times in '{method}', most likely for want of memory. {_SMALLER}")

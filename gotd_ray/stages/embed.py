@@ -26,7 +26,7 @@ from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Entry, Index
 from gotd_ray.models.encoder import TextEncoder
-from gotd_ray.remote import unwrapped
+from gotd_ray.remote import answer, unwrapped
 from gotd_ray.results import FILES, files_table
 from gotd_ray.stages import _metrics
 from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, set_up_data
@@ -268,4 +268,4 @@ def _read_job(batch: dict[str, np.ndarray], jobs: Any, run: config.Run) -> Itera
 
 def _resolved(jobs: Any) -> list[Job]:
     """Ray resolves a reference among an actor's arguments, and leaves it one among a function's."""
-    return ray.get(jobs) if isinstance(jobs, ray.ObjectRef) else jobs
+    return answer(jobs) if isinstance(jobs, ray.ObjectRef) else jobs

@@ -179,8 +179,8 @@ class _Reading:
             name: of the set; exact: all of it was read.
 
         Raises:
-            UserError: there is no document; all was read, and more of it is bad than the settings allow, or a name matches
-                nothing.
+            UserError: there is no document; all was read, and more of it is bad than the settings allow, or a name
+                matches nothing.
         """
         where = f"survey: {name}"
         if exact:

@@ -279,7 +279,7 @@ def _shown(board: Any, job: Job, site: Site) -> Iterator[None]:
 
         def look() -> None:
             try:
-                step, loss = ray.get(board.read.remote(), timeout=_LOOK_SECONDS)
+                step, loss = answer(board.read.remote(), timeout=_LOOK_SECONDS)
             except RayError:  # only for show: it must not end a training, least of all one that has ended well
                 return
             if step > task.done:
