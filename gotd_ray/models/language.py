@@ -6,8 +6,8 @@ Weights come from safetensors or GGUF; nothing that was downloaded is run.
 from __future__ import annotations
 
 import hashlib
-import io
 import importlib.util
+import io
 import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stderr
