@@ -32,6 +32,7 @@ _BROKEN = (
 )
 _LINE_BYTES = 1 << 16  # decoded ahead of the line that is read, and lost with it when a stream breaks
 _BOM = b"\xef\xbb\xbf"
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 
 
 def read_rows(
@@ -98,6 +99,7 @@ def _jsonl(file: InputFile, text: config.Text, wanted: Collection[int] | None) -
     number = -1
     while line := stream.readline(limit + 1):
         number += 1
+        line = line.removeprefix(_BOM) if number == 0 else line
         too_long = len(line) > limit and not line.endswith(b"\n")
         rest = line
         while too_long and rest and not rest.endswith(b"\n"):
@@ -107,7 +109,7 @@ def _jsonl(file: InputFile, text: config.Text, wanted: Collection[int] | None) -
         if too_long:
             yield Row(number, Problem("too_long", f"more than {limit:,} bytes"), weight=0.0)
         else:
-            yield _json_row(number, line.removeprefix(_BOM) if number == 0 else line, names, limit)
+            yield _json_row(number, line, names, limit)
 
 
 class _Record(dict[str, Any]):
@@ -147,7 +149,10 @@ def _json_row(number: int, line: bytes, names: Wanted, limit: int) -> Row:
 def _plain(file: InputFile, text: config.Text, wanted: Collection[int] | None) -> Iterator[Row]:
     if wanted is None or 0 in wanted:
         limit = text.max_document_bytes
-        yield without_columns(0, decoded(_read(_stream(file), limit + 1), limit), Wanted.of(text))
+        data = _read(_stream(file), limit + 1)
+        if data.startswith(_LFS_POINTER):
+            raise BadFile("unreadable", "a pointer of Git LFS, not the text: get it by git lfs pull", transient=False)
+        yield without_columns(0, decoded(data, limit), Wanted.of(text))
 
 
 def _read(stream: Any, limit: int) -> bytes:

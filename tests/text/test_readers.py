@@ -71,6 +71,23 @@ def test_jsonl_gives_every_line_with_its_number(tmp_path: Path, packed: str) -> 
     assert rows_of(path, source_column="s") == [(0, "one", "web"), (2, "two", None), (3, "three", "3")]
 
 
+def test_a_mark_of_byte_order_on_a_line_of_its_own_is_no_row(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf\r\n{"text": "one"}\n')
+    assert rows_of(tmp_path / "a.jsonl") == [(1, "one", None)]
+
+
+def test_a_pointer_of_git_lfs_is_no_text(tmp_path: Path) -> None:
+    """Clones hold such files in the place of large ones that were not fetched."""
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a" * 16 + b"\nsize 12345\n"
+    for name in ("a.txt", "a.md", "a.parquet", "a.warc", "a.jsonl.gz"):
+        (tmp_path / name).write_bytes(pointer)
+        rows, broken = rows_until_break(tmp_path / name)
+        assert rows == []
+        assert broken is not None and broken.reason == "unreadable", name
+    (tmp_path / "a.jsonl").write_bytes(pointer)
+    assert reasons(rows_of(tmp_path / "a.jsonl")) == ["broken_json"] * 3
+
+
 @pytest.mark.parametrize("packed", [".gz", ".zst"])
 def test_files_of_several_compressed_members_are_read_whole(tmp_path: Path, packed: str) -> None:
     path = tmp_path / f"a.jsonl{packed}"
