@@ -229,15 +229,17 @@ def check_names(
         found = tally.columns[name]
         if not found and _needed(key, tally, text, own):
             missing.append(f"{where} has no column '{name}' ({key}); {_has(tally, name)}")
-        elif key == "text_column" and found < tally.named_rows and len(text_names(text)) > 1:
+        elif key == "source_column":
+            if tally.unnamed and own:
+                told.append(
+                    f"{where}: {tally.unnamed:,} of {tally.rows:,} rows name no source in '{name}' (source_column): "
+                    "theirs is that of their file's name"
+                )
+        elif found < tally.named_rows:
+            others = key == "text_column" and len(text_names(text)) > 1
+            what = "their text is that of the other columns" if others else "they are left out"
             told.append(
-                f"{where}: {tally.named_rows - found:,} of {tally.named_rows:,} rows have no '{name}' (text_column): "
-                "their text is that of the other columns"
-            )
-        elif key == "source_column" and tally.unnamed and own:
-            told.append(
-                f"{where}: {tally.unnamed:,} of {tally.rows:,} rows name no source in '{name}' (source_column): theirs "
-                "is that of their file's name"
+                f"{where}: {tally.named_rows - found:,} of {tally.named_rows:,} rows have no '{name}' ({key}): {what}"
             )
     if own and not tally.named_rows and text.text_column != config.Text.model_fields["text_column"].default:
         told.append(f"{where}: its files have no columns, so text_column '{text.text_column}' does nothing")

@@ -103,6 +103,29 @@ def test_a_name_that_some_files_have_is_told_and_not_refused(tmp_path: Path, end
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("text_column", {"text_column": "w"}),
+        ("weight_column", {"weight_column": "w"}),
+        ("label_column", {"label": "w"}),
+    ],
+)
+def test_rows_that_are_left_out_for_want_of_a_column_are_told(
+    tmp_path: Path, key: str, changes: dict[str, Any], ending: str
+) -> None:
+    rows = [{"text": SENTENCE.format(i), "w": SENTENCE.format(i) if key == "text_column" else i} for i in range(9)]
+    written(tmp_path / f"a.{ending}", rows)
+    written(tmp_path / f"b.{ending}", [{"text": SENTENCE.format(9)}])
+    text = settings(**changes)
+    tally = looked(tmp_path, text)
+    assert tally.documents == 9
+    assert check_names("corpus", tally, text, "corpus", exact=True) == [
+        f"corpus: 1 of 10 rows have no 'w' ({key}): they are left out"
+    ]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_a_source_that_is_null_in_every_row_is_told(tmp_path: Path, ending: str) -> None:
     written(tmp_path / f"a.{ending}", [row | {"site": None} for row in ROWS])
     text = settings(text_column="body", source_column="site")
