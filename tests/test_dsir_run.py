@@ -13,7 +13,7 @@ from conftest import make_run
 from corpora import documents, write_parquet
 from rich.console import Console
 
-from gotd_ray import config, pipeline, show
+from gotd_ray import config, pipeline, results, show
 from gotd_ray.progress import Progress
 from gotd_ray.select.dsir import dsir_scores, features, log_ratio
 from gotd_ray.stages import dsir
@@ -61,6 +61,8 @@ def test_the_scores_are_those_of_the_distinct_texts_with_noise_by_id(reference: 
     assert facts is not None
     assert facts["corpus"]["documents"] == len(corpus)
     assert facts["target"]["ngrams"] == features(list(target.values())).counts().sum()
+    for name in ("corpus", "target"):
+        assert facts[name]["documents_read"] == facts[name]["documents_embedded"] >= facts[name]["documents"]
 
 
 def test_repeats_and_other_files_and_shards_change_nothing_and_later_runs_share_the_weights(
@@ -85,6 +87,7 @@ def test_repeats_and_other_files_and_shards_change_nothing_and_later_runs_share_
     facts = plan.manifests["dsir"]
     assert facts is not None
     assert [bad["reason"] for bad in facts["corpus"]["bad_files"]] == ["unreadable"]
+    assert facts["corpus"]["documents_read"] == facts["corpus"]["documents_embedded"] >= len(rows) + 60
     assert not (tmp_path / "out" / "dsir" / "ngrams").exists()
     assert len(list((tmp_path / "out" / "dsir" / "weights").iterdir())) >= 8
     weights = table(reference, "dsir", "weights")
@@ -108,7 +111,7 @@ def test_too_few_long_documents_leave_the_budget_unspent_and_show_says_why(
     assert not facts["budget_reached"]
     assert facts["documents"] + sum(facts["set_aside"].values()) + facts["left_out"] == facts["candidates"]
     console = Console(record=True, width=200)
-    show.results(plan, console)
+    show.results(results.read(plan.run), console)
     shown = console.export_text()
     assert f"{facts['left_out']:,} are shorter than select.dsir_min_words" in shown
     assert "n-grams of" in shown

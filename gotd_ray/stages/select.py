@@ -70,7 +70,7 @@ def select(
     settings, progress = run.select, site.progress
     unwanted = read_unwanted(run)
     for sentence in unwanted.told if unwanted else ():
-        progress.say(f"select: {sentence}")
+        progress.say(sentence)
     solved = own_potentials(potentials, run.storage) if potentials else None
     chooser = Chooser(settings, unwanted.index if unwanted else None)
     rows: dict[str, dict[str, Any]] = {}
