@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -19,16 +22,13 @@ import bench_sample
 import bench_solver
 import bench_toxicity
 import data
-import mixtures
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import vectors
 from corpora import documents, write_parquet
-from product import Library
 
-from gotd_ray.ot.divergence import sinkhorn_divergence
 from gotd_ray.stages import _rounds
 
 SOURCES = ("arxiv_cs", "arxiv_bio", "recipes", "legal_docs", "news_bbc", "toxic_stormfront", "toxic_toxigen_prompts")
@@ -137,6 +137,27 @@ def test_every_benchmark_is_tried_here() -> None:
     assert scripts == {module.__name__ for module in [*ALL, bench_pass, bench_sample, bench_solver]}
 
 
+class ParsedError(Exception):
+    """The arguments are those of the script."""
+
+
+RESULTS = (Path(data.__file__).parent / "RESULTS.md").read_text().replace("\\\n", " ")
+COMMANDS = re.findall(r"^    .*python benchmarks/(bench_\w+)\.py *(.*)$", RESULTS, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("script", "arguments"), COMMANDS, ids=[script for script, _ in COMMANDS])
+def test_the_commands_of_the_results_can_be_given(script: str, arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = argparse.ArgumentParser.parse_args
+
+    def parsed(self: argparse.ArgumentParser, argv: list[str]) -> None:
+        parse(self, argv)
+        raise ParsedError
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+    with pytest.raises(ParsedError):
+        importlib.import_module(script).main(shlex.split(arguments))
+
+
 def test_figure_3(given: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ["--pool", "24", "6", "--target", "4", "--first", "8", "--most", "32", "16", "--max-tokens", "16"]
     bench_figure3.main(["--seeds", "2", "--landmarks", "16", "30", *sizes])
@@ -174,31 +195,6 @@ def test_rounds_are_the_products(
     assert float(found["debiased"]["fitted half"]) < float(found["nothing taken"]["fitted half"])
     assert float(found["debiased, 3 rounds"]["fitted half"]) <= float(found["debiased"]["fitted half"]) + 1e-4
     assert all(np.isfinite(numbers(cell)).all() for row in table for cell in row.values())
-
-
-def test_the_referee_of_mixtures_agrees_with_the_package() -> None:
-    rng = np.random.default_rng(1)
-    x, y = (rng.normal(size=(n, 4)).astype(np.float16) for n in (60, 20))
-    a, pool = mixtures.mixed(60, np.array([1, 5, 9]), 0.3)[:, None], mixtures.Pool(x)
-    own = pool.kernel(2.0)
-    p = mixtures.self_potentials(own, a, 2.0)
-    found = mixtures.Target(pool, own, y, 2.0).divergences(a, p)
-    assert found == pytest.approx([sinkhorn_divergence(x, a[:, 0].numpy(), y, np.full(20, 0.05), 2.0)], abs=2e-5)
-
-
-def test_what_is_chosen_is_the_head_of_the_scores_without_near_duplicates(tmp_path: Path) -> None:
-    rng = np.random.default_rng(2)
-    ids = np.sort(np.array([rng.bytes(16).hex() for _ in range(80)], "S32"))
-    x = rng.normal(size=(80, 8))
-    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
-    x[7] = x[3]
-    library = Library(tmp_path, ids, x, ids[:10], x[:10])
-    scores = np.arange(80.0)
-    scores[11] = np.inf
-    chosen = library.choose(scores, budget=12)
-    assert chosen.tolist() == [place for place in range(14) if place not in (7, 11)]
-    nearest = library.scores("nearest")
-    np.testing.assert_allclose(nearest, -(x.astype(np.float64) @ x[:10].T.astype(np.float64)).max(1), atol=2e-3)
 
 
 def test_a_pass_against_the_bare_arithmetic(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,22 +297,6 @@ def test_dsir_against_a_peer(
     assert float(re.search(r"largest difference (\S+)", printed)[1]) < 1e-9  # type: ignore[index]
     assert "documents of another length: 0" in printed
     assert "rank correlation 1.000000000, documents of another rank 0" in printed
-
-
-def test_vectors_are_made_once(tmp_path: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = tmp_path / "cache"
-    for name, some in (("corpus/one.parquet", texts[:3]), ("tasks/two/train.parquet", texts[3:6])):
-        write_parquet(tmp_path / name, [(text, name) for text in some])
-    monkeypatch.setenv("GOTD_DATA", str(tmp_path))
-    vectors.complete(cache, ["two"], most=2, most_of_task=1)
-    assert {path.name for path in cache.iterdir()} == {"corpus_one.npz", "task_two.npz"}
-    assert len(np.load(cache / "task_two.npz")["ids"]) == 1
-    held = np.load(cache / "corpus_one.npz")
-    assert held["x"].shape == (2, 384)
-    assert set(held["ids"]) < set(vectors.ids_of([text[: vectors.MAX_CHARS] for text in texts[:3]]))
-    np.testing.assert_allclose(np.linalg.norm(held["x"].astype(float), axis=1), 1, atol=1e-3)
-    monkeypatch.setattr(vectors, "TextEncoder", None)  # there is nothing left to encode
-    vectors.complete(cache, ["two"], most=2)
 
 
 @pytest.mark.ray
