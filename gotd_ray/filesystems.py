@@ -178,17 +178,23 @@ def _fsspec(scheme: str, options: dict[str, Any]) -> pafs.FileSystem:
 
 
 @contextmanager
-def reading(path: str) -> Iterator[None]:
+def reading(path: str, *, absent: bool = True) -> Iterator[None]:
     """Turn a failure of reading into words for the user.
+
+    Args:
+        absent: whether a file that is not there is such a failure.
 
     Raises:
         UserError: with the path, the reason and what to do.
+        FileNotFoundError, NotADirectoryError: it is not there, and that is no failure.
     """
     try:
         yield
     except UserError:
         raise
     except (FileNotFoundError, NotADirectoryError):
+        if not absent:
+            raise
         raise UserError(f"'{shown(path)}' does not exist. Correct the path, or create it") from None
     except Exception as error:  # every client has exceptions of its own
         if is_denied(error):

@@ -142,7 +142,7 @@ class Taken:
     @property
     def whole(self) -> bool:
         """Whether every row of the parts is of a live file."""
-        return all(uri in self.live for uri in self.entry.tallies if self.entry.rows(uri))
+        return {uri for uri in self.entry.tallies if self.entry.rows(uri)} <= set(self.live)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
-from gotd_ray.filesystems import InputFile, is_denied, join, resolve, resolve_folder
+from gotd_ray.filesystems import InputFile, is_denied, join, reading, resolve, resolve_folder
 from gotd_ray.listing import COMPRESSIONS, FORMATS, Listing, StoredFile, format_of, list_all, list_files, split_name
 
 __all__ = [
@@ -44,15 +44,9 @@ def read_if_there(uri: str, storage: config.Storage) -> bytes | None:
     Raises:
         UserError: it is there, or may be, and cannot be read.
     """
-    try:
+    with suppress(FileNotFoundError, NotADirectoryError), reading(uri, absent=False):
         return read_bytes(uri, storage)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except Exception as error:  # noqa: BLE001 - every client has exceptions of its own
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(
-            f"'{uri}' cannot be read: {said}. Check the path, the rights, the network and storage.endpoint."
-        ) from None
+    return None
 
 
 def write_bytes(uri: str, data: bytes, storage: config.Storage) -> None:

@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 
 from gotd_ray import config
-from gotd_ray.errors import UserError
 from gotd_ray.index import entry_name, entry_of, part_name
 from gotd_ray.models.tokenizer import Tokenizer
 from gotd_ray.storage import StoredFile
@@ -111,8 +110,6 @@ def read_unit(
         except BadFile as problem:
             bad = {"uri": file.uri, "reason": problem.reason, "detail": problem.detail, "transient": problem.transient}
             state.bad.append(bad)
-        except UserError as problem:  # one file of many without the column; a config wrong for all was refused before
-            state.bad.append({"uri": file.uri, "reason": "wrong_column", "detail": str(problem), "transient": False})
     if state.documents:
         yield part()
     tallies = {uri: tally.to_dict() for uri, tally in state.tallies.items()}

@@ -31,7 +31,7 @@ from gotd_ray.results import FILES, files_table
 from gotd_ray.stages import _metrics
 from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, set_up_data
 from gotd_ray.stages._units import SUMMARY, Unit, make_units, open_part, read_unit
-from gotd_ray.text.documents import Tally, check_bad_rows, check_names
+from gotd_ray.text.documents import Tally, check_bad_files, check_bad_rows, check_names
 
 VERSION = 3
 """Raised when equal settings give other rows."""
@@ -147,9 +147,10 @@ def _summary(name: str, collection: Collection, work: Work) -> dict[str, Any]:
     for taken in snapshot.taken:
         for uri in taken.live:
             tally.merge(Tally.from_dict(taken.entry.tallies[uri]))
-        bad_files += [bad for bad in taken.entry.bad_files if bad["uri"] in taken.live]
+        live = set(taken.live)
+        bad_files += [bad for bad in taken.entry.bad_files if bad["uri"] in live]
     _refuse_bad_files(name, bad_files, collection)
-    told = check_names(name, tally, collection.text, name, not work.unreached)
+    told = check_names(name, tally, collection.text, name, not bad_files)  # a name may stand in what was not read
     check_bad_rows(name, tally, collection.text, name)
     return {
         "files": len(collection.files),
@@ -224,14 +225,8 @@ def _embed_jobs(jobs: list[Job], work: dict[str, Work], run: config.Run, site: S
 
 
 def _refuse_bad_files(name: str, bad: list[dict[str, Any]], collection: Collection) -> None:
-    limit = collection.text.max_bad_files
-    if len(bad) <= limit * len(collection.files):
-        return
-    shown = "; ".join(f"{one['uri']}: {one['reason']} ({one['detail']})" for one in bad[:3])
-    raise UserError(
-        f"{name}: {len(bad)} of {len(collection.files)} files cannot be read, and {name}.max_bad_files allows a share "
-        f"of {limit:g}. Mend or remove them, or raise it. {shown}"
-    )
+    said = [f"{one['uri']}: {one['reason']} ({one['detail']})" for one in bad]
+    check_bad_files(name, said, len(collection.files), collection.text, name)
 
 
 def _stream(jobs: list[Job], run: config.Run, site: Site) -> ray.data.Dataset:
