@@ -282,8 +282,12 @@ def write_report(run: config.Run) -> str:
         current = plan(run)
         if not current.done("select"):
             lies = Artifact(folder_of(run, "select"), "", run.storage).lies()
-            since = "what lies there is of other settings or another corpus (gotd show says which)" if lies else "none"
-            raise UserError(f"nothing to report: {since} under {run.out}. Run gotd run first.")
+            if lies:
+                raise UserError(
+                    f"nothing to report: the selection under {run.out} is not of this run as it stands. Run gotd run "
+                    "first; gotd show says what has changed."
+                )
+            raise UserError(f"nothing to report: no selection is done under {run.out}. Run gotd run first.")
         _report(current, None)
     return current.artifacts["report"].path(report.PAGE)
 
