@@ -5,6 +5,7 @@ Ray's own exception for a task that failed *is* also what the task raised, but i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -26,6 +27,9 @@ SAID = (UserError, FloatingPointError)
 """What a task raises for its caller to read; anything else is a fault of ours, and keeps its trace."""
 
 _DEATHS = (WorkerCrashedError, OutOfMemoryError, NodeDiedError, LocalRayletDiedError, RayActorError)
+_OF_A_CONSTRUCTOR = re.compile(rf"^ *{UserError.__module__}\.{UserError.__name__}: (.+)$", re.MULTILINE)
+"""What an actor raised in its constructor: Ray keeps the trace alone, whose last line it is."""
+
 _PATIENCE = 10.0
 """Seconds that a cancelled task has to end by itself, before its process is ended."""
 
@@ -108,4 +112,6 @@ def _cause(error: BaseException) -> BaseException:
     """What lies under Ray's wrappings: a task may have failed for that which it asked another."""
     while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
         error = error.cause
+    if isinstance(error, RayActorError) and (said := _OF_A_CONSTRUCTOR.findall(str(error))):
+        return UserError(said[-1])
     return error

@@ -189,8 +189,7 @@ def _embedded(embedded: dict[str, Any], console: Console) -> None:
         console.print(f"{name}: {facts['documents']:,} documents from {facts['files']:,} files; left out: {skipped}")
         for bad in facts["bad_files"]:
             console.print(f"  bad file {bad['uri']}: {bad['reason']} ({bad['detail']})", markup=False)
-        for sentence in facts.get("told", ()):
-            console.print(f"  {sentence}", markup=False)
+        _told(facts, console)
 
 
 def _judgements(found: Results, console: Console) -> None:
@@ -221,7 +220,14 @@ def _judgements(found: Results, console: Console) -> None:
                     f"in the {where} that was trained on",
                     markup=False,
                 )
+    _told(facts, console)
     console.print(f"the examples: {found.path('evaluate', 'examples.parquet')}", markup=False)
+
+
+def _told(facts: dict[str, Any], console: Console) -> None:
+    """What a stage said besides: what it left out, and why."""
+    for sentence in facts.get("told", ()):
+        console.print(f"  {sentence}", markup=False)
 
 
 def _trained(found: Results, stage: str, console: Console) -> None:
@@ -233,6 +239,7 @@ def _trained(found: Results, stage: str, console: Console) -> None:
         f"{engine['engine']} on {engine['workers']} workers, {engine['device']}, {engine['precision']}, "
         f"{facts['seconds']:.0f} s"
     )
+    _told(facts, console)
     console.print(f"the model: {found.path(stage, 'model')}", markup=False)
 
 
@@ -249,6 +256,7 @@ def _survey(facts: dict[str, Any], console: Console) -> None:
         notes += ["within the error of the last one kept"] if row["source"] in facts["unclear"] else []
         table.add_row(escape(row["source"]), f"{row['value']:.4f}", spread, f"{row['documents']:,}", ", ".join(notes))
     console.print(table)
+    _told(facts, console)
 
 
 def _origin(solved: dict[str, Any], console: Console) -> None:

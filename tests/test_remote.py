@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import GetTimeoutError, RayTaskError, WorkerCrashedError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError, WorkerCrashedError
 
 from gotd_ray.errors import UserError
 from gotd_ray.remote import answer, answers, unwrapped
@@ -51,6 +51,15 @@ def _wait(seconds: float, path: str, stubborn: bool = False) -> None:
             if not stubborn:
                 raise
     Path(path).touch()
+
+
+@ray.remote(num_cpus=0)
+class _StillBorn:
+    def __init__(self, kind: type[BaseException]) -> None:
+        raise kind(WORDS)
+
+    def ask(self) -> None:
+        raise AssertionError
 
 
 @ray.remote(num_cpus=0)
@@ -99,6 +108,15 @@ def test_what_an_actor_raised_comes_in_its_own_words() -> None:
     with pytest.raises(UserError) as raised, unwrapped():
         ray.get(actor.fail.remote())
     _only(raised.value)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_an_actor_raised_when_it_was_made_comes_in_its_own_words() -> None:
+    with pytest.raises(UserError) as raised:
+        answer(_StillBorn.remote(UserError).ask.remote(), died="it died")
+    _only(raised.value)
+    with pytest.raises(RayActorError, match="KeyError"):
+        answer(_StillBorn.remote(KeyError).ask.remote())
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -91,8 +91,11 @@ def identity(base: Base) -> dict[str, Any]:
 
 def _digest(path: Path) -> bytes:
     """Of the whole file: a training changes some of its tensors, wherever they lie."""
-    state = path.stat()
-    return _digest_of(path, state.st_size, state.st_mtime_ns)
+    try:
+        state = path.stat()
+        return _digest_of(path, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        raise UserError(f"the model's {path} cannot be read: {error.strerror}. Give this user the right to.") from None
 
 
 @lru_cache(maxsize=64)

@@ -160,7 +160,7 @@ def identity(settings: Encoder, folder: str, max_tokens: int, precision: str) ->
     digest = hashlib.sha256()
     for path in [*sorted(files.glob("*.safetensors")), files / "config.json", files / "tokenizer.json"]:
         if path.is_file():
-            with path.open("rb") as file:
+            with _as_user_error(path.name, root), path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return {
         "model": Path(settings.model).name if Path(settings.model).is_dir() else settings.model,

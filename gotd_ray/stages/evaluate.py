@@ -60,7 +60,6 @@ def evaluate(
         UserError: a model or a set does not serve.
     """
     started = time.perf_counter()
-    artifact.begin()
     folder = artifact.path(UNITS)
     there = set(storage.list_names(folder, run.storage))
     missing = [unit for unit in units if unit.file not in there]
@@ -88,16 +87,18 @@ def evaluate(
     examples = pa.concat_tables([table.replace_schema_metadata() for table in tables])
     sink = io.BytesIO()
     pq.write_table(examples, sink)
+    artifact.begin()
     artifact.write(EXAMPLES, sink.getvalue())
     assert run.evaluate is not None
     facts = measure(examples, run.seed, run.evaluate.resamples)
-    for words in (*seen["told"], *_cut_in_words(facts["cut"])):
+    told = [*seen["told"], *_cut_in_words(facts["cut"])]
+    for words in told:
         site.progress.say(words)
     measured = sum(float((table.schema.metadata or {}).get(b"seconds", 0)) for table in tables)
     manifest = artifact.commit(
         facts
         | {"models": [model.name for model in planned.models], "overlap": seen["overlap"], "left_out": seen["left_out"]}
-        | {"precision": _evaluation.precision(run), "device": device}
+        | {"told": told, "precision": _evaluation.precision(run), "device": device}
         | {"seconds_of_units": measured, "seconds": time.perf_counter() - started}
     )
     for name in sorted(there - {unit.file for unit in units}):

@@ -87,15 +87,14 @@ def survey(run: config.Run, corpus: Collection, target: Collection, artifact: Ar
         UserError: corpus or target has no document, there are too many sources, or a file cannot be reached.
     """
     started = time.perf_counter()
-    artifact.begin()
     settings = run.survey
     assert settings is not None
     chosen = files_to_read(corpus, settings.files)
     of_corpus = _read(chosen, corpus.text, run, settings.documents, site)
     of_target = _read(target.files, target.text, run, settings.target_documents, site, one_source=True)
-    for name, found in (("corpus", of_corpus), (_TARGET, of_target)):
-        for words in found.told(name, exact=name == _TARGET):
-            site.progress.say(words)
+    told = [*of_corpus.told("corpus", exact=False), *of_target.told(_TARGET, exact=True)]
+    for words in told:
+        site.progress.say(words)
     sampled, aims = of_corpus.sample.texts(), of_target.sample.texts()
     size = sample_size({source: len(texts) for source, texts in sampled.items()}, settings.documents)
     texts = {_TARGET: aims[_TARGET]}, {source: dict(islice(held.items(), size)) for source, held in sampled.items()}
@@ -109,6 +108,7 @@ def survey(run: config.Run, corpus: Collection, target: Collection, artifact: Ar
     ]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), sink)
+    artifact.begin()
     artifact.write("sources.parquet", sink.getvalue())
     for source in sorted(set(settings.always) - set(distances)):
         site.progress.say(f"survey.always names '{source}', which the survey did not come upon")
@@ -119,6 +119,7 @@ def survey(run: config.Run, corpus: Collection, target: Collection, artifact: Ar
             "target_documents": len(aims[_TARGET]),
             "files_read": [len(chosen), len(corpus.files)],
             "left_out": {"corpus": dict(of_corpus.tally.reasons), _TARGET: dict(of_target.tally.reasons)},
+            "told": told,
             "bad_files": {"corpus": of_corpus.bad, _TARGET: of_target.bad},
             "dropped": sorted(set(distances) - kept),
             "unclear": unclear,

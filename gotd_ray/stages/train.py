@@ -74,16 +74,16 @@ def train(run: config.Run, task: Task, artifact: Artifact, site: Site) -> dict[s
     checkpoints = artifact.path(f"{CHECKPOINT}{artifact.key}")
     identity = {"key": artifact.key, "workers": workers, "zero_stage": task.settings.zero_stage}
     Checkpoints(checkpoints, run.storage, identity).latest()  # another's is refused before the work
-    artifact.begin()
-    for name in (MODEL, "adapter"):
-        storage.delete_tree(artifact.path(name), run.storage)
     prepared = answer(
         _prepare.remote(run, task, checkpoints),
         died=f"{task.stage}: the process that tokenises the texts was killed, most likely for want of memory. Train on "
         "fewer, or use larger nodes.",
     )
-    for words in prepared["told"]:
+    for words in prepared["facts"]["told"]:
         site.progress.say(words)
+    artifact.begin()
+    for name in (MODEL, "adapter"):
+        storage.delete_tree(artifact.path(name), run.storage)
     job = Job(
         stage=task.stage,
         settings=task.settings,
@@ -145,8 +145,9 @@ def _prepare(run: config.Run, task: Task, checkpoints: str) -> dict[str, Any]:
         "labels": data.labels,
         "packed": data.packed,
         "steps": data.steps(task.settings),
-        "facts": data.facts | {"base": language.identity(base)} | left_out,
-        "told": [*train.told, *(dev.told if dev else ()), *cut],
+        "facts": data.facts
+        | {"base": language.identity(base), **left_out}
+        | {"told": [*train.told, *(dev.told if dev else ()), *cut]},
     }
 
 

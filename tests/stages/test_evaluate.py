@@ -19,7 +19,7 @@ from corpora import documents, write_parquet
 from rich.console import Console
 from tiny import labelled, texts
 
-from gotd_ray import config, pipeline, show
+from gotd_ray import config, pipeline, results, show
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.models import intervals, language
@@ -112,7 +112,7 @@ def test_a_run_judges_its_models_and_goes_on_where_it_was_killed(
     assert [changed[n] for n in ("value", "low", "high")] == list(intervals.difference("perplexity", a, b, 0))
     assert changed["value"] < 0 and changed["against"] == "base"
     out = Console(file=io.StringIO(), width=200)
-    show.results(plan, out)
+    show.results(results.read(plan.run), out)
     printed = out.file.getvalue()  # type: ignore[attr-defined]
     assert "3 of 4 texts of perplexity 'known' stand word for word in the target" in printed
     assert "bits_per_byte" in printed and "toxicity_probability" in printed
@@ -197,20 +197,24 @@ def test_what_is_left_out_and_what_is_cut_is_told_and_written_down(
         ("toxicity", "mine/words"): (1, 7), ("toxicity", "mine/classifier"): (1, 7),
         ("zero_shot", "asked/acc"): (1, 2), ("zero_shot", "asked/acc_norm"): (1, 2),
     }  # fmt: skip
-    assert [words for words in said if words.startswith("evaluate.") or "too long" in words] == [
-        "evaluate.perplexity.mine: left out: 1 empty_text, 1 equal_text",
-        "evaluate.toxicity.mine: left out: 1 empty_text",
-        "evaluate.toxicity.classifier: left out: 1 bad_label",
-        "evaluate: 1 of the 7 texts of toxicity 'mine/words' are too long for base: the last tokens of these prompts "
-        "count",
-        "evaluate: 1 of the 7 texts of toxicity 'mine/classifier' are too long for base: the last tokens of these "
-        "prompts count",
-        "evaluate: 1 of the 2 texts of zero_shot 'asked/acc' are too long for base: the last tokens of these questions "
-        "count",
-        "evaluate: 1 of the 2 texts of zero_shot 'asked/acc_norm' are too long for base: the last tokens of these "
-        "questions count",
-    ]
-    assert {row["set"]: row["texts"] for row in facts["overlap"]} == {"mine": 8}
+    told = [words for words in said if words.startswith("evaluate.") or "too long" in words]
+    assert (
+        facts["told"]
+        == told
+        == [
+            "evaluate.perplexity.mine: left out: 1 empty_text, 1 equal_text",
+            "evaluate.toxicity.mine: left out: 1 empty_text",
+            "evaluate.toxicity.classifier: left out: 1 bad_label",
+            "evaluate: 1 of the 7 texts of toxicity 'mine/words' are too long for base: the last tokens of these "
+            "prompts count",
+            "evaluate: 1 of the 7 texts of toxicity 'mine/classifier' are too long for base: the last tokens of these "
+            "prompts count",
+            "evaluate: 1 of the 2 texts of zero_shot 'asked/acc' are too long for base: the last tokens of these "
+            "questions count",
+            "evaluate: 1 of the 2 texts of zero_shot 'asked/acc_norm' are too long for base: the last tokens of these "
+            "questions count",
+        ]
+    )
     assert [row["texts"] for row in facts["overlap"]] == [8, 7]
 
 

@@ -187,8 +187,10 @@ def test_a_fault_that_only_the_training_comes_upon_is_one_line_as_well(
     target = {"source_column": None}
     *_, (words, base, _, finetune) = (one for one in faults(sets, llama, bert) if "longest" in one[0])
     run, task, artifact = made_ready(settings(tmp_path, library, base, target=target, finetune=finetune), tmp_path)
+    before = replace(artifact, key="an older key").commit({})
     with pytest.raises(UserError) as raised:
         train.train(run, task, artifact, quiet_site()[0])
+    assert artifact.lies() == before  # what lies there is not lost to a run that cannot be
     assert str(raised.value) == words and type(raised.value) is UserError and raised.value.__suppress_context__
     wild = {"max_tokens": 64, "paths": str(sets / "plain.jsonl"), "steps": 3, "max_grad_norm": 0, "workers": 1}
     run, task, artifact = made_ready(settings(tmp_path, library, llama, target=target, finetune=wild), tmp_path)
@@ -234,10 +236,14 @@ def test_a_training_tells_what_it_left_out_and_clears_up_behind_it(
         facts = train.train(run, task, artifact, site)
     assert facts["left_out"] == {"equal_text": 1, "no_label": 1} and facts["dev_left_out"] == {}
     assert (facts["texts"], facts["cut"], facts["dev_cut"], facts["labels"]) == (11, 1, 0, ["no", "yes"])
-    assert said[:2] == [
-        "finetune: finetune.paths: left out: 1 equal_text, 1 no_label",
-        "finetune: of 1 of the 11 texts of the training data only the first 64 tokens count",
-    ]
+    assert (
+        facts["told"]
+        == said[:2]
+        == [
+            "finetune: finetune.paths: left out: 1 equal_text, 1 no_label",
+            "finetune: of 1 of the 11 texts of the training data only the first 64 tokens count",
+        ]
+    )
     assert said[-1] == "removed the checkpoints of 2 unfinished trainings with other settings or data"
     assert there == [True]
     assert sorted(path.name for path in (tmp_path / "finetune").iterdir() if path.is_dir()) == ["model"]
