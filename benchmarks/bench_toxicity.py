@@ -73,7 +73,7 @@ def run_of(folder: Path, name: str, given: argparse.Namespace) -> dict[str, Any]
             },
             "max_tokens": given.max_tokens,
         },
-        "compare": {"arms": list(ARMS[name]), "seeds": given.seeds, "against": "base"},
+        "compare": {"arms": list(given.arms or ARMS[name]), "seeds": given.seeds, "against": "base"},
         "ray": {"num_cpus": given.cpus},
     }
 
@@ -81,6 +81,7 @@ def run_of(folder: Path, name: str, given: argparse.Namespace) -> dict[str, Any]
 def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--comparisons", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--arms", nargs="+", help="of each comparison; the usual ones without")
     parser.add_argument("--prompts", type=int, default=100, help="of each kind")
     parser.add_argument("--continuations", type=int, default=5, help="of each prompt")
     given = parser.parse_args(argv)

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import sys
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -324,12 +325,16 @@ def small(llama: Path) -> list[str]:
 def test_a_comparison_of_arms(
     given: Path, small: list[str], ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bench_compare.main([str(tmp_path), "chemprot", "--arms", "base", "target_only", "random", *small])
+    bench_compare.main([str(tmp_path), "chemprot", "--arms", "base", "random", "--against", "base", *small])
     printed = capsys.readouterr().out
-    for arm in ("base", "target_only", "random"):
-        assert re.search(rf"\b{arm}\b", printed)
+    assert all(re.search(rf"\b{arm}\b", printed) for arm in ("base", "random"))
     found = json.loads((tmp_path / "runs" / "chemprot" / "compare.json").read_text())
-    assert {row["arm"] for row in found["rows"]} == {"base", "target_only", "random"}
+    values = {(row["arm"], row["set"]): row["value"] for row in found["rows"] if row["metric"] == "perplexity"}
+    assert set(values) == set(product(("base", "random"), ("target", "general")))
+    assert 400 < values["random", "target"] < values["base", "target"] < 600  # the base chooses of 500 words by chance
+
+
+ARMS = ("base", "gotd_debiased")
 
 
 def test_what_is_wanted_and_what_is_not(given: Path) -> None:
@@ -345,7 +350,9 @@ def test_what_is_wanted_and_what_is_not(given: Path) -> None:
 def test_a_comparison_of_toxicity(
     given: Path, small: list[str], ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prompts = ["--prompts", "3", "--continuations", "2"]
-    bench_toxicity.main([str(tmp_path), "--comparisons", "contrast", *prompts, *small])
-    printed = capsys.readouterr().out
-    assert "gotd_debiased" in printed
+    few = ["--comparisons", "contrast", "--arms", *ARMS, "--prompts", "3", "--continuations", "2"]
+    bench_toxicity.main([str(tmp_path), *few, *small])
+    assert "gotd_debiased" in capsys.readouterr().out
+    found = json.loads((tmp_path / "runs" / "contrast" / "compare.json").read_text())
+    assert {(row["arm"], row["set"]) for row in found["rows"]} >= set(product(ARMS, ("toxic", "nontoxic")))
+    assert all(0 <= row["value"] <= 1 for row in found["rows"])
