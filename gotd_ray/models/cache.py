@@ -21,8 +21,17 @@ _UNUSED = 24 * 3600.0
 
 
 def root() -> Path:
-    """The folder of all that is kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gotd_ray"
+    """The folder of all that is kept.
+
+    Raises:
+        UserError: there is no place for it.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gotd_ray"
+    except RuntimeError:
+        raise UserError(
+            "this user has no home folder in which models could be kept. Set XDG_CACHE_HOME to one that can be written."
+        ) from None
 
 
 def once(kind: str, key: str, make: Callable[[Path], None]) -> Path:

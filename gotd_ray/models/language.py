@@ -136,6 +136,8 @@ def _unpacked(file: Path) -> Path:
     try:
         key = f"{_digest(file).hex()}-{transformers.__version__}"
         return cache.once("gguf", key, lambda folder: _unpack(file, folder))
+    except UserError:
+        raise
     except Exception as error:  # noqa: BLE001 - a parser of foreign files may stumble in any way
         raise UserError(
             f"model.base '{file.name}' cannot be unpacked to {cache.root()}: {one_line(error)}. Choose another base, "

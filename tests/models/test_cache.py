@@ -110,6 +110,19 @@ def test_a_cache_that_cannot_be_written_is_said_with_its_remedy(
     assert "Not a directory" in said and said.endswith("has room for it.") and "\n" not in said
 
 
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(UserError) as raised:
+        cache.fetch(ADDRESS, config.Storage())
+    assert str(raised.value) == (
+        "this user has no home folder in which models could be kept. Set XDG_CACHE_HOME to one that can be written."
+    )
+
+
 WANTS = """
 import sys, time
 from pathlib import Path

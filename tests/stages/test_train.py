@@ -238,8 +238,9 @@ def test_a_training_tells_what_it_left_out_and_clears_up_behind_it(
     assert (facts["texts"], facts["cut"], facts["dev_cut"], facts["labels"]) == (11, 1, 0, ["no", "yes"])
     assert (
         facts["told"]
-        == said[:2]
+        == said[:3]
         == [
+            "finetune.paths: 1 of 13 rows have no 'label' (label_column): they are left out",
             "finetune: finetune.paths: left out: 1 equal_text, 1 no_label",
             "finetune: of 1 of the 11 texts of the training data only the first 64 tokens count",
         ]
