@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gotd_ray import config
+import pyarrow as pa
+
+from gotd_ray import config, storage
+from gotd_ray.errors import UserError
+from gotd_ray.index import table_of
 from gotd_ray.storage import StoredFile
 
 WHOLE = config.Chunks(max_chars=None, min_chars=1)
@@ -28,6 +32,20 @@ def idea(text: config.Text, chunks: config.Chunks) -> dict[str, Any]:
 def state(files: list[StoredFile] | None) -> list[tuple[str, int, int]]:
     """What tells files, as they are now, from others, for a key."""
     return [(file.uri, file.size, file.modified) for file in files or []]
+
+
+def subset_of(path: str, column: str, options: config.Storage) -> list[str]:
+    """A column of the selection's file.
+
+    Raises:
+        UserError: it is gone, or damaged.
+    """
+    try:
+        return table_of(storage.read_bytes(path, options), [column])[column].to_pylist()
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        said = " ".join(str(error).split())
+        folder = path.rpartition("/")[0]
+        raise UserError(f"the subset {path} cannot be read: {said}. Delete {folder}, and run again.") from None
 
 
 def left_out_of(where: str, left_out: Mapping[str, int]) -> list[str]:

@@ -31,7 +31,7 @@ from gotd_ray.models.perplexity import perplexity, window_tokens
 from gotd_ray.remote import answers
 from gotd_ray.stages import _evaluation, _judged
 from gotd_ray.stages._evaluation import Evaluations, Judged, Unit, places
-from gotd_ray.stages._texts import left_out_of
+from gotd_ray.stages._texts import left_out_of, subset_of
 from gotd_ray.stages._training import read as read_examples
 from gotd_ray.text.chunks import split
 from gotd_ray.text.documents import document_id
@@ -82,8 +82,7 @@ def evaluate(
                 task.advance(1)
             else:
                 seen = found
-    data = [storage.read_bytes(storage.join(folder, unit.file), run.storage) for unit in units]
-    tables = [table_of(one) for one in data]
+    tables = [_rows_of(storage.join(folder, unit.file), run) for unit in units]
     examples = pa.concat_tables([table.replace_schema_metadata() for table in tables])
     sink = io.BytesIO()
     pq.write_table(examples, sink)
@@ -138,6 +137,16 @@ def measure(examples: pa.Table, seed: int, resamples: int) -> dict[str, Any]:
     return {"results": results, "differences": differences, "cut": cut}
 
 
+def _rows_of(path: str, run: config.Run) -> pa.Table:
+    """What a judge left."""
+    try:
+        return table_of(storage.read_bytes(path, run.storage))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"{path} cannot be read: {' '.join(str(error).split())}. Delete it, and run again: it is judged anew."
+        ) from None
+
+
 def _cut_in_words(cut: list[dict[str, Any]]) -> list[str]:
     return [
         f"evaluate: {row['texts']:,} of the {row['examples']:,} texts of {row['judge']} '{row['set']}' are too long "
@@ -169,8 +178,7 @@ def _look(run: config.Run, planned: Evaluations) -> dict[str, Any]:
     """
     learnt: dict[str, set[str] | None] = {"subset": None, "target": None}
     if planned.subset is not None:
-        data = storage.read_bytes(planned.subset, run.storage)
-        learnt["subset"] = set(table_of(data, ["doc_id"])["doc_id"].to_pylist())
+        learnt["subset"] = set(subset_of(planned.subset, "doc_id", run.storage))
     if planned.finetuning is not None:
         learnt["target"] = {document_id(text) for text, _ in read_examples(run, planned.finetuning).examples}
     overlap: list[dict[str, Any]] = []

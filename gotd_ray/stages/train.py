@@ -25,13 +25,13 @@ from gotd_ray import config, storage, tracking
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import KEEPS_ITS_MEMORY, Site
 from gotd_ray.errors import UserError
-from gotd_ray.index import table_of
 from gotd_ray.models import language
 from gotd_ray.models.checkpoints import NOTE, Checkpoints
 from gotd_ray.models.dataset import prepare
 from gotd_ray.models.job import Job, less_memory, micro_batch
 from gotd_ray.remote import answer
 from gotd_ray.stages import _metrics
+from gotd_ray.stages._texts import subset_of
 from gotd_ray.stages._training import (
     MODEL,
     STAGES,
@@ -125,7 +125,10 @@ def _prepare(run: config.Run, task: Task, checkpoints: str) -> dict[str, Any]:
     """Write the rows beside the checkpoints; every worker reads them there."""
     base = language.find(task.model, run.storage)
     dev = None if task.dev is None else read(run, task, dev=True)
-    train = _subset(run, task.subset) if task.subset else read(run, task)
+    if task.subset:
+        train = Examples([(text, None) for text in subset_of(task.subset, "text", run.storage)], {}, ())
+    else:
+        train = read(run, task)
     examples = None if dev is None else dev.examples
     data = prepare(task.stage, task.settings, task.model, base, task.kind, train.examples, examples)
     for name, rows in (("train", data.train), ("dev", data.dev)):
@@ -149,11 +152,6 @@ def _prepare(run: config.Run, task: Task, checkpoints: str) -> dict[str, Any]:
         | {"base": language.identity(base), **left_out}
         | {"told": [*train.told, *(dev.told if dev else ()), *cut]},
     }
-
-
-def _subset(run: config.Run, path: str) -> Examples:
-    table = table_of(storage.read_bytes(path, run.storage), ["text"])
-    return Examples([(text, None) for text in table["text"].to_pylist()], {}, ())
 
 
 @ray.remote(num_cpus=0)

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from corpora import write_parquet
 from trainings import CLASSES, LONG, PRETUNE, faults, lines, settings, write_sets
 
 from gotd_ray import config, pipeline
 from gotd_ray.cluster import Resources
 from gotd_ray.errors import UserError
 from gotd_ray.stages import _training, train
+from gotd_ray.stages._texts import subset_of
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +138,18 @@ def test_a_training_that_this_machine_can_never_hold_is_refused_before(
     ):
         train.check_places(run, tasks, small)
     train.check_places(run, tasks, Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False))  # not its own
+
+
+def test_a_subset_that_is_gone_or_damaged_is_said_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "select" / "subset.parquet"
+    for content in (None, b"PAR1 but not much more"):
+        if content:
+            path.parent.mkdir()
+            path.write_bytes(content)
+        with pytest.raises(UserError) as raised:
+            subset_of(str(path), "text", config.Storage())
+        said = str(raised.value)
+        assert said.startswith(f"the subset {path} cannot be read: ") and "\n" not in said
+        assert said.endswith(f"Delete {path.parent}, and run again.")
+    write_parquet(path, [("one", "x"), ("two", "x")])
+    assert subset_of(str(path), "text", config.Storage()) == ["one", "two"]
