@@ -111,6 +111,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _toys_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has the real texts does not embed them here."""
+    monkeypatch.delenv("GOTD_DATA", raising=False)
+
+
 @pytest.fixture
 def given(library: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GOTD_DATA", str(library))
