@@ -198,7 +198,9 @@ def test_near_duplicates_and_evaluation_texts_give_way_with_their_reason(library
 
 
 def test_a_budget_above_the_corpus_is_refused_before_any_work(library: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"select\.budget is 90,000, but the corpus has 1,\d+ distinct documents. Lower"):
+    with pytest.raises(
+        UserError, match=r"select\.budget is 90,000, but the corpus has 1,\d+ distinct documents. Lower"
+    ):
         run(make_run(tmp_path / "out", library, select={"budget": 90_000}))
     assert not (tmp_path / "out").exists()
 
