@@ -62,7 +62,8 @@ def evaluate(
     started = time.perf_counter()
     folder = artifact.path(UNITS)
     there = set(storage.list_names(folder, run.storage))
-    missing = [unit for unit in units if unit.file not in there]
+    rows = {unit.file: _rows_of(artifact, unit) for unit in units if unit.file in there}
+    missing = [unit for unit in units if rows.get(unit.file) is None]
     device, cpus, gpus = places(run.model, site.resources)
     judge = _JUDGE_ON[device].options(num_cpus=cpus, num_gpus=gpus, runtime_env=KEEPS_ITS_MEMORY)
     with site.progress.task("evaluate", total=len(units), unit="judgements") as task:
@@ -82,7 +83,9 @@ def evaluate(
                 task.advance(1)
             else:
                 seen = found
-    tables = [_rows_of(storage.join(folder, unit.file), run) for unit in units]
+    rows |= {unit.file: _rows_of(artifact, unit) for unit in missing}
+    tables = [table for unit in units if (table := rows[unit.file]) is not None]
+    assert len(tables) == len(units), "a judge has left no rows"
     examples = pa.concat_tables([table.replace_schema_metadata() for table in tables])
     sink = io.BytesIO()
     pq.write_table(examples, sink)
@@ -137,14 +140,12 @@ def measure(examples: pa.Table, seed: int, resamples: int) -> dict[str, Any]:
     return {"results": results, "differences": differences, "cut": cut}
 
 
-def _rows_of(path: str, run: config.Run) -> pa.Table:
-    """What a judge left."""
+def _rows_of(artifact: Artifact, unit: Unit) -> pa.Table | None:
+    """What a judge left; None where it is damaged, and has to be judged anew."""
     try:
-        return table_of(storage.read_bytes(path, run.storage))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(
-            f"{path} cannot be read: {' '.join(str(error).split())}. Delete it, and run again: it is judged anew."
-        ) from None
+        return table_of(storage.read_bytes(artifact.path(UNITS, unit.file), artifact.storage))
+    except pa.ArrowInvalid:
+        return None
 
 
 def _cut_in_words(cut: list[dict[str, Any]]) -> list[str]:

@@ -128,11 +128,8 @@ def test_a_run_judges_its_models_and_goes_on_where_it_was_killed(
     assert len(kept) == 7
     (tmp_path / "out" / "evaluate" / "manifest.json").unlink()
     kept[0].write_bytes(kept[0].read_bytes()[:99])
-    with pytest.raises(UserError) as raised:
-        pipeline.execute(run, Progress(), STAGES)
-    said = str(raised.value)
-    assert said.startswith(f"{kept[0]} cannot be read: ") and "\n" not in said
-    assert said.endswith("Delete it, and run again: it is judged anew.")
+    healed = pipeline.execute(run, Progress(), STAGES).manifests["evaluate"]
+    assert healed is not None and healed["results"] == facts["results"]
 
 
 @pytest.mark.ray
