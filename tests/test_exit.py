@@ -77,8 +77,10 @@ def test_a_fault_of_ours_is_one_line_and_its_trace_a_file(config_file: Path, tmp
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_or_terminated(config_file: Path, tmp_path: Path, number: int, code: int) -> None:
+    # What a shell starts in the background, as `make test` does these tests, ignores an interrupt.
     program = (
-        "import time\nfrom gotd_ray import pipeline\n"
+        "import signal, time\nfrom gotd_ray import pipeline\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait(*_):\n    print('waiting', flush=True)\n    time.sleep(200)\n"
         "pipeline.plan = wait\nfrom gotd_ray.cli import main; main()"
     )

@@ -141,7 +141,10 @@ def shown(text: str) -> str:
 
 
 def _nearest(location: Path) -> str:
+    """A slip of the pen is likelier than a known key in a wrong section, and that than a key half right."""
     last, known = str(location[-1]), [key for key, _ in _keys_at(location[:-1])]
+    if slip := difflib.get_close_matches(last, known, n=1, cutoff=0.8):
+        return f"Did you mean '{slip[0]}'?"
     if elsewhere := [".".join(map(str, path)) for path in _everywhere(Run, ()) if path[-1] == last]:
         return f"It belongs elsewhere: {' or '.join(elsewhere[:3])}."
     if near := difflib.get_close_matches(last, known, n=1, cutoff=0.5):
