@@ -24,9 +24,9 @@ from gotd_ray.ot.shard import segment_count
 from gotd_ray.progress import Progress
 from gotd_ray.select.choose import Candidate, Chooser
 from gotd_ray.select.mmd import Witness, median_bandwidth
-from gotd_ray.stages._rounds import Rounds, Taken
-from gotd_ray.stages._scoring import Scoring
-from gotd_ray.stages._shards import landmarks_of, shards
+from gotd_ray.shards.pool import landmarks_of, shards
+from gotd_ray.shards.rounds import Rounds, Taken
+from gotd_ray.shards.scoring import Scoring
 from gotd_ray.stages.solve import POTENTIALS, solve
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import Tally

@@ -30,8 +30,8 @@ from gotd_ray.models.choice import describe, pick_device, train_precision
 from gotd_ray.paths import SETS, resolve_paths
 from gotd_ray.progress import Progress
 from gotd_ray.results import AFTER_SELECT, STAGES, folder_of
+from gotd_ray.shards.earlier import Earlier, read_earlier
 from gotd_ray.stages import _evaluation, _training, dsir, embed, evaluate, report, select, solve, survey, train
-from gotd_ray.stages._earlier import Earlier, read_earlier
 from gotd_ray.storage import StoredFile, list_all, list_files
 
 READ_VECTORS = ("solve", "select", "report")

@@ -30,7 +30,7 @@ import pytest
 import vectors
 from corpora import documents, write_parquet
 
-from gotd_ray.stages import _rounds
+from gotd_ray.shards import rounds as later_rounds
 
 SOURCES = ("arxiv_cs", "arxiv_bio", "recipes", "legal_docs", "news_bbc", "toxic_stormfront", "toxic_toxigen_prompts")
 TASKS = ("chemprot", "agnews")
@@ -181,13 +181,13 @@ def test_rounds_are_the_products(
     given: Path, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refits: list[float] = []
-    refit = _rounds.Rounds.refit
+    refit = later_rounds.Rounds.refit
 
-    def counted(self: _rounds.Rounds, taken: _rounds.Taken, task: object) -> None:
+    def counted(self: later_rounds.Rounds, taken: later_rounds.Taken, task: object) -> None:
         refits.append(taken.share)
         refit(self, taken, task)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_rounds.Rounds, "refit", counted)
+    monkeypatch.setattr(later_rounds.Rounds, "refit", counted)
     sizes = ["--candidates", "150", "--half", "30", "--budgets", "12", "--rounds", "3", "--mixes", "0.5"]
     bench_rounds.main(["--vectors", str(cache), "--seeds", "1", "--tasks", "chemprot", *sizes])
     (table,) = tables(capsys.readouterr().out)

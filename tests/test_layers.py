@@ -16,6 +16,7 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for folder in FOLDERS for path 
 MAX_LINES = 400
 REMOTE = "gotd_ray/remote.py"
 HEAVY = ("torch", "ray", "transformers", "sentence_transformers", "deepspeed", "pyarrow")
+RAY_GLUE = ("gotd_ray.shards", "gotd_ray.stages", "gotd_ray.cluster")
 MATHEMATICS = ("numpy", "torch", "safetensors", "threadpoolctl", "gotd_ray.ot", "gotd_ray.errors")
 
 
@@ -33,9 +34,13 @@ class Rule:
 RULES = (
     Rule("gotd_ray/ot", only=MATHEMATICS),
     Rule("gotd_ray/select", only=(*MATHEMATICS, "ot", "gotd_ray.select", "gotd_ray.config")),  # ot is POT
-    Rule("gotd_ray/text", never=("ray", "torch", "transformers", "gotd_ray.stages", "gotd_ray.cluster")),
+    Rule(
+        "gotd_ray/text",
+        never=("ray", "torch", "transformers", "gotd_ray.stages", "gotd_ray.shards", "gotd_ray.cluster"),
+    ),
     Rule("gotd_ray/report", only_ours=("gotd_ray.report", "gotd_ray.ot"), never=("ray", "pyarrow", "transformers")),
-    Rule("gotd_ray/models", never=("ray", "gotd_ray.stages", "gotd_ray.cluster")),
+    Rule("gotd_ray/models", never=("ray", *RAY_GLUE)),
+    Rule("gotd_ray/shards", never=("gotd_ray.stages", "gotd_ray.pipeline", "gotd_ray.models", "gotd_ray.text")),
     Rule("gotd_ray/stages", never=("gotd_ray.pipeline", "gotd_ray.cli")),
     Rule("gotd_ray/errors.py", only=()),
     Rule(REMOTE, only_ours=("gotd_ray.errors",)),
@@ -163,6 +168,7 @@ def test_the_files_are_found() -> None:
         ("gotd_ray/text/x.py", "from torch import Tensor"),
         ("gotd_ray/models/x.py", "def f():\n    import ray.train"),
         ("gotd_ray/models/x.py", "from gotd_ray.stages import embed"),
+        ("gotd_ray/shards/x.py", "from gotd_ray.stages import _units"),
         ("gotd_ray/stages/x.py", "from gotd_ray.stages.embed import run"),
         ("gotd_ray/stages/x.py", "from . import embed"),
         ("gotd_ray/stages/x.py", "from .embed import run"),
@@ -186,7 +192,7 @@ def test_a_wrong_import_is_seen(file: str, source: str) -> None:
     [
         ("gotd_ray/ot/x.py", "import math\nimport torch.nn\nfrom gotd_ray.ot.exact import to_grid"),
         ("gotd_ray/select/x.py", "from gotd_ray.config import Select\nfrom gotd_ray.ot import kernel"),
-        ("gotd_ray/stages/x.py", "import ray\nfrom gotd_ray.stages._shards import Pool\nfrom . import _shards"),
+        ("gotd_ray/stages/x.py", "import ray\nfrom gotd_ray.shards.pool import Pool\nfrom . import _units"),
         ("gotd_ray/cli.py", "def f():\n    import torch\n    from gotd_ray import storage"),
         ("gotd_ray/cli.py", "from gotd_ray import config, pipeline\nimport typer"),
         ("jobs/x.py", "from gotd_ray.cli import main"),

@@ -24,8 +24,9 @@ from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.index import Embedded
 from gotd_ray.progress import Progress
+from gotd_ray.shards.pool import shards
+from gotd_ray.shards.work import Problem
 from gotd_ray.stages import solve
-from gotd_ray.stages._shards import Problem, shards
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -10,7 +10,7 @@ from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.preflight import Count
 from gotd_ray.select.dsir import features
-from gotd_ray.stages._points import check_proportions, check_weights
+from gotd_ray.shards.points import check_proportions, check_weights
 from gotd_ray.stages._unwanted import Unwanted, read_unwanted
 
 _NOT_TAKEN = {

@@ -14,7 +14,7 @@ from gotd_ray.filesystems import shown
 from gotd_ray.index import vectors_of
 from gotd_ray.remote import answer
 from gotd_ray.select.choose import Candidate
-from gotd_ray.stages._shards import Pool
+from gotd_ray.shards.pool import Pool
 from gotd_ray.text.addresses import texts_at
 from gotd_ray.text.documents import BadFile
 

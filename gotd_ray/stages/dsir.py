@@ -29,7 +29,7 @@ from gotd_ray.ot.shard import segment_bounds
 from gotd_ray.progress import Task
 from gotd_ray.remote import answers
 from gotd_ray.select.dsir import Features, features, log_ratio
-from gotd_ray.stages._scoring import weights_name
+from gotd_ray.shards.scoring import weights_name
 from gotd_ray.stages._units import Unit, make_units
 from gotd_ray.text.documents import BadFile, Document, Tally, read_documents
 

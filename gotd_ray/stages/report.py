@@ -28,8 +28,8 @@ from gotd_ray.ot.weights import distinct
 from gotd_ray.report import numbers, words
 from gotd_ray.report.machine import hardware, versions
 from gotd_ray.report.render import page
-from gotd_ray.stages._earlier import own_potentials
-from gotd_ray.stages._points import Points, points_of
+from gotd_ray.shards.earlier import own_potentials
+from gotd_ray.shards.points import Points, points_of
 from gotd_ray.stages._words import in_words
 from gotd_ray.text.addresses import texts_at
 from gotd_ray.text.documents import BadFile

@@ -25,14 +25,14 @@ from gotd_ray.progress import Progress, Task
 from gotd_ray.select.choose import Chooser
 from gotd_ray.select.mmd import Witness, median_bandwidth
 from gotd_ray.select.topk import TopK, merge
+from gotd_ray.shards.earlier import own_potentials
+from gotd_ray.shards.fit import total_mass
+from gotd_ray.shards.points import points_of
+from gotd_ray.shards.pool import Pool, landmarks_of, shards
+from gotd_ray.shards.rounds import Rounds, Taken
+from gotd_ray.shards.scoring import LogWeights, Scoring, weights_in
 from gotd_ray.stages._checks import check_budget, refuse_nothing
-from gotd_ray.stages._earlier import own_potentials
-from gotd_ray.stages._fit import total_mass
-from gotd_ray.stages._points import points_of
 from gotd_ray.stages._read_back import ReadBack
-from gotd_ray.stages._rounds import Rounds, Taken
-from gotd_ray.stages._scoring import LogWeights, Scoring, weights_in
-from gotd_ray.stages._shards import Pool, landmarks_of, shards
 from gotd_ray.stages._unwanted import read_unwanted
 from gotd_ray.stages._words import in_words
 

@@ -23,11 +23,12 @@ from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count
 from gotd_ray.ot.sinkhorn import Solution, State
 from gotd_ray.progress import Progress
+from gotd_ray.shards.earlier import Earlier
+from gotd_ray.shards.fit import fit_shards, sample_stride, total_mass, unfinished
+from gotd_ray.shards.points import Points, points_of
+from gotd_ray.shards.pool import Pool, landmarks_of, shards
+from gotd_ray.shards.work import Precision, Problem
 from gotd_ray.stages import _metrics
-from gotd_ray.stages._earlier import Earlier
-from gotd_ray.stages._fit import fit_shards, sample_stride, total_mass, unfinished
-from gotd_ray.stages._points import Points, points_of
-from gotd_ray.stages._shards import Pool, Precision, Problem, landmarks_of, shards
 from gotd_ray.stages._words import in_words
 
 VERSION = 7

@@ -15,7 +15,7 @@ from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.index import SCHEMA
 from gotd_ray.preflight import Count, count_documents
-from gotd_ray.stages import _points
+from gotd_ray.shards.points import points_of
 from gotd_ray.stages._checks import check_selection
 from gotd_ray.storage import list_files
 
@@ -58,7 +58,7 @@ def points(run: config.Run, rows: list[tuple[str, str, float]]) -> None:
             return pa.table({name: some[name] for name in columns})
 
     assert set(SCHEMA.names) >= {"doc_id", "source", "weight", "vector"}
-    _points.points_of(Rows(), 2, run.storage, shares=run.target.proportions)  # type: ignore[arg-type]
+    points_of(Rows(), 2, run.storage, shares=run.target.proportions)  # type: ignore[arg-type]
 
 
 def test_what_is_whole_passes(folder: Path) -> None:

@@ -14,9 +14,10 @@ from selected import TEXTS, Selected, counted, read_here, write
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.index import Index
-from gotd_ray.stages import _read_back, _rounds, select
+from gotd_ray.shards import rounds
+from gotd_ray.shards.scoring import weights_name
+from gotd_ray.stages import _read_back, select
 from gotd_ray.stages._checks import check_decontamination, check_selection
-from gotd_ray.stages._scoring import weights_name
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import BadFile, document_id
 
@@ -195,7 +196,7 @@ def test_arithmetic_that_breaks_down_in_a_round_is_told_as_in_the_solve(
         raise FloatingPointError("a sum over candidates is not finite")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_rounds, "fit_shards", fail)
+        patch.setattr(rounds, "fit_shards", fail)
         assert here.refused(potentials).startswith("a sum over candidates is not finite. Raise solve.epsilon, or set")
     settings = here.run.solve.model_copy(update={"max_passes": 1})
     here.run = here.run.model_copy(update={"solve": settings})

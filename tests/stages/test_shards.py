@@ -17,9 +17,10 @@ from gotd_ray.errors import UserError
 from gotd_ray.ot.exact import from_units
 from gotd_ray.ot.shard import MIN_SEGMENTS
 from gotd_ray.progress import Progress
+from gotd_ray.shards.pool import _cpu_share
+from gotd_ray.shards.work import Holding, Mixture, Problem, Work
 from gotd_ray.stages import solve
 from gotd_ray.stages._encoders import READER_CPUS, encoder_actors
-from gotd_ray.stages._shards import Holding, Mixture, Problem, Work, _cpu_share
 
 ALLOCATOR = (
     "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"

@@ -18,11 +18,11 @@ from gotd_ray.index import Embedded, Entry, Index, Snapshot, entry_name
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count, shard_segments
 from gotd_ray.progress import Progress
+from gotd_ray.shards.earlier import read_earlier
+from gotd_ray.shards.fit import fit_shards, sample_stride
+from gotd_ray.shards.points import points_of
+from gotd_ray.shards.work import Holding, Problem, Work
 from gotd_ray.stages import solve
-from gotd_ray.stages._earlier import read_earlier
-from gotd_ray.stages._fit import fit_shards, sample_stride
-from gotd_ray.stages._points import points_of
-from gotd_ray.stages._shards import Holding, Problem, Work
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import Tally
 

@@ -20,8 +20,8 @@ from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.progress import Progress
+from gotd_ray.shards.earlier import TOLD, own_potentials, read_earlier
 from gotd_ray.stages import solve
-from gotd_ray.stages._earlier import TOLD, own_potentials, read_earlier
 
 ENCODER = {
     "model": "e",

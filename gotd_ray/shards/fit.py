@@ -14,7 +14,8 @@ from gotd_ray.ot.fit import fit, levels
 from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.shard import How
 from gotd_ray.ot.sinkhorn import Solution, State
-from gotd_ray.stages._shards import Pool, Problem
+from gotd_ray.shards.pool import Pool
+from gotd_ray.shards.work import Problem
 
 
 def fit_shards(

@@ -17,8 +17,9 @@ from gotd_ray.ot.divergence import Precision, self_potential, transport
 from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.progress import Progress, Task
-from gotd_ray.stages._fit import fit_shards, total_mass, unfinished
-from gotd_ray.stages._shards import Mixture, Pool, Problem
+from gotd_ray.shards.fit import fit_shards, total_mass, unfinished
+from gotd_ray.shards.pool import Pool
+from gotd_ray.shards.work import Mixture, Problem
 
 MEASURED = 4096
 """Targets over which the divergence is estimated at the most: the first by id, a random sample."""

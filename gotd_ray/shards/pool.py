@@ -1,16 +1,13 @@
-"""Shards of the candidates on Ray actors, or in this process when one suffices. The mathematics is in ``ot``."""
+"""Shards of the candidates on Ray actors, or in this process when one suffices."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import ray
 import torch
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
@@ -18,23 +15,12 @@ from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
 from gotd_ray import config
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
-from gotd_ray.index import Embedded, ids_of, weights_of
-from gotd_ray.ot.kernel import Side, one_thread_each, rough_is_fast, side, working_precision
-from gotd_ray.ot.shard import (
-    PLAIN,
-    How,
-    Segment,
-    Shard,
-    make_segments,
-    segment_bounds,
-    segment_count,
-    shard_segments,
-)
+from gotd_ray.index import Embedded
+from gotd_ray.ot.kernel import rough_is_fast
+from gotd_ray.ot.shard import segment_count, shard_segments
 from gotd_ray.ot.weights import thin
 from gotd_ray.remote import answer
-from gotd_ray.select.topk import TopK, may_cross, top_k
-from gotd_ray.stages._points import finite_vectors
-from gotd_ray.stages._scoring import Scoring
+from gotd_ray.shards.work import Holding, Work
 
 T = TypeVar("T")
 
@@ -49,167 +35,6 @@ LOOK_SECONDS = 5
 
 DEATHS = 5
 """Deaths of one shard in one request before the run gives up: then it dies of its work."""
-
-Precision = Literal["auto", "float64", "float32", "bfloat16"]
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """The candidates mixed with some of them: (1 - share) candidates + share documents, see ``Shard.reweigh``."""
-
-    ids: np.ndarray
-    share: float
-    total: float
-    """Mass of the candidates' own weights."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One transport problem, as every shard needs it."""
-
-    name: str
-    """Tells problems apart: shards keep the layout of the last one."""
-
-    target: np.ndarray
-    b: np.ndarray
-    epsilon: float
-    precision: Precision
-    mixture: Mixture | None = None
-    """None: the candidates with their own weights."""
-
-    centre: np.ndarray | None = None
-    """(d,), about the mean of the candidates, if passes in 8-bit integers are wanted too."""
-
-
-@dataclass(frozen=True)
-class Holding:
-    """What one shard holds."""
-
-    embedded: Embedded
-    storage: config.Storage
-    segments: range
-    count: int
-    """Segments of the whole corpus."""
-
-    device: str
-    threads: int
-
-    def bounds(self) -> tuple[bytes, bytes]:
-        """The first id of the shard, and one past the last."""
-        bounds = segment_bounds(self.count)
-        return bytes(bounds[self.segments.start]), bytes(bounds[self.segments.stop])
-
-
-class Work:
-    """The shard of one process: loads its rows of the index, and answers."""
-
-    def __init__(self, holding: Holding):
-        self.holding = holding
-        self._side: tuple[str, Side] | None = None
-        self._scores: tuple[str, list[np.ndarray]] | None = None
-        self._mixed: str | None = None
-
-    @cached_property
-    def shard(self) -> Shard:
-        """Loaded with the first question: what is wrong with the rows is an answer, and no death of the process."""
-        return Shard(self._load(), self.holding.device, self.holding.threads)
-
-    def _read(self, columns: list[str], only: list[str] | None = None) -> pa.Table:
-        holding = self.holding
-        return holding.embedded.candidates.read(columns, holding.storage, *holding.bounds(), only)
-
-    def _load(self) -> list[Segment]:
-        table = self._read(["doc_id", "vector", "weight"])
-        vectors = finite_vectors(table, self.holding.embedded.width, "candidates")
-        return make_segments(ids_of(table), vectors, self.holding.count, self.holding.segments, weights_of(table))
-
-    def rows(self, stride: int) -> int:
-        return self.shard.rows(stride)
-
-    def support(self, stride: int, problem: Problem | None = None) -> int:
-        self._weigh(problem)
-        return self.shard.support(stride)
-
-    def mass(self, stride: int, problem: Problem | None = None) -> int:
-        self._weigh(problem)
-        return self.shard.mass(stride)
-
-    def _weigh(self, problem: Problem | None) -> None:
-        """Take up the problem's weights. They come with each request: a shard made anew does not know the last ones."""
-        mixture = problem.mixture if problem else None
-        name = problem.name if problem and mixture else None
-        if name != self._mixed:
-            if mixture:
-                self.shard.reweigh(mixture.ids, mixture.share, mixture.total)
-            else:
-                self.shard.reset()
-            self._mixed = name
-
-    def moments(self, total: float) -> np.ndarray:
-        self._weigh(None)
-        return self.shard.moments(total)
-
-    def columns(self, problem: Problem, g: np.ndarray, total: float, stride: int, how: How = PLAIN) -> np.ndarray:
-        """See :meth:`gotd_ray.ot.shard.Shard.columns`."""
-        self._weigh(problem)
-        if self._side is None or self._side[0] != problem.name:
-            dtype = torch.float64 if problem.precision == "float64" else torch.float32
-            y, b, device = torch.tensor(problem.target), torch.tensor(problem.b), self.holding.device
-            layout = side(y, b, problem.epsilon, dtype=dtype, device=device, centre=problem.centre)
-            self._side = problem.name, layout
-        with one_thread_each(), working_precision(problem.precision, self.holding.device):
-            return self.shard.columns(self._side[1], g, total, stride, how)
-
-    def draw(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """See :meth:`gotd_ray.ot.shard.Shard.draw`."""
-        self._weigh(None)
-        return self.shard.draw(k)
-
-    def scores(self, scoring: Scoring) -> list[np.ndarray]:
-        """Scores of each segment, kept until another scoring is asked for."""
-        if self._scores is None or self._scores[0] != scoring.name:
-            score = scoring.scorer(self.holding.device, *self.holding.bounds(), self.holding.storage)
-            with one_thread_each(), working_precision("float32", self.holding.device):
-                found = self.shard.each(lambda s: np.asarray(score(s.ids, s.vectors), np.float64))
-            self._scores = scoring.name, found
-        return self._scores[1]
-
-    def top(self, scoring: Scoring, k: int) -> TopK:
-        scores = self.scores(scoring)
-        return top_k(np.concatenate([s.ids for s in self.shard.segments]), np.concatenate(scores), k)
-
-    def near(self, scoring: Scoring, cut: float, move: float) -> int:
-        """See :func:`gotd_ray.select.topk.may_cross`."""
-        return sum(may_cross(part, cut, move) for part in self.scores(scoring))
-
-    def left_out(self, scoring: Scoring) -> int:
-        """Documents of infinite score."""
-        return sum(int(np.isinf(part).sum()) for part in self.scores(scoring))
-
-    def score_table(self, scoring: Scoring) -> pa.Table:
-        """doc_id, score; sorted by id."""
-        ids = np.concatenate([s.ids for s in self.shard.segments])
-        return pa.table({"doc_id": pa.array(ids.astype(str)), "score": np.concatenate(self.scores(scoring))})
-
-    def sources(self) -> pa.Table:
-        """source, count: distinct documents of each source; one in several sources counts for the first by name."""
-        table = self._read(["doc_id", "source"]).group_by("doc_id").aggregate([("source", "min")])
-        return table.group_by("source_min").aggregate([("doc_id", "count")])
-
-    def lookup(self, ids: np.ndarray, number: int = 0) -> pa.Table:
-        """All columns of these documents, one row each of those that have so many addresses.
-
-        Args:
-            ids: (k,) S32.
-            number: which address, from 0, where a text stands in several places.
-        """
-        table = self._read([*ADDRESS, "vector"], ids.astype(str).tolist())
-        table = table.sort_by([(name, "ascending") for name in ("doc_id", "source", "path", "row", "chunk")])
-        _, first, count = np.unique(ids_of(table), return_index=True, return_counts=True)
-        return table.take(pa.array(first[count > number] + number))
-
-
-ADDRESS = ["doc_id", "source", "path", "row", "chunk", "chars", "tokens"]
 
 
 class Pool:
