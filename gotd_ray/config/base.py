@@ -6,9 +6,10 @@ import os
 import re
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WrapValidator
 
 MAX_COUNT = 10**12
 """Documents, tokens or bytes: more than any corpus has, and far below what 64 bits hold."""
@@ -59,6 +60,20 @@ Tokens = Annotated[int, Field(ge=8, le=MAX_TOKENS)]
 BatchTokens = Annotated[int, Field(ge=64, le=MAX_TOKENS)]
 Processes = Annotated[int, Field(ge=1, le=MAX_PROCESSES)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
+def or_plugin(group: str) -> WrapValidator:
+    """Lets through, besides the names of a Literal, what :mod:`gotd_ray.plugins` finds: a path such as
+    ``package.module:name``, or a name that an installed package offers in the group of entry points."""
+
+    def check(value: object, ours: Callable[[object], object], info: ValidationInfo) -> object:
+        if not isinstance(value, str):
+            return ours(value)
+        named = {".", ":"} & set(value) or info.context == AS_THEY_ARE or value in entry_points(group=group).names
+        return _one_line(value) if named else ours(value)
+
+    return WrapValidator(check)
+
 
 T = TypeVar("T", bound=Hashable)
 
