@@ -18,11 +18,19 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from gotd_ray import config
+from gotd_ray.config.base import refuse_credentials
 from gotd_ray.errors import UserError
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-_SECRET_IN_URI = re.compile(r"^[^/]*://([^/]*@|.*[?&][\w-]*(key|secret|token|password|signature|sig)=)", re.IGNORECASE)
 _CONNECT_SECONDS = 10
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+"""Endings of files that are compressed as a whole."""
+
+REQUEST_BYTES = 4 << 20
+"""Read at a time: one request to an object store."""
+
+_UNPACKED_BYTES = 1 << 16  # decoded ahead of what is read, and lost with it when a stream breaks
 
 
 class _Handler(pafs.FSSpecHandler):
@@ -89,13 +97,38 @@ class InputFile(io.RawIOBase):
         super().close()
 
 
+def unpacked(file: InputFile) -> io.BufferedIOBase:
+    """The bytes of a file, without the compression that its ending tells; several members are one stream.
+
+    Raises:
+        EOFError: the file should be compressed, and is empty.
+    """
+    raw = io.BufferedReader(file, REQUEST_BYTES)
+    packed = split_name(file.uri)[2]
+    if not packed:
+        return raw
+    if not raw.peek(1):
+        raise EOFError("the file is empty, and not even the beginning of a compressed one")
+    stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), COMPRESSIONS[packed])
+    return io.BufferedReader(stream, _UNPACKED_BYTES)
+
+
+def read_up_to(stream: io.BufferedIOBase, size: int) -> bytes:
+    """So many bytes, fewer at the end only. They are not set aside before they are there."""
+    parts = []
+    while size > 0 and (part := stream.read(min(size, REQUEST_BYTES))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
 def resolve(uri: str, storage: config.Storage) -> tuple[pafs.FileSystem, str]:
     """The filesystem of a path and the path on it; filesystems are made once per process.
 
     Raises:
         UserError: unknown scheme, a client that is not installed, settings that do not fit, credentials in the path.
     """
-    _refuse_secrets(uri)
+    refuse_credentials(uri)
     scheme = scheme_of(uri)
     if scheme == "file":
         return pafs.LocalFileSystem(), os.path.abspath(uri.removeprefix("file://"))  # noqa: PTH100 - links stay links
@@ -117,20 +150,11 @@ def scheme_of(uri: str) -> str:
     return match[1].lower() if match else "file"
 
 
-def _refuse_secrets(uri: str) -> None:
-    if _SECRET_IN_URI.search(uri):
-        scheme = uri.partition("://")[0]
-        raise UserError(
-            f"a {scheme}:// path holds credentials (not shown here), which logs and manifests would copy. Remedy: take "
-            "them out of the path and export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a profile or a role"
-        )
-
-
 @lru_cache(maxsize=32)
 def client(scheme: str, settings: str) -> pafs.FileSystem:
     storage = config.Storage.model_validate_json(settings)
     if storage.endpoint:
-        _refuse_secrets(storage.endpoint)
+        refuse_credentials(storage.endpoint)
     if scheme != "s3":
         return _fsspec(scheme, storage.options)
     if storage.library == "pyarrow" and storage.options:
@@ -219,6 +243,14 @@ def is_denied(error: Exception) -> bool:
     """Whether the storage refused for want of permission; Arrow's S3 client says so in words only."""
     words = r"ACCESS_DENIED|SIGNATURE_DOES_NOT_MATCH|INVALID_ACCESS_KEY|HTTP status 40[13]|Forbidden"
     return isinstance(error, PermissionError) or bool(re.search(words, str(error)))
+
+
+def split_name(path: str) -> tuple[str, str, str]:
+    """``folder/part-1.jsonl.gz`` to ``("part-1", ".jsonl", ".gz")``: stem, ending, compression ending ('' if none)."""
+    name = path.rpartition("/")[2]
+    packed = next((e for e in COMPRESSIONS if name.lower().endswith(e)), "")
+    stem, dot, ending = name[: len(name) - len(packed)].rpartition(".")
+    return (stem, dot + ending.lower(), packed) if stem else (dot + ending, "", packed)
 
 
 def join(uri: str, *parts: str) -> str:

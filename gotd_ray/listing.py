@@ -17,19 +17,12 @@ import pyarrow.fs as pafs
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
-from gotd_ray.filesystems import InputFile, join, reading, resolve, scheme_of, shown
-
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-FORMATS = {
-    "parquet": (".parquet",),
-    "jsonl": (".jsonl", ".ndjson"),
-    "text": (".txt", ".md"),
-    "warc": (".warc", ".wet"),
-}
+from gotd_ray.filesystems import InputFile, join, reading, resolve, scheme_of, shown, split_name
+from gotd_ray.text.formats import FORMATS, Format, format_of
 
 REASONS = {
     "ending": "an ending that is not read",
-    "about": "a README, license or the like",
+    **{one.aside.reason: one.aside.words for one in FORMATS if one.aside},
     "hidden": "a name that begins with a dot or an underscore",
     "folder": "a folder, where the glob asks for files",
     "twice": "another name of what is taken",
@@ -40,11 +33,6 @@ REASONS = {
 """Why something is passed over."""
 
 _WILDCARD = re.compile(r"[*?]")
-_ABOUT = re.compile(
-    r"(readme|licen[cs]e)([-_. ].*)?|copying|notice|change(log|s)|contribut(ing|ors)|authors|citation|code_of_conduct"
-    r"|security|requirements",
-    re.IGNORECASE,
-)
 _EXAMPLES = 3
 
 
@@ -147,14 +135,20 @@ def _listing(files: list[StoredFile], passed: dict[str, str]) -> Listing:
     return Listing(files, examples, {reason: len(uris) for reason, uris in by_reason.items() if uris})
 
 
+def _formats(name: str) -> tuple[Format, ...]:
+    return tuple(one for one in FORMATS if name in ("auto", one.name))
+
+
 def _nothing(path: str, text_format: str, entries: list[_Entry]) -> UserError:
-    formats = FORMATS if text_format == "auto" else [text_format]
-    endings = ", ".join(ending for name in formats for ending in FORMATS[name])
+    formats = _formats(text_format)
+    endings = ", ".join(ending for one in formats for ending in one.endings)
+    unpacked = [ending for one in FORMATS if not one.packed for ending in one.endings]
     there = _listing([], {entry.path: entry.reason for entry in entries}).words()
     return UserError(
-        f"'{shown(path)}' holds no file that ends in {endings} (also with .gz or .zst, but for .parquet). Correct the "
-        "path (a glob knows *, ** and ? only), or name the format of other endings, as in format: jsonl, with a glob "
-        f"such as data/*.json.gz{'. There: ' if there else ''}{'; '.join(there)}"
+        f"'{shown(path)}' holds no file that ends in {endings} (also with .gz or .zst, but for "
+        f"{', '.join(unpacked)}). Correct the path (a glob knows *, ** and ? only), or name the format of other "
+        "endings, as in format: jsonl, with a glob such as data/*.json.gz"
+        f"{'. There: ' if there else ''}{'; '.join(there)}"
     )
 
 
@@ -183,7 +177,7 @@ def expand_lists(paths: list[str], storage: config.Storage) -> Iterator[str]:
 def _expand(path: str, text_format: str, storage: config.Storage) -> Iterator[_Entry]:
     """All that a path names."""
     filesystem, inner = resolve(path, storage)
-    formats = list(FORMATS) if text_format == "auto" else [text_format]
+    formats = _formats(text_format)
     with reading(path):
         there = _look(filesystem, inner)
         if there is None and not _WILDCARD.search(inner):
@@ -200,15 +194,15 @@ def _expand(path: str, text_format: str, storage: config.Storage) -> Iterator[_E
     literal = text_format != "auto" and not there and not path.endswith("*")
     for entry in entries:
         ending_fits = literal or format_of(entry.path) in formats
-        if entry.reason or (ending_fits and not _is_about(entry.path)):
-            yield entry
-        else:
-            yield _Entry(entry.path, reason="about" if ending_fits else "ending")
+        reason = entry.reason or (_aside(entry.path) if ending_fits else "ending")
+        yield _Entry(entry.path, reason=reason) if reason else entry
 
 
-def _is_about(path: str) -> bool:
-    """Whether a text file tells about the data that it lies beside."""
-    return format_of(path) == "text" and bool(_ABOUT.fullmatch(split_name(path)[0]))
+def _aside(path: str) -> str:
+    """Why a file with the ending of a format holds no documents; empty if it may."""
+    known = format_of(path)
+    aside = known.aside if known else None
+    return aside.reason if aside and aside.stem.fullmatch(split_name(path)[0]) else ""
 
 
 def _look(filesystem: pafs.FileSystem, path: str) -> _Entry | None:
@@ -364,18 +358,3 @@ def _uri(scheme: str, path: str) -> str:
     if scheme == "file" or "://" in path:
         return path
     return f"{scheme}://{path.lstrip('/')}"
-
-
-def split_name(path: str) -> tuple[str, str, str]:
-    """``folder/part-1.jsonl.gz`` to ``("part-1", ".jsonl", ".gz")``: stem, ending, compression ending ('' if none)."""
-    name = path.rpartition("/")[2]
-    packed = next((e for e in COMPRESSIONS if name.lower().endswith(e)), "")
-    stem, dot, ending = name[: len(name) - len(packed)].rpartition(".")
-    return (stem, dot + ending.lower(), packed) if stem else (dot + ending, "", packed)
-
-
-def format_of(path: str) -> str | None:
-    """The format that a file's ending stands for, or None."""
-    _, ending, packed = split_name(path)
-    name = next((name for name, endings in FORMATS.items() if ending in endings), None)
-    return None if name == "parquet" and packed else name

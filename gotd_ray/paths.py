@@ -22,8 +22,8 @@ DEMO = "demo:"
 WRITTEN = (*STAGES, "arms", "selections", "tracking")
 """What a run, or a comparison, makes in its folder."""
 
-_NOT_OURS = ("jsonl", "warc")
-"""Formats of which a run writes no file."""
+_OURS = ("auto", "parquet", "text")
+"""Formats under which a run would read files that it writes."""
 
 
 def resolve_paths(run: config.Run) -> config.Run:
@@ -85,7 +85,7 @@ def _refuse_overlaps(run: config.Run) -> None:
                     f"{key} is {path}, which this run itself writes. Copy it elsewhere, or give the run another `out`."
                 )
             read = [name for name, folder in folders.items() if _would_be_read(real, folder)]
-            if read and place.kind == "input" and text.format not in _NOT_OURS:
+            if read and place.kind == "input" and text.format in _OURS:
                 raise UserError(
                     f"{read[0]} is {folders[read[0]]}, which lies in {key} ({path}): the run would read its own files. "
                     f"Give {read[0]} another folder, or one that begins with an underscore, which listings pass over."

@@ -8,8 +8,8 @@ from itertools import islice
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
-from gotd_ray.filesystems import shown
-from gotd_ray.storage import StoredFile, split_name
+from gotd_ray.filesystems import shown, split_name
+from gotd_ray.listing import StoredFile
 from gotd_ray.text.documents import (
     BadFile,
     Tally,
@@ -18,6 +18,7 @@ from gotd_ray.text.documents import (
     check_names,
     read_documents,
 )
+from gotd_ray.text.formats import format_of
 from gotd_ray.text.names import one_line
 from gotd_ray.text.tally import nearest
 
@@ -28,8 +29,8 @@ SAMPLE_FILES = 8
 SAMPLE_DOCUMENTS = 1000
 """Documents read from each sampled file of a larger corpus."""
 
-_BYTES_PER_CHARACTER = {"": 1.05, ".gz": 0.4, ".zst": 0.4, ".parquet": 0.55}
-"""Stored bytes per character of text, roughly: the estimate says 'about'."""
+_PACKED_BYTES_PER_CHARACTER = 0.4
+"""Of files that are compressed as a whole, see ``Format.bytes_per_character``."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def count_documents(
         except BadFile as problem:
             bad.append(shown(f"{file.uri}: {problem}"))
         documents += found
-        estimated += _estimate(file, found, characters / documents if documents else 0.0, text.sample)
+        estimated += _estimate(file, found, characters / documents if documents else 0.0, text)
     if whole and bad:
         raise UserError(f"{where}: a file cannot be read. Repair it, or take it out. {bad[0]}")
     check_bad_files(where, bad, len(files), text, section)
@@ -163,10 +164,11 @@ def check_sources(key: str, names: Collection[str], count: Count) -> list[str]:
     return [f"{words} (only a part was read)" for words in told]
 
 
-def _estimate(file: StoredFile, found: int, mean_chars: float, sample: float) -> int:
+def _estimate(file: StoredFile, found: int, mean_chars: float, text: config.Text) -> int:
     """Documents of a file of which at most SAMPLE_DOCUMENTS were read."""
     if found < SAMPLE_DOCUMENTS or not mean_chars:
         return found
-    _, ending, packed = split_name(file.uri)
-    density = _BYTES_PER_CHARACTER.get(packed or ending, _BYTES_PER_CHARACTER[""])
-    return max(found, int(file.size / (density * mean_chars) * sample))
+    known = format_of(file.uri, text.format)
+    assert known is not None
+    density = _PACKED_BYTES_PER_CHARACTER if split_name(file.uri)[2] else known.bytes_per_character
+    return max(found, int(file.size / (density * mean_chars) * text.sample))

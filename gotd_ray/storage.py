@@ -19,12 +19,11 @@ import pyarrow.fs as pafs
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import InputFile, is_denied, join, reading, resolve, resolve_folder
-from gotd_ray.listing import COMPRESSIONS, FORMATS, Listing, StoredFile, format_of, list_all, list_files, split_name
+from gotd_ray.listing import Listing, StoredFile, list_all, list_files
 
 __all__ = [
-    "COMPRESSIONS", "FORMATS", "InputFile", "Listing", "StoredFile", "check_writable", "delete_tree", "exists",
-    "format_of", "is_denied", "join", "list_all", "list_files", "list_names", "read_bytes", "read_if_there", "resolve",
-    "resolve_folder", "split_name", "write_bytes", "writing",
+    "InputFile", "Listing", "StoredFile", "check_writable", "delete_tree", "exists", "is_denied", "join", "list_all",
+    "list_files", "list_names", "read_bytes", "read_if_there", "resolve", "resolve_folder", "write_bytes", "writing",
 ]  # fmt: skip
 
 

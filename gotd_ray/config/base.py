@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WrapValidator
 
+from gotd_ray.errors import UserError
+
 MAX_COUNT = 10**12
 """Documents, tokens or bytes: more than any corpus has, and far below what 64 bits hold."""
 
@@ -160,10 +162,10 @@ def refuse_credentials(path: str) -> None:
     """Names of users, passwords and keys in a path.
 
     Raises:
-        ValueError: it holds some; they are not shown.
+        UserError: it holds some; they are not shown.
     """
     if match := _CREDENTIALS.match(path):
-        raise ValueError(
+        raise UserError(
             f"a {match[1]}:// path holds credentials (not shown here), which logs and manifests would copy. Remedy: "
             "take them out of the path and export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a profile or a "
             "role"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from gotd_ray import config, storage
 from gotd_ray.config.evaluation import Questions
 from gotd_ray.errors import UserError
+from gotd_ray.filesystems import unpacked
 from gotd_ray.models import zero_shot
 from gotd_ray.stages._texts import WHOLE
 from gotd_ray.text.documents import Labelled
@@ -82,10 +81,9 @@ def questions(run: config.Run, planned: Evaluations, name: str, columns: Questio
     found: list[dict[str, Any]] = []
     for file in planned.sets["zero_shot", name]:
         try:
-            data = storage.read_bytes(file.uri, run.storage)
-            if packed := storage.split_name(file.uri)[2]:
-                data = pa.CompressedInputStream(pa.BufferReader(data), storage.COMPRESSIONS[packed]).read()
-        except OSError as error:
+            with storage.InputFile(file.uri, run.storage) as opened:
+                data = unpacked(opened).read()
+        except (OSError, EOFError) as error:
             raise UserError(
                 f"evaluate.zero_shot.local.{name}: {file.uri} cannot be read: {' '.join(str(error).split())}. Repair "
                 "it, or name another."

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gotd_ray import config
 from gotd_ray.text.documents import document_id, split_rows
-from gotd_ray.text.readers import BadFile, Problem
+from gotd_ray.text.rows import BadFile, Problem
 
 
 def texts_at(

@@ -7,12 +7,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from gotd_ray import config
-from gotd_ray.storage import StoredFile, split_name
+from gotd_ray.filesystems import split_name
+from gotd_ray.listing import StoredFile
 from gotd_ray.text.chunks import split
 from gotd_ray.text.clean import clean
 from gotd_ray.text.names import one_line
-from gotd_ray.text.readers import BadFile, Problem, Row, read_rows
-from gotd_ray.text.tally import BAD_ROWS, Tally, check_bad_files, check_bad_rows, check_names, wanted_names
+from gotd_ray.text.readers import read_rows
+from gotd_ray.text.rows import BadFile, Columns, Problem, Row
+from gotd_ray.text.tally import BAD_ROWS, Tally, check_bad_files, check_bad_rows, check_names
 
 __all__ = [
     "BAD_ROWS", "BadFile", "Document", "Labelled", "Tally", "check_bad_files", "check_bad_rows", "check_names",
@@ -83,7 +85,7 @@ def read_documents(
     """
     path = file if isinstance(file, str) else file.uri
     excluded = frozenset(map(one_line, text.exclude_sources))
-    names = {name for _, name in wanted_names(text)}
+    names = Columns.of(text).all
     # The first 60 bits of an id are as good as a random number, and the same on every run.
     sampled_below = text.sample * 16**15 if text.sample < 1 else None
     for row, source, content in split_rows(path, text, chunks, storage):

@@ -1,4 +1,4 @@
-"""Names out of data, those of sources and of labels, and the names of columns in the settings."""
+"""Names out of data, those of sources and of labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 
-from gotd_ray import config
 from gotd_ray.text.clean import clean
 
 MOST_CHARS = 200
@@ -57,8 +56,3 @@ def kind_of(value: object) -> str:
 def one_line(raw: str) -> str:
     """On one line and of bounded length: it comes out of the data and goes into reports."""
     return " ".join(clean(raw).split())[:MOST_CHARS].strip()
-
-
-def text_names(text: config.Text) -> list[str]:
-    """The columns or keys that ``text_column`` joins, each once."""
-    return list(dict.fromkeys(name.strip() for name in text.text_column.split(",")))

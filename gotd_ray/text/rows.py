@@ -9,7 +9,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gotd_ray import config
-from gotd_ray.text.names import NotAName, kind_of, name_of, text_names
+from gotd_ray.config.text import columns_of
+from gotd_ray.text.names import NotAName, kind_of, name_of
+
+BOM = b"\xef\xbb\xbf"
+"""The mark of byte order, which some editors put before UTF-8."""
 
 _LARGEST_WEIGHT = 3.4e38  # what the index's float32 holds
 
@@ -61,7 +65,7 @@ class BadFile(Exception):  # noqa: N818 - named for what it counts
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Columns:
     """The columns or keys that the settings name."""
 
     texts: tuple[str, ...]
@@ -70,19 +74,36 @@ class Wanted:
     label: str | None
 
     @classmethod
-    def of(cls, text: config.Text) -> Wanted:
+    def of(cls, text: config.Text) -> Columns:
         label = getattr(text, "label_column", None)
-        return cls(tuple(text_names(text)), text.source_column, text.weight_column, label)
+        return cls(tuple(columns_of(text.text_column)), text.source_column, text.weight_column, label)
 
-    @property
+    @cached_property
+    def keys(self) -> list[tuple[str, str]]:
+        """The setting that names it, and its name."""
+        others = {"source_column": self.source, "weight_column": self.weight, "label_column": self.label}
+        return [("text_column", name) for name in self.texts] + [(key, name) for key, name in others.items() if name]
+
+    @cached_property
     def others(self) -> list[str]:
-        """Those that hold no text."""
-        return list(dict.fromkeys(name for name in (self.source, self.weight, self.label) if name))
+        """The names of those that hold no text, each once."""
+        return list(dict.fromkeys(name for key, name in self.keys if key != "text_column"))
 
     @cached_property
     def all(self) -> list[str]:
-        """Each once."""
-        return list(dict.fromkeys([*self.texts, *self.others]))
+        """Their names, each once."""
+        return list(dict.fromkeys(name for _, name in self.keys))
+
+    def held(self, names: Sequence[str]) -> list[str]:
+        """Those that a table has.
+
+        Raises:
+            BadFile: it has one of them twice.
+        """
+        for name in self.all:
+            if names.count(name) > 1:
+                raise BadFile("ambiguous_column", f"{names.count(name)} columns are called {name!r}", transient=False)
+        return [name for name in self.all if name in names]
 
 
 def decoded(value: bytes | None, limit: int) -> str | Problem:
@@ -90,17 +111,21 @@ def decoded(value: bytes | None, limit: int) -> str | Problem:
     if value is None:
         return Problem("empty_text", "null")
     if len(value) > limit:
-        return Problem("too_long", f"more than {limit:,} bytes")
+        return too_long(limit)
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError as error:
         return Problem("invalid_utf8", f"{error.reason} at byte {error.start}")
 
 
-def joined(parts: Sequence[str | Problem], wanted: Wanted) -> str | Problem:
+def too_long(limit: int) -> Problem:
+    return Problem("too_long", f"more than {limit:,} bytes")
+
+
+def joined(parts: Sequence[str | Problem], columns: Columns) -> str | Problem:
     """Columns joined by a blank line; null and empty ones are passed over, any other problem spoils the row."""
     if not parts:
-        return Problem("missing_column", f"no {', '.join(wanted.texts)}")
+        return Problem("missing_column", f"no {', '.join(columns.texts)}")
     if len(parts) == 1:
         return parts[0]
     for part in parts:
@@ -111,26 +136,26 @@ def joined(parts: Sequence[str | Problem], wanted: Wanted) -> str | Problem:
 
 
 def row_of(
-    number: int, content: str | Problem, keys: Collection[str], wanted: Wanted, record: Mapping[str, object]
+    number: int, content: str | Problem, keys: Collection[str], columns: Columns, record: Mapping[str, object]
 ) -> Row:
     """A row of columns or keys; what is wrong with its source, label or weight is its content's problem.
 
     Args:
-        keys: all that it has; record: at least its values of ``wanted.others``, as they were stored.
+        keys: all that it has; record: at least its values of ``columns.others``, as they were stored.
     """
     source = label = None
     try:
-        source = name_of(record.get(wanted.source)) if wanted.source else None
+        source = name_of(record.get(columns.source)) if columns.source else None
     except NotAName as error:
         content = _first(content, Problem("bad_source", str(error)))
-    if wanted.label:
-        value = record.get(wanted.label)
+    if columns.label:
+        value = record.get(columns.label)
         try:
             label = name_of(value)
             content = content if label else _first(content, Problem("no_label", kind_of(value)))
         except NotAName as error:
             content = _first(content, Problem("bad_label", str(error)))
-    content, weight = _weighed(content, record.get(wanted.weight) if wanted.weight else 1.0)
+    content, weight = _weighed(content, record.get(columns.weight) if columns.weight else 1.0)
     return Row(number, content, source, weight, label, keys)
 
 
@@ -150,8 +175,8 @@ def _weighed(content: str | Problem, value: object) -> tuple[str | Problem, floa
     return content, float(value)
 
 
-def without_columns(number: int, content: str | Problem, wanted: Wanted) -> Row:
+def without_columns(number: int, content: str | Problem, columns: Columns) -> Row:
     """A row of a format that has no columns: it names no source, and lacks a weight or label that it should have."""
-    if wanted.label or wanted.weight:
-        content = _first(content, Problem("no_label" if wanted.label else "bad_weight", "a file without columns"))
+    if columns.label or columns.weight:
+        content = _first(content, Problem("no_label" if columns.label else "bad_weight", "a file without columns"))
     return Row(number, content, weight=0.0 if isinstance(content, Problem) else 1.0)

@@ -12,23 +12,21 @@ from typing import Any
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import shown
-from gotd_ray.text.names import one_line, text_names
+from gotd_ray.text.formats import FAULTS
+from gotd_ray.text.names import one_line
+from gotd_ray.text.rows import Columns
 
-BAD_ROWS = frozenset(
-    {
-        "empty_text",
-        "too_long",
-        "broken_json",
-        "not_a_string",
-        "missing_column",
-        "invalid_utf8",
-        "bad_weight",
-        "bad_record",
-        "bad_source",
-        "no_label",
-        "bad_label",
-    }
-)
+BAD_ROWS = FAULTS | {
+    "empty_text",
+    "too_long",
+    "not_a_string",
+    "missing_column",
+    "invalid_utf8",
+    "bad_weight",
+    "bad_source",
+    "no_label",
+    "bad_label",
+}
 """Reasons that mean a fault of the data. The others are choices: too_short, excluded_source, not_sampled, not_text."""
 
 _EXAMPLES = 3
@@ -160,13 +158,6 @@ def _escaped(text: str, chars: int) -> str:
     return ascii(text)[1:-1][:chars]
 
 
-def wanted_names(text: config.Text) -> list[tuple[str, str]]:
-    """The columns or keys that a row should have: the setting that names it, and its name."""
-    texts = [("text_column", name) for name in text_names(text)]
-    others = [(key, getattr(text, key, None)) for key in ("source_column", "weight_column", "label_column")]
-    return texts + [(key, name) for key, name in others if name]
-
-
 def check_bad_files(where: str, bad: Sequence[str], files: int, text: config.Text, section: str) -> None:
     """Hold the files that cannot be read against the limit.
 
@@ -220,12 +211,13 @@ def check_names(
     Raises:
         UserError: ``exact``, and a name matches nothing.
     """
-    unread = sum(tally.reasons[reason] for reason in ("broken_json", "invalid_utf8", "too_long"))
+    unread = sum(tally.reasons[reason] for reason in FAULTS | {"invalid_utf8", "too_long"})
     if not tally.named_rows and unread == tally.rows:
         return []
     own = where == section
+    columns = Columns.of(text)
     missing, told = [], []
-    for key, name in wanted_names(text):
+    for key, name in columns.keys:
         found = tally.columns[name]
         if not found and _needed(key, tally, text, own):
             missing.append(f"{where} has no column '{name}' ({key}); {_has(tally, name)}")
@@ -236,7 +228,7 @@ def check_names(
                     "theirs is that of their file's name"
                 )
         elif found < tally.named_rows:
-            others = key == "text_column" and len(text_names(text)) > 1
+            others = key == "text_column" and len(columns.texts) > 1
             what = "their text is that of the other columns" if others else "they are left out"
             told.append(
                 f"{where}: {tally.named_rows - found:,} of {tally.named_rows:,} rows have no '{name}' ({key}): {what}"

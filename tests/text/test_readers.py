@@ -21,7 +21,8 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from gotd_ray import config
-from gotd_ray.text.readers import BadFile, Problem, read_rows
+from gotd_ray.text.readers import read_rows
+from gotd_ray.text.rows import BadFile, Problem
 
 LOCAL = config.Storage()
 Row = tuple[int, str | Problem, str | None]

@@ -1,4 +1,4 @@
-"""Properties of gotd_ray.text.warc: no record takes another with it, and none with text goes uncounted."""
+"""Properties of WARC files: no record takes another with it, and none with text goes uncounted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from gotd_ray import config
-from gotd_ray.text.readers import BadFile, Problem, read_rows
+from gotd_ray.text.readers import read_rows
+from gotd_ray.text.rows import BadFile, Problem
 
 LOCAL = config.Storage()
 WORDS = "Plain words about bread, number {}: flour, water, salt and a slow rise make the loaf."

@@ -1,4 +1,4 @@
-"""The records of WARC files: whole ones are read, and one of unknown length does not take the next ones with it.
+"""WARC and WET: whole records are read, and one of unknown length does not take the next ones with it.
 
 By ISO 28500: a version line, header lines, an empty line, a block of ``Content-Length`` bytes, two line ends. Writers
 miscount, so line ends after a block are skipped as they come, and where no record follows, the length was wrong: the
@@ -11,13 +11,14 @@ import codecs
 import io
 import re
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from gotd_ray import config
-from gotd_ray.text.rows import Problem, Row, Wanted, decoded, without_columns
+from gotd_ray.filesystems import InputFile, read_up_to, unpacked
+from gotd_ray.text.formats.base import Format
+from gotd_ray.text.rows import BadFile, Columns, Problem, Row, decoded, too_long, without_columns
 
 MACHINERY = frozenset({"warcinfo", "request", "metadata"})
 """Types of records about the crawl: they hold no document."""
@@ -37,10 +38,6 @@ _CHARSETS = re.compile(
 """Python's names of character sets; it has other codecs, which web text must not reach."""
 
 
-class BrokenWarc(ValueError):  # noqa: N818 - as EOFError, said of the file
-    """What is left of the file cannot be told apart into records."""
-
-
 class Record(NamedTuple):
     """A record's header, by names in lower case, and its block."""
 
@@ -57,18 +54,16 @@ class Record(NamedTuple):
         return self.headers.get("warc-type", "").lower()
 
 
-def warc_rows(stream: io.BufferedIOBase, text: config.Text, wanted: Collection[int] | None) -> Iterator[Row]:
+def _rows(file: InputFile, columns: Columns, limit: int, wanted: Container[int]) -> Iterator[Row]:
     """The row is the record's number; all are counted, but those of the machinery are not given.
 
     Raises:
         EOFError: the file ends within a record.
-        BrokenWarc: it holds no records, or the end of a large one cannot be found.
+        BadFile: it holds no records, or the end of a large one cannot be found.
     """
-    limit = text.max_document_bytes
-    names = Wanted.of(text)
-    for number, record in enumerate(_records(_Bytes(stream), 2 * limit + _HEADER_BYTES)):
-        if record.kind not in MACHINERY and (wanted is None or number in wanted):
-            yield without_columns(number, _content(record, limit), names)
+    for number, record in enumerate(_records(_Bytes(unpacked(file)), 2 * limit + _HEADER_BYTES)):
+        if record.kind not in MACHINERY and number in wanted:
+            yield without_columns(number, _content(record, limit), columns)
 
 
 class _Bytes:
@@ -86,12 +81,8 @@ class _Bytes:
 
     def read(self, size: int) -> bytes:
         """So many bytes; fewer at the end only."""
-        parts = [self._back.read(size)]
-        left = size - len(parts[0])
-        while left and (part := self._stream.read(min(left, _PART_BYTES))):
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
+        data = self._back.read(size)
+        return data + read_up_to(self._stream, size - len(data))
 
     def put_back(self, data: bytes) -> None:
         self._back = io.BytesIO(data + self._back.read())
@@ -101,7 +92,7 @@ def _records(source: _Bytes, room: int) -> Iterator[Record]:
     """The records in order; of a block ``room`` bytes are kept."""
     while (line := _next_line(source)) is not None:
         if not _begins(line):  # can only be the first: behind a record the next one was looked for
-            raise BrokenWarc("it does not begin as a WARC record does")
+            raise BadFile("unreadable", "it does not begin as a WARC record does", transient=False)
         headers = _headers(source)
         length = headers.get("content-length", "")
         if not re.fullmatch(r"[0-9]{1,18}", length):
@@ -119,7 +110,8 @@ def _records(source: _Bytes, room: int) -> Iterator[Record]:
         elif not complete:
             raise EOFError("the file ends within a record, or the record's Content-Length is too large")
         elif size > room:
-            raise BrokenWarc(f"no record follows one of {size:,} bytes: its Content-Length is wrong")
+            said = f"no record follows one of {size:,} bytes: its Content-Length is wrong"
+            raise BadFile("unreadable", said, transient=False)
         else:
             _skip_to_record(source)
             yield Record(headers, b"", 0, "Content-Length is too small")
@@ -213,7 +205,7 @@ def _content(record: Record, limit: int) -> str | Problem:
         return Problem("not_text", f"a record of type {record.kind or 'unknown'}")
     if media != "text/plain" and not (record.kind == "conversion" and media in _UNKNOWN_TYPES):
         return Problem("not_text", media or "no content type")
-    return _decoded(record.block, charset, limit) if record.size == len(record.block) else _too_long(limit)
+    return _decoded(record.block, charset, limit) if record.size == len(record.block) else too_long(limit)
 
 
 def _http_content(record: Record, limit: int) -> str | Problem:
@@ -227,16 +219,12 @@ def _http_content(record: Record, limit: int) -> str | Problem:
     if media != "text/plain":
         return Problem("not_text", media or "no content type")
     if record.size > len(record.block):
-        return _too_long(limit)
+        return too_long(limit)
     body: bytes | Problem = record.block[end.end() :]
     codings = f"{headers.get('content-encoding', '')},{headers.get('transfer-encoding', '')}"
     for coding in reversed([name.strip().lower() for name in codings.split(",")]):
         body = _unpacked(body, coding, limit) if isinstance(body, bytes) else body
     return body if isinstance(body, Problem) else _decoded(body, charset, limit)
-
-
-def _too_long(limit: int) -> Problem:
-    return Problem("too_long", f"more than {limit:,} bytes")
 
 
 def _media_type(value: str) -> tuple[str, str]:
@@ -296,8 +284,11 @@ def _decoded(data: bytes, charset: str, limit: int) -> str | Problem:
     if known == "utf-8" or not _CHARSETS.fullmatch(known):
         return decoded(data, limit)
     if len(data) > limit:
-        return _too_long(limit)
+        return too_long(limit)
     try:  # the web reads these two as Windows-1252, which has quotation marks where they have control characters
         return data.decode("cp1252" if known in ("iso8859-1", "ascii") else known)
     except UnicodeDecodeError as error:
         return Problem("invalid_utf8", f"nor {known}: {error.reason} at byte {error.start}")
+
+
+FORMAT = Format("warc", (".warc", ".wet"), _rows, faults=frozenset({"bad_record"}))

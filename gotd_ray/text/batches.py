@@ -1,62 +1,40 @@
-"""The rows of Parquet files: values as they are stored, columns taken by their place."""
+"""The rows of Arrow's record batches: values as they are stored."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from gotd_ray import config
-from gotd_ray.storage import InputFile
 from gotd_ray.text.names import Foreign
-from gotd_ray.text.rows import BadFile, Problem, Row, Wanted, decoded, joined, row_of
+from gotd_ray.text.rows import Columns, Problem, Row, decoded, joined, row_of
 
-REQUEST_BYTES = 4 << 20  # one request to an object store
-_BATCH_ROWS = 256  # few, as a document may have megabytes
-
-
-def parquet_rows(file: InputFile, text: config.Text, wanted: Collection[int] | None) -> Iterator[Row]:
-    """The rows of a file, those of its row groups that hold a wanted one.
-
-    Raises:
-        BadFile: a column that is needed stands twice.
-        OSError, pyarrow.ArrowException: the file is broken.
-    """
-    table = pq.ParquetFile(file, buffer_size=REQUEST_BYTES)
-    keys = table.schema_arrow.names
-    names = Wanted.of(text)
-    needed = [name for name in names.all if name in keys]
-    for name in needed:
-        if keys.count(name) > 1:
-            raise BadFile("ambiguous_column", f"{keys.count(name)} columns are called {name!r}", transient=False)
-    ordered = sorted(wanted or ())
-    start = 0
-    for group in range(table.num_row_groups):
-        stop = start + table.metadata.row_group(group).num_rows
-        if wanted is None or bisect_left(ordered, start) < bisect_left(ordered, stop):
-            row = start
-            for batch in table.iter_batches(_BATCH_ROWS, row_groups=[group], columns=needed):
-                yield from _batch_rows(batch, row, wanted, names, keys, text.max_document_bytes)
-                row += batch.num_rows
-        start = stop
+BATCH_ROWS = 256
+"""Of a batch: few, as a document may have megabytes."""
 
 
-def _batch_rows(
-    batch: pa.RecordBatch, first: int, wanted: Collection[int] | None, names: Wanted, keys: list[str], limit: int
+def batch_rows(
+    batch: pa.RecordBatch, first: int, columns: Columns, keys: Collection[str], limit: int, wanted: Container[int]
 ) -> Iterator[Row]:
+    """The wanted rows of a batch.
+
+    Args:
+        batch: of the columns that are named and there.
+        first: the number of its first row.
+        keys: all columns of the file.
+        limit: bytes of a text.
+    """
     held = set(batch.schema.names)
-    texts = [_texts(batch.column(name)) for name in names.texts if name in held]
-    others = {name: _values(batch.column(name)) for name in names.others if name in held}
+    texts = [_texts(batch.column(name)) for name in columns.texts if name in held]
+    others = {name: _values(batch.column(name)) for name in columns.others if name in held}
     for index in range(batch.num_rows):
-        if wanted is None or first + index in wanted:
+        if first + index in wanted:
             parts = [
                 value if isinstance(value, Problem) else decoded(value, limit)
                 for value in (column[index] for column in texts)
             ]
             record = {name: column[index] for name, column in others.items()}
-            yield row_of(first + index, joined(parts, names), keys, names, record)
+            yield row_of(first + index, joined(parts, columns), keys, columns, record)
 
 
 def _plain(column: pa.Array) -> pa.Array:
