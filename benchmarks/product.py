@@ -72,7 +72,7 @@ class Library:
         name = how if isinstance(how, str) else "gotd"
         select = {"method": name} | ({"landmarks": landmarks} if landmarks else {})
         run = self._run(select=select)
-        with shards(self._embedded, run, SITE) as pool:
+        with shards(self._embedded, run.solve.shards, run.storage, SITE) as pool:
             witness = None
             if name == "mmd":
                 ids, points, masses = landmarks_of(pool, run.select.landmarks)
@@ -99,8 +99,8 @@ class Library:
 
     def _later_rounds(self, chooser: Chooser, solved: Potentials, run: config.Run) -> None:
         """As in the select stage, but for the texts."""
-        with shards(self._embedded, run, SITE) as pool, SITE.progress.task("rounds") as task:
-            rounds = Rounds(run, pool, solved, segment_count(len(self.ids)), "rounds", SITE.progress)
+        with shards(self._embedded, run.solve.shards, run.storage, SITE) as pool, SITE.progress.task("rounds") as task:
+            rounds = Rounds(run.solve, pool, solved, segment_count(len(self.ids)), "rounds", SITE.progress)
             while chooser.next_round() and len(chooser.judged) < len(self.ids):
                 kept = self._kept(chooser)
                 rounds.refit(Taken(self.ids[kept], self.x[kept], run.select.mix * min(chooser.spent, 1.0)), task)

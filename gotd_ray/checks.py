@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gotd_ray import storage, tracking
 from gotd_ray.errors import UserError
@@ -12,11 +12,9 @@ from gotd_ray.index import Collection
 from gotd_ray.models import language
 from gotd_ray.preflight import Count, check_sources, count_documents
 from gotd_ray.results import STAGES
+from gotd_ray.stage import Plan
 from gotd_ray.stages import _evaluation, _training
 from gotd_ray.stages._checks import check_decontamination, check_selection
-
-if TYPE_CHECKING:
-    from gotd_ray.pipeline import Plan
 
 NUMBERS_OF_A_ROW = 130
 """Bytes of a document in the index beside its vector: address and size, compressed."""
@@ -55,15 +53,19 @@ def look(plan: Plan, only: Sequence[str] = STAGES, *, everything: bool = False) 
     found = Look()
 
     def to_do(stage: str) -> bool:
-        return stage in only and plan.asked(stage) and (everything or not plan.done(stage))
+        return stage in only and stage in plan.steps and (everything or not plan.done(stage))
 
-    if plan.run.tracking and (to_do("send") or any(to_do(stage) for stage in _training.STAGES)):
-        tracking.check(plan.run)
-    found.told += plan.passed_over()
+    trackers = tracking.trackers(plan.run)
+    if trackers and (to_do("send") or any(to_do(stage) for stage in _training.STAGES)):
+        tracking.check(trackers)
+    for name, collection in plan.listed.items():
+        found.told += [f"{name}: {words}" for words in collection.passed_over]
     if to_do("embed"):
         _sets(plan, found)
     if to_do("select"):
-        found.unwanted = check_decontamination(plan.run, found.counts.get("corpus"))
+        found.unwanted = check_decontamination(
+            plan.run.select, plan.steps["select"].given.unwanted, plan.run.storage, found.counts.get("corpus")
+        )
         found.told += found.unwanted["told"] if found.unwanted else []
     trainings = {stage: task for stage, task in plan.trainings.items() if to_do(stage)}
     if trainings:

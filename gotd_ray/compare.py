@@ -26,7 +26,7 @@ from gotd_ray.models.intervals import METRICS, METRICS_OF, Examples, mean_differ
 from gotd_ray.progress import Progress
 from gotd_ray.report.machine import versions
 from gotd_ray.report.render import comparison_page
-from gotd_ray.results import AFTER_SELECT
+from gotd_ray.results import AFTER_SELECT, STAGES
 from gotd_ray.stages.evaluate import EXAMPLES, grouped
 
 ARMS: dict[Arm, dict[str, Any] | None] = {
@@ -220,7 +220,7 @@ def _compare(run: config.Run, todo: dict[Cell, config.Run], progress: Progress) 
 def _stages(cell: Cell) -> Sequence[str]:
     """An arm without documents of its own needs none of the stages that choose some."""
     if ARMS[cell.arm] is not None:
-        return pipeline.STAGES
+        return STAGES
     return ("evaluate",) if cell.arm == "base" else ("finetune", "evaluate")
 
 
@@ -301,7 +301,7 @@ def _difference(metric: str, pairs: list[tuple[Examples, Examples]], run: config
 def _cost(plans: list[pipeline.Plan], cell: Cell) -> dict[str, Any]:
     """Mean seconds of the arm's own stages, without embedding, which all arms share; and its first run's report."""
     stages = [stage for stage in _stages(cell) if stage != "embed"]
-    manifests = [[plan.manifests.get(stage) for stage in stages if plan.needed(stage)] for plan in plans]
+    manifests = [[plan.manifests.get(stage) for stage in stages] for plan in plans]
     seconds = [sum(facts.get("seconds", 0.0) for facts in found if facts) for found in manifests]
     report = None if ARMS[cell.arm] is None else f"arms/{cell.name}/report/report.html"
     return {"seconds": float(np.mean(seconds)), "report": report}

@@ -27,6 +27,18 @@ STAGES = ("survey", "embed", "solve", "dsir", "select", *AFTER_SELECT, "report",
 FILES = "files.parquet"
 """In the folder of embed: which files each set was, as they were."""
 
+POTENTIALS = "potentials.safetensors"
+"""In the folder of solve."""
+
+LOG_WEIGHTS = "weights"
+"""In the folder of dsir: a folder."""
+
+SUBSET = "subset.parquet"
+"""In the folder of select."""
+
+PAGE, NUMBERS = "report.html", "report.json"
+"""In the folder of report."""
+
 COMPARISON = "compare.json"
 """In the folder of a comparison: its table."""
 

@@ -15,10 +15,10 @@ from gotd_ray.index import table_of
 from gotd_ray.models.intervals import METRICS
 from gotd_ray.ot.kept import BYTES
 from gotd_ray.paths import SETS
-from gotd_ray.pipeline import Plan
 from gotd_ray.report.comparison import tables
 from gotd_ray.report.words import searched
-from gotd_ray.results import Results, changes
+from gotd_ray.results import SUBSET, Results, changes
+from gotd_ray.stage import Plan
 from gotd_ray.stages import _training
 
 TOP = 8
@@ -37,9 +37,8 @@ def console() -> Console:
 def stages(plan: Plan, console: Console) -> None:
     """What a run would do."""
     table = Table("stage", "state", "where", title=escape(plan.run.name), title_justify="left")
-    for stage in plan.stages:
-        state = "done" if plan.done(stage) else "to do" if plan.needed(stage) else "not needed"
-        table.add_row(stage, state, escape(plan.artifacts[stage].folder))
+    for stage, step in plan.steps.items():
+        table.add_row(stage, "done" if plan.done(stage) else "to do", escape(step.artifact.folder))
     console.print(table)
     if not plan.surveyed:
         console.print("Which sources are embedded is for the survey to say; counted here are all.")
@@ -130,10 +129,10 @@ def since(found: Results, plan: Plan | None, why: str, console: Console) -> None
     if plan is None:
         console.print(f"What has changed since these results cannot be told: {why}", markup=False)
         return
-    stale = [stage for stage in found.manifests if not plan.asked(stage) or not plan.done(stage)]
+    stale = [stage for stage in found.manifests if stage not in plan.steps or not plan.done(stage)]
     if not stale:
         return
-    to_do = [stage for stage in plan.stages if plan.needed(stage) and not plan.done(stage)]
+    to_do = [stage for stage in plan.steps if not plan.done(stage)]
     console.print(
         f"These results are not of the run as it stands: {', '.join(stale)} would differ"
         + (f", and gotd run would do {', '.join(to_do)}." if to_do else "."),
@@ -305,7 +304,7 @@ def _selection(found: Results, console: Console) -> None:
         available, taken = sum(c[0] for c in rest), sum(c[1] for c in rest)
         table.add_row(f"{len(rest)} others", f"{available / total:.1%}", f"{taken / chosen:.1%}", f"{taken:,}")
     console.print(table)
-    subset = found.path("select", "subset.parquet")
+    subset = found.path("select", SUBSET)
     if data := storage.read_if_there(subset, found.run.storage):
         top = _table("rank", "score", "source", "begins")
         room = max(30, console.width - 50)

@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gotd_ray import config, storage
@@ -22,24 +23,42 @@ _LONGEST = 250
 """Characters of a setting that MLflow takes."""
 
 
-def check(run: config.Run) -> None:
+@dataclass(frozen=True)
+class Trackers:
+    """Where a run's numbers go: what, under which project and name, and the folder of TensorBoard's files."""
+
+    to: tuple[str, ...]
+    project: str
+    name: str
+    folder: str
+
+
+def trackers(run: config.Run) -> Trackers | None:
+    """Those of a run, if any."""
+    if (settings := run.tracking) is None:
+        return None
+    folder = settings.folder or storage.join(run.out, "tracking")
+    return Trackers(tuple(settings.to), settings.project or run.name, run.name, folder)
+
+
+def check(where: Trackers) -> None:
     """Hold the section against this machine.
 
     Raises:
         UserError: a package is not installed; MLflow does not answer; TensorBoard has no folder that it can write.
     """
-    for name in run.tracking.to if run.tracking else ():
+    for name in where.to:
         if not any(importlib.util.find_spec(package) for package in _PACKAGES[name]):
             package = _PACKAGES[name][-1]
             raise UserError(
                 f"tracking.to names {name}, and {package} is not installed. pip install {package} on every node, or "
                 "take it out."
             )
-    if run.tracking and "mlflow" in run.tracking.to:
+    if "mlflow" in where.to:
         _ask_mlflow()
-    if run.tracking and "tensorboard" in run.tracking.to and "://" in _folder(run):
+    if "tensorboard" in where.to and "://" in where.folder:
         raise UserError(
-            f"TensorBoard cannot write to {_folder(run)}. Set tracking.folder to a folder that all nodes see."
+            f"TensorBoard cannot write to {where.folder}. Set tracking.folder to a folder that all nodes see."
         )
 
 
@@ -61,24 +80,16 @@ def _said(error: Exception) -> str:
     return re.sub(r"//[^/@\s]*@", "//...@", " ".join(str(error).split()))[:600].rstrip(".")
 
 
-def _folder(run: config.Run) -> str:
-    assert run.tracking
-    return run.tracking.folder or storage.join(run.out, "tracking")
-
-
-def environment(run: config.Run, stage: str) -> dict[str, str]:
+def environment(where: Trackers, stage: str) -> dict[str, str]:
     """What tells Hugging Face's callbacks where a training's curves go."""
-    if not run.tracking:
-        return {}
-    project = run.tracking.project or run.name
     return {
-        "MLFLOW_EXPERIMENT_NAME": project,
-        "WANDB_PROJECT": project,
-        "TENSORBOARD_LOGGING_DIR": storage.join(_folder(run), stage),
+        "MLFLOW_EXPERIMENT_NAME": where.project,
+        "WANDB_PROJECT": where.project,
+        "TENSORBOARD_LOGGING_DIR": storage.join(where.folder, stage),
     }
 
 
-def send(run: config.Run, facts: Mapping[str, Any], artifact: Artifact, progress: Progress) -> dict[str, Any]:
+def send(where: Trackers, facts: Mapping[str, Any], artifact: Artifact, progress: Progress) -> dict[str, Any]:
     """Send the final numbers of a report and the run's settings to each tracker, and commit what was sent.
 
     A tracker that has them already is passed over, where another one failed.
@@ -89,12 +100,12 @@ def send(run: config.Run, facts: Mapping[str, Any], artifact: Artifact, progress
     started = time.perf_counter()
     artifact.begin()
     numbers, settings = dict(final(facts)), dict(_flat(facts["settings"]))
-    for name in run.tracking.to if run.tracking else ():
+    for name in where.to:
         sent = f"{name}-{artifact.key}"
-        if storage.exists(artifact.path(sent), run.storage):
+        if storage.exists(artifact.path(sent), artifact.storage):
             continue
         try:
-            _SEND[name](run, numbers, settings)
+            _SEND[name](where, numbers, settings)
         except Exception as error:  # noqa: BLE001 - those of the tracker, of requests and of its stores
             raise UserError(
                 f"tracking: the numbers of the report could not be sent to {name}: {_said(error)}. What is done is "
@@ -103,7 +114,7 @@ def send(run: config.Run, facts: Mapping[str, Any], artifact: Artifact, progress
         artifact.write(sent, b"")
         progress.say(f"send: {len(numbers):,} numbers of the report went to {name}")
     seconds = time.perf_counter() - started
-    return artifact.commit({"to": list(run.tracking.to) if run.tracking else [], "seconds": seconds})
+    return artifact.commit({"to": list(where.to), "seconds": seconds})
 
 
 def final(facts: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -134,27 +145,25 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
             yield re.sub(r"[^\w./ -]", "_", before + name), str(value)[:_LONGEST]
 
 
-def _mlflow(run: config.Run, numbers: dict[str, float], settings: dict[str, str]) -> None:
+def _mlflow(where: Trackers, numbers: dict[str, float], settings: dict[str, str]) -> None:
     mlflow = importlib.import_module("mlflow")
-    assert run.tracking
-    mlflow.set_experiment(run.tracking.project or run.name)
-    with mlflow.start_run(run_name=run.name):
+    mlflow.set_experiment(where.project)
+    with mlflow.start_run(run_name=where.name):
         mlflow.log_params(settings)
         mlflow.log_metrics(numbers)
 
 
-def _wandb(run: config.Run, numbers: dict[str, float], settings: dict[str, str]) -> None:
+def _wandb(where: Trackers, numbers: dict[str, float], settings: dict[str, str]) -> None:
     wandb = importlib.import_module("wandb")
-    assert run.tracking
-    sent = wandb.init(project=run.tracking.project or run.name, name=run.name, config=settings)
+    sent = wandb.init(project=where.project, name=where.name, config=settings)
     sent.summary.update(numbers)
     sent.finish()
 
 
-def _tensorboard(run: config.Run, numbers: dict[str, float], settings: dict[str, str]) -> None:
+def _tensorboard(where: Trackers, numbers: dict[str, float], settings: dict[str, str]) -> None:
     own = importlib.util.find_spec("tensorboard")
     module = importlib.import_module("torch.utils.tensorboard" if own else "tensorboardX")
-    with module.SummaryWriter(storage.join(_folder(run), "run")) as writer:
+    with module.SummaryWriter(storage.join(where.folder, "run")) as writer:
         for name, value in numbers.items():
             writer.add_scalar(name, value, 0)
         writer.add_text("settings", "\n".join(f"    {name}: {value}" for name, value in settings.items()))

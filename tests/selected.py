@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from gotd_ray.preflight import Count, count_documents
 from gotd_ray.progress import Progress
 from gotd_ray.select.decontaminate import NgramIndex
 from gotd_ray.stages import _read_back, select, solve
+from gotd_ray.stages._checks import check_decontamination
 from gotd_ray.storage import list_files
 from gotd_ray.text.documents import Tally, read_documents
 
@@ -91,13 +93,34 @@ class Selected:
         index.commit(Entry("all", tuple(files), ("all-0.parquet",), tallies))
         return index.snapshot(files)[0]
 
-    def select(self, potentials: str | None = None, log_weights: str | None = None) -> dict[str, Any]:
-        return select.select(self.run, self.embedded, potentials, log_weights, self.artifact, self.site)
+    def select(self, before: Artifact | None = None) -> dict[str, Any]:
+        """``before``: what the scores come from."""
+        run, settings = self.run, self.run.select
+        unwanted = list_files(settings.decontaminate, run.storage) if settings.decontaminate else []
+        given = select.Choice(
+            settings,
+            SimpleNamespace(read=lambda: self.embedded),
+            run.corpus,
+            run.chunks,
+            run.storage,
+            run.seed if settings.seed is None else settings.seed,
+            run.target.proportions,
+            before,
+            run.solve,
+            unwanted,
+        )
+        return select.select(given, self.artifact, self.site)
 
-    def solve(self) -> str:
+    def check(self, *counted: Count) -> dict[str, Any] | None:
+        """What is searched for, before the run."""
+        settings, storage = self.run.select, self.run.storage
+        files = list_files(settings.decontaminate, storage) if settings.decontaminate else []
+        return check_decontamination(settings, files, storage, *counted)
+
+    def solve(self) -> Artifact:
         artifact = Artifact(f"{self.folder}/out/solve", "key", config.Storage())
         solve.solve(self.run, self.embedded, artifact, self.site, {})
-        return artifact.path(solve.POTENTIALS)
+        return artifact
 
     def table(self, name: str) -> list[dict[str, Any]]:
         return pq.read_table(self.artifact.path(name)).to_pylist()

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -273,7 +274,9 @@ def test_a_file_that_vanishes_after_listing_is_counted_and_tried_again(
     gone = tmp_path / "corpus" / "part-2.parquet"
     content, stat = gone.read_bytes(), gone.stat()
     gone.unlink()
-    facts = embed.embed(plan.run, {"corpus": plan.collections["corpus"]}, plan.artifacts["embed"], SITE)
+    step = plan.steps["embed"]
+    given = replace(step.given, collections={"corpus": plan.collections["corpus"]})
+    facts = embed.embed(given, step.artifact, SITE)
     assert [(Path(bad["uri"]).name, bad["reason"]) for bad in facts["corpus"]["bad_files"]] == [(gone.name, "vanished")]
     assert facts["unreached"] == [str(gone)]
     gone.write_bytes(content)
@@ -293,7 +296,8 @@ def test_a_document_that_changed_after_embedding_gives_way(library: Path, tmp_pa
     path = Path(best["path"])
     plan = pipeline.plan(run.model_copy(update={"select": run.select.model_copy(update={"budget": 41})}))
     path.unlink()
-    pipeline._STEPS["select"](plan, SITE)
+    step = plan.steps["select"]
+    step.stage.work(step.given, step.artifact, SITE)
     again = pq.read_table(plan.artifacts["select"].path("subset.parquet")).to_pandas()
     aside = pq.read_table(plan.artifacts["select"].path("set_aside.parquet")).to_pandas()
     assert str(path) not in set(again.path)

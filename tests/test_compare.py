@@ -14,6 +14,7 @@ from gotd_ray.compare import ARMS, Cell, cells, run_of
 from gotd_ray.errors import UserError
 from gotd_ray.models.intervals import difference, interval, mean_difference, mean_interval
 from gotd_ray.progress import Progress
+from gotd_ray.results import STAGES
 
 TRAINING = {"max_tokens": 64, "batch_size": 4, "steps": 2, "workers": 1, "learning_rate": 1e-3}
 
@@ -204,9 +205,9 @@ def test_all_arms_that_choose_are_looked_at_alike_and_trained_alike(
     ignored = "select.dsir_min_words does nothing here: select.method is not dsir."
     assert compare.check(run) == [ignored, "of gotd", "of all", "of random", "of nearest"]
     assert list(looked) == ["base", "target_only-s0", "random-b30-s0", "nearest-b30-s0"]
-    assert looked["random-b30-s0"] == pipeline.STAGES
+    assert looked["random-b30-s0"] == STAGES
     assert looked["target_only-s0"] == ("finetune", "evaluate") and looked["base"] == ("evaluate",)
-    assert set(pipeline.STAGES) - set(looked["nearest-b30-s0"]) == {"pretune", "finetune", "evaluate"}
+    assert set(STAGES) - set(looked["nearest-b30-s0"]) == {"pretune", "finetune", "evaluate"}
 
 
 @pytest.mark.ray

@@ -29,8 +29,10 @@ FACTS: dict[str, Any] = {
 
 def test_the_final_numbers_stand_in_tensorboard(tmp_path: Path) -> None:
     run = make_run(tmp_path / "out", tmp_path, tracking={"to": ["tensorboard"]})
-    tracking.check(run)
-    tracking.send(run, FACTS, Artifact(str(tmp_path / "out" / "send"), "key", run.storage), Progress())
+    where = tracking.trackers(run)
+    assert where
+    tracking.check(where)
+    tracking.send(where, FACTS, Artifact(str(tmp_path / "out" / "send"), "key", run.storage), Progress())
     found = scalars(tmp_path / "out" / "tracking" / "run")
     for name, value in tracking.final(FACTS):
         assert found[name] == pytest.approx(value)
@@ -76,11 +78,11 @@ def test_an_mlflow_that_does_not_answer_is_said_before_anything_runs(
 def test_tensorboard_needs_a_folder_where_results_lie_in_a_bucket() -> None:
     run = make_run("s3://bucket/out", "s3://bucket", tracking={"to": ["tensorboard"]})
     with pytest.raises(UserError, match=r"cannot write to s3://bucket/out/tracking. Set tracking.folder"):
-        tracking.check(run)
+        tracking.check(tracking.trackers(run))
 
 
 def test_without_tracking_nothing_is_sent_anywhere(tmp_path: Path) -> None:
-    assert tracking.environment(make_run(tmp_path / "out", tmp_path), "pretune") == {}
+    assert tracking.trackers(make_run(tmp_path / "out", tmp_path)) is None
 
 
 def test_a_tracker_that_fails_is_asked_again_and_one_that_has_it_is_not(
@@ -95,14 +97,14 @@ def test_a_tracker_that_fails_is_asked_again_and_one_that_has_it_is_not(
 
     monkeypatch.setitem(tracking._SEND, "wandb", down)
     with pytest.raises(UserError) as caught:
-        tracking.send(run, FACTS, artifact, Progress())
+        tracking.send(tracking.trackers(run), FACTS, artifact, Progress())
     assert str(caught.value) == (
         "tracking: the numbers of the report could not be sent to wandb: no route to https://...@host/x. What is done "
         "is kept: run again when it answers, or take it out of tracking.to."
     )
     assert artifact.manifest() is None
     monkeypatch.setitem(tracking._SEND, "wandb", lambda *_: went.append("wandb"))
-    assert tracking.send(run, FACTS, artifact, Progress())["to"] == ["tensorboard", "wandb"]
+    assert tracking.send(tracking.trackers(run), FACTS, artifact, Progress())["to"] == ["tensorboard", "wandb"]
     assert went == ["tensorboard", "wandb"]
 
 

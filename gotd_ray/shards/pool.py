@@ -139,15 +139,19 @@ def _has_room(shard: int, method: str) -> Iterator[None]:
 
 
 @contextmanager
-def shards(embedded: Embedded, run: config.Run, site: Site) -> Iterator[Pool]:
-    """A pool over a run's candidates, for the length of a stage."""
+def shards(embedded: Embedded, wanted: int | None, storage: config.Storage, site: Site) -> Iterator[Pool]:
+    """A pool over a run's candidates, for the length of a stage.
+
+    Args:
+        wanted: shards; None: one per GPU, or one per ``ROWS_PER_SHARD`` candidates.
+    """
     resources, rows = site.resources, embedded.candidates.rows
     count = segment_count(rows)
     default = resources.gpus if site.device == "cuda" else max(1, -(-rows // ROWS_PER_SHARD))
-    number = min(run.solve.shards or default, count)
+    number = min(wanted or default, count)
     threads = 1 if site.device == "cuda" else max(1, int(_cpu_share(number, resources)))
     ranges = shard_segments(count, number)
-    pool = Pool([Holding(embedded, run.storage, part, count, site.device, threads) for part in ranges], resources)
+    pool = Pool([Holding(embedded, storage, part, count, site.device, threads) for part in ranges], resources)
     try:
         yield pool
     finally:

@@ -47,12 +47,12 @@ class Rounds:
     """
 
     def __init__(
-        self, run: config.Run, pool: Pool, solved: Potentials, segments: int, key: str, progress: Progress
+        self, settings: config.Solve, pool: Pool, solved: Potentials, segments: int, key: str, progress: Progress
     ) -> None:
         """``solved``: a debiased fit over the corpus; ``config.Run`` refuses rounds after any other."""
         self.potentials = solved
         self.facts: list[dict[str, Any]] = []
-        self._run, self._pool, self._solved, self._segments, self._key = run, pool, solved, segments, key
+        self._settings, self._pool, self._solved, self._segments, self._key = settings, pool, solved, segments, key
         self._progress = progress
         self._total = total_mass(pool, 1)
         assert solved.landmarks is not None, "rounds need a debiased fit"  # the config says so
@@ -85,8 +85,8 @@ class Rounds:
             problem,
             self._segments,
             tolerance=tolerance,
-            max_passes=self._run.solve.max_passes,
-            room=self._run.solve.kept_memory * 10**6,
+            max_passes=self._settings.max_passes,
+            room=self._settings.kept_memory * 10**6,
             start=self.potentials.g,
             on_pass=lambda state: task.update(
                 f"round {number}: residual {state.history[-1]:.2g}, wanted {tolerance:g}"
@@ -116,7 +116,7 @@ class Rounds:
         Its landmarks are the corpus's and the documents taken, as many of these as ``solve.landmarks`` (the smallest
         ids); a document that is both has the sum of its weights.
         """
-        first = np.argsort(taken.ids)[: self._run.solve.landmarks]
+        first = np.argsort(taken.ids)[: self._settings.landmarks]
         solved = self._solved
         assert solved.landmarks is not None and solved.landmark_ids is not None
         corpus = solved.weights_of_landmarks() * (1 - taken.share)

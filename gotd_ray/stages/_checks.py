@@ -12,14 +12,15 @@ from gotd_ray.preflight import Count
 from gotd_ray.select.dsir import features
 from gotd_ray.shards.points import check_proportions, check_weights
 from gotd_ray.stages._unwanted import Unwanted, read_unwanted
+from gotd_ray.storage import StoredFile
 
 _NOT_TAKEN = {
     "contaminated": (
-        "share select.ngram ({run.select.ngram}) words in a row with select.decontaminate",
+        "share select.ngram ({settings.ngram}) words in a row with select.decontaminate",
         "check that this holds evaluation sets and not the corpus itself, or raise select.ngram",
     ),
     "too_few_words": (
-        "have fewer than select.dsir_min_words ({run.select.dsir_min_words}) words",
+        "have fewer than select.dsir_min_words ({settings.dsir_min_words}) words",
         "lower it, or raise chunks.max_chars",
     ),
     "text_changed": ("have changed or gone since they were embedded", "run again, which embeds them as they are now"),
@@ -52,19 +53,22 @@ def check_selection(run: config.Run, counts: Mapping[str, Count]) -> None:
         check_proportions(run.target.proportions, target.sources, target.exact, weighted)
 
 
-def check_decontamination(run: config.Run, corpus: Count | None = None) -> dict[str, Any] | None:
+def check_decontamination(
+    settings: config.Select, files: list[StoredFile], storage: config.Storage, corpus: Count | None = None
+) -> dict[str, Any] | None:
     """What a selection would search for, see :class:`gotd_ray.stages._unwanted.Unwanted`, with ``told``, sentences for
     the screen; None where the run has no evaluation sets to avoid.
 
     Args:
+        files: of the evaluation sets.
         corpus: what a look at it has found, where there was one: all of a small corpus is held against the filters.
 
     Raises:
         UserError: as :func:`gotd_ray.stages._unwanted.read_unwanted`; no document can be taken.
     """
-    unwanted = read_unwanted(run)
+    unwanted = read_unwanted(settings, files, storage)
     if corpus and corpus.exact and 0 < corpus.documents == len(corpus.sample):
-        _check_filters(run, corpus.sample, unwanted)
+        _check_filters(settings, corpus.sample, unwanted)
     return unwanted.facts | {"told": list(unwanted.told)} if unwanted else None
 
 
@@ -94,20 +98,20 @@ def check_budget(settings: config.Select, available: int, about: str = "") -> No
         )
 
 
-def _check_filters(run: config.Run, texts: list[str], unwanted: Unwanted | None) -> None:
+def _check_filters(settings: config.Select, texts: list[str], unwanted: Unwanted | None) -> None:
     """Look for one text, out of all of a small corpus, that no filter takes out."""
     left_out: Counter[str] = Counter()
     for text in sorted(set(texts)):
-        if run.select.method == "dsir" and features([text]).words()[0] < run.select.dsir_min_words:
+        if settings.method == "dsir" and features([text]).words()[0] < settings.dsir_min_words:
             left_out["too_few_words"] += 1
         elif unwanted and unwanted.index.match(text):
             left_out["contaminated"] += 1
         else:
             return
-    refuse_nothing(run, left_out.total(), left_out)
+    refuse_nothing(settings, left_out.total(), left_out)
 
 
-def refuse_nothing(run: config.Run, candidates: int, counts: Mapping[str, int], where: str = "") -> NoReturn:
+def refuse_nothing(settings: config.Select, candidates: int, counts: Mapping[str, int], where: str = "") -> NoReturn:
     """Say which filters have left nothing to take.
 
     Args:
@@ -119,7 +123,7 @@ def refuse_nothing(run: config.Run, candidates: int, counts: Mapping[str, int], 
         UserError: always.
     """
     reasons = {name: count for name, count in counts.items() if count}
-    said = " and ".join(f"{count:,} {_NOT_TAKEN[name][0].format(run=run)}" for name, count in reasons.items())
+    said = " and ".join(f"{count:,} {_NOT_TAKEN[name][0].format(settings=settings)}" for name, count in reasons.items())
     helps = "; ".join(_NOT_TAKEN[name][1] for name in reasons)
     raise UserError(
         f"no document can be taken: of {candidates:,} candidates {said or 'none is left'}. "

@@ -37,9 +37,9 @@ class ReadBack:
         changed: files that are no longer what they were when they were embedded, and why.
     """
 
-    def __init__(self, run: config.Run, pool: Pool, tasks: int):
+    def __init__(self, text: config.Text, chunks: config.Chunks, storage: config.Storage, pool: Pool, tasks: int):
         self.changed: dict[str, str] = {}
-        self._run, self._pool, self._tasks = run, pool, tasks
+        self._reading, self._pool, self._tasks = (text, chunks, storage), pool, tasks
 
     def __call__(self, batch: pa.Table) -> list[tuple[Candidate, Address]]:
         """The candidates of a batch and where they stand. One whose text is nowhere what it was has none.
@@ -75,7 +75,7 @@ class ReadBack:
         paths = sorted(by_path)
         hands = [{path: by_path[path] for path in paths[i :: self._tasks]} for i in range(min(self._tasks, len(paths)))]
         texts: dict[str, str] = {}
-        for found, changed in answer([_texts_of_files.remote(hand, self._run) for hand in hands], _DIED):
+        for found, changed in answer([_texts_of_files.remote(hand, *self._reading) for hand in hands], _DIED):
             texts |= found
             self.changed |= changed
         return texts
@@ -83,14 +83,14 @@ class ReadBack:
 
 @ray.remote(num_cpus=0)  # it waits for storage; the shards may hold all CPUs
 def _texts_of_files(
-    wanted: dict[str, dict[tuple[int, int], str]], run: config.Run
+    wanted: dict[str, dict[tuple[int, int], str]], text: config.Text, chunks: config.Chunks, storage: config.Storage
 ) -> tuple[dict[str, str], dict[str, str]]:
     """doc_id to text; and the files that are not as they were, with what has become of them."""
     texts: dict[str, str] = {}
     changed: dict[str, str] = {}
     for path, places in wanted.items():
         try:
-            found = texts_at(path, places, run.corpus, run.chunks, run.storage)
+            found = texts_at(path, places, text, chunks, storage)
         except BadFile as problem:
             if problem.reason != "vanished":
                 said = shown(f"{path} cannot be read back: {problem}")

@@ -8,7 +8,7 @@ from typing import Any
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.select.decontaminate import NgramIndex, least_words
-from gotd_ray.storage import list_files
+from gotd_ray.storage import StoredFile
 from gotd_ray.text.sets import read_set
 
 SECTION = "select.decontaminate"
@@ -26,21 +26,23 @@ class Unwanted:
     """Sentences for the screen."""
 
 
-def read_unwanted(run: config.Run) -> Unwanted | None:
-    """The evaluation sets, each text under the name of its file and its row; None where the run has none.
+def read_unwanted(settings: config.Select, files: list[StoredFile], storage: config.Storage) -> Unwanted | None:
+    """The evaluation sets, each text under the name of its file and its row; None where there is none.
+
+    Args:
+        files: of ``settings.decontaminate``.
 
     Raises:
         UserError: a file cannot be read, too many rows are bad, there is no text, or none that is long enough to be
             found: what is in the sets could then be taken.
     """
-    sets = run.select.decontaminate
+    sets = settings.decontaminate
     if sets is None:
         return None
-    files = list_files(sets, run.storage)
     whole = config.Chunks(max_chars=None, min_chars=1)
-    found = read_set(SECTION, SECTION, files, sets, whole, run.storage)
+    found = read_set(SECTION, SECTION, files, sets, whole, storage)
     texts = [(f"{one.path.rpartition('/')[2]}:{one.row}", one.text) for one in found.documents]
-    index = NgramIndex(run.select.ngram, texts)
+    index = NgramIndex(settings.ngram, texts)
     left_out = dict(sorted(found.tally.reasons.items()))
     facts: dict[str, Any] = {
         "files": len(files),
@@ -49,7 +51,7 @@ def read_unwanted(run: config.Run) -> Unwanted | None:
         "too_short": index.too_short,
         "left_out": left_out,
     }
-    least = least_words(run.select.ngram)
+    least = least_words(settings.ngram)
     if not facts["searched"]:
         raise UserError(
             f"{SECTION}: all of its {len(texts):,} texts have fewer than {least} words, so that nothing would be "

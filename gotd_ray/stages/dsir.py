@@ -24,20 +24,22 @@ from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import shown
-from gotd_ray.index import Collection, id_range, ids_of, scan
+from gotd_ray.index import Collection, Vectors, id_range, ids_of, scan
 from gotd_ray.ot.shard import segment_bounds
 from gotd_ray.progress import Task
 from gotd_ray.remote import answers
+from gotd_ray.results import LOG_WEIGHTS
 from gotd_ray.select.dsir import Features, features, log_ratio
 from gotd_ray.shards.scoring import weights_name
+from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages._units import Unit, make_units
 from gotd_ray.text.documents import BadFile, Document, Tally, read_documents
 
 VERSION = 2
 """Raised when the result of equal settings changes."""
 
-NGRAMS, WEIGHTS = "ngrams", "weights"
-"""Folders: the n-grams while the stage runs, and what it leaves."""
+NGRAMS = "ngrams"
+"""A folder, while the stage runs."""
 
 BATCH_CHARACTERS = 4_000_000
 """Characters hashed together: enough that n-grams repeat; some 200 MB for a moment."""
@@ -52,8 +54,25 @@ ROW_GROUP = 256
 """Rows of a row group of n-grams, so that a reader of a range of ids skips most of a file."""
 
 
-def dsir(run: config.Run, collections: dict[str, Collection], artifact: Artifact, site: Site) -> dict[str, Any]:
-    """Weigh each document of ``collections["corpus"]`` against ``collections["target"]``, and commit.
+@dataclass(frozen=True)
+class Sets:
+    """Corpus and target, which are read again as they were embedded."""
+
+    vectors: Vectors
+    chunks: config.Chunks
+    storage: config.Storage
+
+    def key(self) -> Any:
+        """Chunks are in it."""
+        return self.vectors.key()
+
+
+def _given(plan: Plan) -> Sets | None:
+    return Sets(plan.vectors, plan.run.chunks, plan.run.storage) if plan.run.select.method == "dsir" else None
+
+
+def dsir(given: Sets, artifact: Artifact, site: Site) -> dict[str, Any]:
+    """Weigh each document of the corpus against the target, and commit.
 
     The n-grams stay on file until then: at most 2 bytes for each, so 0.8 kB for a document of 200 words.
 
@@ -62,17 +81,18 @@ def dsir(run: config.Run, collections: dict[str, Collection], artifact: Artifact
     """
     started = time.perf_counter()
     artifact.begin()
-    for folder in (NGRAMS, WEIGHTS):
-        storage.delete_tree(artifact.path(folder), run.storage)  # another number of files may lie there
+    for folder in (NGRAMS, LOG_WEIGHTS):
+        storage.delete_tree(artifact.path(folder), given.storage)  # another number of files may lie there
     with site.progress.task("dsir", total=None, unit="tasks") as task:
-        found = {name: _counted(name, collection, run, artifact, task) for name, collection in collections.items()}
+        sets = given.vectors.reached()
+        found = {name: _counted(name, collection, given, artifact, task) for name, collection in sets.items()}
         corpus, target = found["corpus"], found["target"]
         ratio = ray.put(log_ratio(target.counts, corpus.counts))
         count = len(corpus.ranges)
-        paths = [artifact.path(WEIGHTS, weights_name(number, count)) for number in range(count)]
+        paths = [artifact.path(LOG_WEIGHTS, weights_name(number, count)) for number in range(count)]
         pairs = zip(corpus.ranges, paths, strict=True)
-        _all([_weigh.remote(corpus.parts, *ends, ratio, path, run.storage) for ends, path in pairs], task)
-    storage.delete_tree(artifact.path(NGRAMS), run.storage)
+        _all([_weigh.remote(corpus.parts, *ends, ratio, path, given.storage) for ends, path in pairs], task)
+    storage.delete_tree(artifact.path(NGRAMS), given.storage)
     facts = {name: counted.facts for name, counted in found.items()}
     for name, told in facts.items():
         for sentence in _told(name, told):
@@ -94,13 +114,13 @@ class _Counted:
     facts: dict[str, Any]
 
 
-def _counted(name: str, collection: Collection, run: config.Run, artifact: Artifact, task: Task) -> _Counted:
+def _counted(name: str, collection: Collection, given: Sets, artifact: Artifact, task: Task) -> _Counted:
     units = make_units(collection.files, collection.files, set())
     prefix = artifact.path(NGRAMS, name)
-    written = _all([_ngrams.remote(unit, collection.text, run.chunks, run.storage, prefix) for unit in units], task)
+    written = _all([_ngrams.remote(unit, collection.text, given.chunks, given.storage, prefix) for unit in units], task)
     parts = ray.put([path for unit in written for path in unit["paths"]])
     ranges = _ranges(sum(unit["ngrams"] for unit in written))
-    found = _all([_count.remote(parts, *ends, run.storage) for ends in ranges], task)
+    found = _all([_count.remote(parts, *ends, given.storage) for ends in ranges], task)
     counts = np.sum([count for _, count in found], axis=0)
     if not counts.any():
         raise UserError(f"the {name} has no word, so DSIR has nothing to compare. Check {name}.text_column.")
@@ -257,3 +277,6 @@ def _write(path: str, table: pa.Table, row_group: int, settings: config.Storage)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, row_group_size=row_group, compression="zstd")
     storage.write_bytes(path, sink.getvalue().to_pybytes(), settings)
+
+
+STAGE = Stage("dsir", VERSION, _given, dsir)

@@ -24,17 +24,15 @@ from gotd_ray import config
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
-from gotd_ray.index import Collection, Entry, Index
+from gotd_ray.index import VERSION, Collection, Entry, Index
 from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.remote import answer, unwrapped
 from gotd_ray.results import FILES, files_table
+from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages import _metrics
 from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, set_up_data
 from gotd_ray.stages._units import SUMMARY, Unit, make_units, open_part, read_unit
 from gotd_ray.text.documents import Tally, check_bad_files, check_bad_rows, check_names
-
-VERSION = 3
-"""Raised when equal settings give other rows."""
 
 ATTEMPTS = 3
 """Passes over what the index lacks, before a run gives up."""
@@ -66,21 +64,37 @@ class EncodeParts:
         return sum(map(len, ids))
 
 
-def embed(run: config.Run, collections: dict[str, Collection], artifact: Artifact, site: Site) -> dict[str, Any]:
-    """Embed what the index lacks of each collection, and commit what was read, skipped and refused.
+@dataclass(frozen=True)
+class Sets:
+    """What is embedded, and how; a set's name stands in progress and in errors."""
 
-    Args:
-        collections: by name; the name stands in progress and in errors.
+    collections: dict[str, Collection]
+    encoder: config.Encoder
+    chunks: config.Chunks
+    storage: config.Storage
+
+    def key(self) -> Any:
+        """Encoder and chunks are in the collections' keys."""
+        return [(name, collection.key()) for name, collection in self.collections.items()]
+
+
+def _given(plan: Plan) -> Sets:
+    return Sets(plan.collections, plan.run.encoder, plan.run.chunks, plan.run.storage)
+
+
+def embed(given: Sets, artifact: Artifact, site: Site) -> dict[str, Any]:
+    """Embed what the index lacks of each set, and commit what was read, skipped and refused.
 
     Raises:
         UserError: more files or rows are bad than the settings allow.
     """
     artifact.begin()
+    collections = given.collections
     work = {name: Work() for name in collections}
     started = time.perf_counter()
     for _ in range(ATTEMPTS):
         if jobs := jobs_of(collections, work):
-            _embed_jobs(jobs, work, run, site)
+            _embed_jobs(jobs, work, given, site)
     if left := jobs_of(collections, work):
         missing = [file.uri for job in left for file in job.unit.files]
         raise UserError(
@@ -211,11 +225,11 @@ class Ledger:
         self.committed += 1
 
 
-def _embed_jobs(jobs: list[Job], work: dict[str, Work], run: config.Run, site: Site) -> None:
+def _embed_jobs(jobs: list[Job], work: dict[str, Work], given: Sets, site: Site) -> None:
     """Embed the units of all collections in one stream."""
     ledger, started = Ledger(jobs, work), time.perf_counter()
     with site.progress.task("embed", total=None, unit="documents") as task, unwrapped():
-        for row in _stream(jobs, run, site).iter_rows():
+        for row in _stream(jobs, given, site).iter_rows():
             ledger.take(row)
             name = jobs[row["job"]].name
             work[name].seconds = time.perf_counter() - started
@@ -229,23 +243,23 @@ def _refuse_bad_files(name: str, bad: list[dict[str, Any]], collection: Collecti
     check_bad_files(name, said, len(collection.files), collection.text, name)
 
 
-def _stream(jobs: list[Job], run: config.Run, site: Site) -> ray.data.Dataset:
+def _stream(jobs: list[Job], given: Sets, site: Site) -> ray.data.Dataset:
     """The plan: nothing runs until it is iterated."""
     set_up_data()
-    actors, threads, request = encoder_actors(run.encoder, site.device, site.resources)
+    actors, threads, request = encoder_actors(given.encoder, site.device, site.resources)
     shared = ray.put(jobs)
     return (
         ray.data.from_items([{"job": number} for number in range(len(jobs))], override_num_blocks=len(jobs))
         .map_batches(
             _read_job,
-            fn_kwargs={"jobs": shared, "run": run},
+            fn_kwargs={"jobs": shared, "chunks": given.chunks, "encoder": given.encoder, "storage": given.storage},
             batch_size=1,
             batch_format="numpy",
             num_cpus=READER_CPUS,
         )
         .map_batches(
             EncodeParts,
-            fn_constructor_kwargs={"encoder": run.encoder, "device": site.device, "threads": threads, "jobs": shared},
+            fn_constructor_kwargs={"encoder": given.encoder, "device": site.device, "threads": threads, "jobs": shared},
             batch_size=1,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=actors),
@@ -254,13 +268,18 @@ def _stream(jobs: list[Job], run: config.Run, site: Site) -> ray.data.Dataset:
     )
 
 
-def _read_job(batch: dict[str, np.ndarray], jobs: Any, run: config.Run) -> Iterator[pa.Table]:
+def _read_job(
+    batch: dict[str, np.ndarray], jobs: Any, chunks: config.Chunks, encoder: config.Encoder, storage: config.Storage
+) -> Iterator[pa.Table]:
     number = int(batch["job"][0])
     job = _resolved(jobs)[number]
-    for row in read_unit(job.unit, job.collection.text, run.chunks, run.encoder, run.storage):
+    for row in read_unit(job.unit, job.collection.text, chunks, encoder, storage):
         yield row.append_column("job", pa.array([number]))
 
 
 def _resolved(jobs: Any) -> list[Job]:
     """Ray resolves a reference among an actor's arguments, and leaves it one among a function's."""
     return answer(jobs) if isinstance(jobs, ray.ObjectRef) else jobs
+
+
+STAGE = Stage("embed", VERSION, _given, embed)

@@ -20,24 +20,24 @@ import pyarrow.compute as pc
 
 from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
-from gotd_ray.cluster import Resources
-from gotd_ray.index import Embedded, Snapshot, ids_of, scan, vectors_of, weights_of
+from gotd_ray.cluster import Resources, Site
+from gotd_ray.index import Embedded, Snapshot, Vectors, ids_of, scan, vectors_of, weights_of
 from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.weights import distinct
 from gotd_ray.report import numbers, words
 from gotd_ray.report.machine import hardware, versions
 from gotd_ray.report.render import page
+from gotd_ray.results import NUMBERS, PAGE, POTENTIALS, SUBSET
 from gotd_ray.shards.earlier import own_potentials
 from gotd_ray.shards.points import Points, points_of
+from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages._words import in_words
 from gotd_ray.text.addresses import texts_at
 from gotd_ray.text.documents import BadFile
 
 VERSION = 1
 """Raised when the report of equal manifests changes."""
-
-PAGE, NUMBERS = "report.html", "report.json"
 
 SAMPLE = 2048
 """Candidates drawn on the map at the most; about so many are read."""
@@ -62,12 +62,21 @@ _ADDRESS = ["doc_id", "source", "path", "row", "chunk"]
 
 @dataclass(frozen=True)
 class Done:
-    """What the stages before have left, of those that this run has."""
+    """What the stages before have left, of those that this run has. Its settings are shown, so it is given all."""
 
     run: config.Run
-    embedded: Embedded
+    vectors_left: Vectors
     artifacts: Mapping[str, Artifact]
     manifests: Mapping[str, dict[str, Any]]
+
+    def key(self) -> Any:
+        """By when they were done: numbers such as seconds are shown too."""
+        return self.run.name, [(stage, facts["key"], facts["written"]) for stage, facts in self.manifests.items()]
+
+    @cached_property
+    def embedded(self) -> Embedded:
+        """Rows of the index."""
+        return self.vectors_left.read()
 
     def path(self, stage: str, name: str) -> str:
         return self.artifacts[stage].path(name)
@@ -77,7 +86,7 @@ class Done:
         """Those of the solve; a selection in rounds ends with others, which are not kept."""
         if "solve" not in self.manifests:
             return None
-        return own_potentials(self.path("solve", "potentials.safetensors"), self.run.storage)
+        return own_potentials(self.path("solve", POTENTIALS), self.run.storage)
 
     @cached_property
     def target(self) -> Points:
@@ -99,7 +108,7 @@ class Done:
     @cached_property
     def subset(self) -> pa.Table:
         """doc_id, source, score, rank of the documents taken, by rank; their texts stay where they are."""
-        path = self.path("select", "subset.parquet")
+        path = self.path("select", SUBSET)
         return scan([path], ["doc_id", "source", "score", "rank"], pc.scalar(True), self.run.storage).sort_by("rank")
 
     @cached_property
@@ -124,17 +133,21 @@ class Done:
         return dict(zip(table["doc_id"].to_pylist(), vectors_of(table), strict=True))
 
 
+def _given(plan: Plan) -> Done:
+    return Done(plan.run, plan.vectors, plan.artifacts, plan.ran)
+
+
 @in_words()
-def report(done: Done, artifact: Artifact, resources: Resources | None) -> dict[str, Any]:
+def report(done: Done, artifact: Artifact, site: Site | None) -> dict[str, Any]:
     """Write the report and commit.
 
     Args:
-        resources: of the cluster; None where there is none now.
+        site: None where there is no cluster now.
     """
     started = time.perf_counter()
     artifact.begin()
     with one_thread_each():
-        facts = numbers.plain(_gather(done, resources))
+        facts = numbers.plain(_gather(done, site.resources if site else None))
     artifact.write(NUMBERS, json.dumps(facts, indent=1, allow_nan=False).encode())
     artifact.write(PAGE, page(facts).encode())
     return artifact.commit({"page": artifact.path(PAGE), "seconds": time.perf_counter() - started})
@@ -359,3 +372,6 @@ def _rows(
 
 def _text(rows: dict[str, dict[str, Any]], doc_id: str | None) -> str | None:
     return rows[doc_id]["text"] if doc_id in rows else None
+
+
+STAGE = Stage("report", VERSION, _given, report, reads_vectors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,12 @@ from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import shown
-from gotd_ray.index import SCHEMA, Embedded
+from gotd_ray.index import SCHEMA, Embedded, Vectors
 from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count
 from gotd_ray.progress import Progress, Task
+from gotd_ray.results import LOG_WEIGHTS, POTENTIALS, SUBSET
 from gotd_ray.select.choose import Chooser
 from gotd_ray.select.mmd import Witness, median_bandwidth
 from gotd_ray.select.topk import TopK, merge
@@ -31,34 +32,84 @@ from gotd_ray.shards.points import points_of
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.rounds import Rounds, Taken
 from gotd_ray.shards.scoring import LogWeights, Scoring, weights_in
+from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages._checks import check_budget, refuse_nothing
 from gotd_ray.stages._read_back import ReadBack
 from gotd_ray.stages._unwanted import read_unwanted
 from gotd_ray.stages._words import in_words
+from gotd_ray.storage import StoredFile
 
 VERSION = 3
 """Raised when the result of equal settings changes."""
 
-SUBSET = "subset.parquet"
 SET_ASIDE = "set_aside.parquet"
 BATCH = 2048
 """Documents judged at a time: their texts are read back together."""
 
 
-@in_words()
-def select(
-    run: config.Run,
-    embedded: Embedded,
-    potentials: str | None,
-    log_weights: str | None,
-    artifact: Artifact,
-    site: Site,
-) -> dict[str, Any]:
-    """Score all candidates, choose the budget's worth in one round or several, read their texts back, and commit.
+NOT_SELECTED_BY = {"decontaminate": {"paths", "max_bad_files", "max_bad_rows"}}
+"""Settings on which the subset does not depend, or which the files stand for."""
 
-    Args:
-        potentials: the file of the solve; None where ``select.method`` is not gotd.
-        log_weights: the folder that dsir left; None where it is not dsir.
+SCORES_OF = {"gotd": "solve", "dsir": "dsir"}
+"""The stage that a method's scores come from; those of the others are made here."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen from, and how.
+
+    Attributes:
+        settings: its section.
+        vectors: of candidates and target.
+        text, chunks: how the candidates' texts are read again.
+        seed: of what is drawn.
+        shares: of the target's sources, see ``target.proportions``.
+        before: the artifact of the stage that the scores come from, where they are not made here.
+        fit: how later rounds fit.
+        unwanted: files of the evaluation sets.
+    """
+
+    settings: config.Select
+    vectors: Vectors
+    text: config.Text
+    chunks: config.Chunks
+    storage: config.Storage
+    seed: int
+    shares: dict[str, float] | None
+    before: Artifact | None
+    fit: config.Solve
+    unwanted: list[StoredFile]
+
+    def key(self) -> Any:
+        """Of a fit it is in the key of that stage."""
+        scores = self.before.key if self.before else [self.vectors.key(), self.shares]
+        unwanted = [(file.uri, file.size, file.modified) for file in self.unwanted]
+        return scores, self.settings.model_dump(exclude=NOT_SELECTED_BY), unwanted, self.seed
+
+    def path(self, stage: str, name: str) -> str | None:
+        """Of a file or folder of the stage that the scores come from; None where it is another."""
+        return self.before.path(name) if self.before and SCORES_OF[self.settings.method] == stage else None
+
+
+def _given(plan: Plan) -> Choice:
+    run, settings = plan.run, plan.run.select
+    return Choice(
+        settings=settings,
+        vectors=plan.vectors,
+        text=run.corpus,
+        chunks=run.chunks,
+        storage=run.storage,
+        seed=run.seed if settings.seed is None else settings.seed,
+        shares=run.target.proportions,
+        before=plan.artifacts.get(SCORES_OF.get(settings.method, "")),
+        fit=run.solve,
+        unwanted=plan.listing(settings.decontaminate).files if settings.decontaminate else [],
+    )
+
+
+@in_words()
+def select(given: Choice, artifact: Artifact, site: Site) -> dict[str, Any]:
+    """Score all candidates, choose the budget's worth in one round or several, read their texts back, and commit.
 
     Raises:
         UserError: the budget exceeds the corpus; an evaluation set or a result of an earlier stage cannot be read; the
@@ -66,22 +117,23 @@ def select(
     """
     started = time.perf_counter()
     artifact.begin()
-    storage.delete_tree(artifact.path("scores"), run.storage)  # another number of shards leaves other files
-    settings, progress = run.select, site.progress
-    unwanted = read_unwanted(run)
-    for sentence in unwanted.told if unwanted else ():
-        progress.say(sentence)
-    solved = own_potentials(potentials, run.storage) if potentials else None
+    storage.delete_tree(artifact.path("scores"), given.storage)  # another number of shards leaves other files
+    settings, progress, embedded = given.settings, site.progress, given.vectors.read()
+    unwanted = read_unwanted(settings, given.unwanted, given.storage)
+    potentials = given.path("solve", POTENTIALS)
+    solved = own_potentials(potentials, given.storage) if potentials else None
     chooser = Chooser(settings, unwanted.index if unwanted else None)
     rows: dict[str, dict[str, Any]] = {}
-    with shards(embedded, run, site) as pool:
+    with shards(embedded, given.fit.shards, given.storage, site) as pool:
         available = sum(pool.ask("rows", 1))
         check_budget(settings, available)
-        scoring = _scoring(run, embedded, solved, log_weights, pool, artifact.key)
+        scoring = _scoring(given, embedded, solved, pool, artifact.key)
         shared = first = pool.share(scoring)
         segments = segment_count(embedded.candidates.rows)
-        rounds = Rounds(run, pool, solved, segments, artifact.key, progress) if solved and settings.rounds > 1 else None
-        read_back = ReadBack(run, pool, 2 * site.resources.cpus)
+        rounds = None
+        if solved and settings.rounds > 1:
+            rounds = Rounds(given.fit, pool, solved, segments, artifact.key, progress)
+        read_back = ReadBack(given.text, given.chunks, given.storage, pool, 2 * site.resources.cpus)
         with progress.task("select", total=settings.budget, unit=settings.budget_unit) as task:
             _take_round(chooser, _ranking(pool, shared, chooser, available, settings), rows, read_back, task)
             while rounds and chooser.next_round() and len(chooser.judged) < available:
@@ -100,7 +152,7 @@ def select(
         _write(artifact, SET_ASIDE, _set_aside_table(chooser))
         if not chooser.kept:
             too_few_words = {"too_few_words": facts.get("left_out", 0)}
-            refuse_nothing(run, available, facts["set_aside"] | too_few_words, artifact.path(SET_ASIDE))
+            refuse_nothing(settings, available, facts["set_aside"] | too_few_words, artifact.path(SET_ASIDE))
         if solved and chooser.full:  # else all that may be taken is, and there is no cut
             last_move = (rounds.potentials if rounds else solved).facts["last_move"]
             facts["near_cut"] = sum(pool.ask("near", shared, facts["cut_score"], last_move))
@@ -124,24 +176,21 @@ def _changed(read_back: ReadBack, progress: Progress) -> dict[str, Any]:
     return {"changed_files": {"files": len(changed), "examples": changed[:10]}}
 
 
-def _scoring(
-    run: config.Run, embedded: Embedded, solved: Potentials | None, log_weights: str | None, pool: Pool, name: str
-) -> Scoring:
+def _scoring(given: Choice, embedded: Embedded, solved: Potentials | None, pool: Pool, name: str) -> Scoring:
     """What ``select.method`` needs to score any document."""
-    method = run.select.method
-    seed = run.seed if run.select.seed is None else run.select.seed
+    settings, method, seed = given.settings, given.settings.method, given.seed
     if solved:
         return Scoring(name, method, seed, solved.target, solved)
-    points = points_of(embedded.target, embedded.width, run.storage, shares=run.target.proportions)
-    if log_weights:
-        paths = weights_in(log_weights, run.storage)
-        weights = LogWeights(paths, run.select.dsir_min_words, run.select.dsir_sample)
+    points = points_of(embedded.target, embedded.width, given.storage, shares=given.shares)
+    if log_weights := given.path("dsir", LOG_WEIGHTS):
+        paths = weights_in(log_weights, given.storage)
+        weights = LogWeights(paths, settings.dsir_min_words, settings.dsir_sample)
         return Scoring(name, method, seed, points.vectors, None, log_weights=weights)
     if method != "mmd":
         return Scoring(name, method, seed, points.vectors, None)
     total_mass(pool, 1)  # refuses weights that are all 0
-    ids, landmarks, masses = landmarks_of(pool, run.select.landmarks)
-    bandwidth = run.select.bandwidth or _median_bandwidth(landmarks, points.vectors)
+    ids, landmarks, masses = landmarks_of(pool, settings.landmarks)
+    bandwidth = settings.bandwidth or _median_bandwidth(landmarks, points.vectors)
     witness = Witness(points.vectors, landmarks, ids, bandwidth, points.b, masses)
     return Scoring(name, method, seed, points.vectors, None, witness)
 
@@ -255,3 +304,6 @@ def _facts(chooser: Chooser, available: int, corpus_sources: dict[str, int], set
         "sources": {source: [count, chosen.get(source, 0)] for source, count in corpus_sources.items()},
         "set_aside": dict(Counter(item.reason for item in chooser.set_aside)),
     }
+
+
+STAGE = Stage("select", VERSION, _given, select, reads_vectors=True)

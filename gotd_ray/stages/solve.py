@@ -23,6 +23,7 @@ from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count
 from gotd_ray.ot.sinkhorn import Solution, State
 from gotd_ray.progress import Progress
+from gotd_ray.results import POTENTIALS
 from gotd_ray.shards.earlier import Earlier
 from gotd_ray.shards.fit import fit_shards, sample_stride, total_mass, unfinished
 from gotd_ray.shards.points import Points, points_of
@@ -48,7 +49,6 @@ NO_COST = 1e-9
 """A mean cost below it is rounding: all vectors are one."""
 
 CHECKPOINT, CHECKPOINT_SECONDS = "checkpoint-", 2.0
-POTENTIALS = "potentials.safetensors"
 
 
 @in_words()
@@ -120,7 +120,7 @@ def _solve(
     wanted = points_of(embedded.target, embedded.width, run.storage, shares=run.target.proportions)
     unwanted = embedded.contrast and points_of(embedded.contrast, embedded.width, run.storage, "contrast")
     segments = segment_count(embedded.candidates.rows)
-    with shards(embedded, run, site) as pool:
+    with shards(embedded, run.solve.shards, run.storage, site) as pool:
         rows = sum(pool.ask("rows", 1))
         sample = sample_stride(lambda stride: sum(pool.ask("support", stride)), segments, run.solve.sample)
         moments = np.sum(pool.ask("moments", total_mass(pool, 1)), axis=0)

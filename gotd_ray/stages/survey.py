@@ -25,6 +25,7 @@ from gotd_ray.index import Collection
 from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.remote import answers
 from gotd_ray.select.survey import Distance, distance, kept_sources, near_the_cut, ranked, sample_size
+from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages._encoders import READER_CPUS, encode_texts
 from gotd_ray.stages._texts import left_out_of
 from gotd_ray.stages._words import in_words
@@ -80,25 +81,47 @@ class Sample:
         return {doc_id: texts[doc_id] for doc_id in sorted(texts)[:size]}
 
 
-def survey(run: config.Run, corpus: Collection, target: Collection, artifact: Artifact, site: Site) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Sources:
+    """What is compared, and how it is read."""
+
+    settings: config.Survey
+    encoder: config.Encoder
+    corpus: Collection
+    target: Collection
+    chunks: config.Chunks
+    storage: config.Storage
+
+    def key(self) -> Any:
+        """Encoder and chunks are in the collections' keys."""
+        return self.corpus.key(), self.target.key(), self.settings.model_dump()
+
+
+def _given(plan: Plan) -> Sources | None:
+    run, sets = plan.run, plan.listed
+    if run.survey is None:
+        return None
+    return Sources(run.survey, run.encoder, sets["corpus"], sets["target"], run.chunks, run.storage)
+
+
+def survey(given: Sources, artifact: Artifact, site: Site) -> dict[str, Any]:
     """Compare the sources of the corpus with the target, decide which are kept, and commit.
 
     Raises:
         UserError: corpus or target has no document, there are too many sources, or a file cannot be reached.
     """
     started = time.perf_counter()
-    settings = run.survey
-    assert settings is not None
+    settings, corpus, target = given.settings, given.corpus, given.target
     chosen = files_to_read(corpus, settings.files)
-    of_corpus = _read(chosen, corpus.text, run, settings.documents, site)
-    of_target = _read(target.files, target.text, run, settings.target_documents, site, one_source=True)
+    of_corpus = _read(chosen, corpus.text, given, settings.documents, site)
+    of_target = _read(target.files, target.text, given, settings.target_documents, site, one_source=True)
     told = [*of_corpus.told("corpus", exact=False), *of_target.told(_TARGET, exact=True)]
     for words in told:
         site.progress.say(words)
     sampled, aims = of_corpus.sample.texts(), of_target.sample.texts()
     size = sample_size({source: len(texts) for source, texts in sampled.items()}, settings.documents)
     texts = {_TARGET: aims[_TARGET]}, {source: dict(islice(held.items(), size)) for source, held in sampled.items()}
-    distances = _distances(*texts, run, site)
+    distances = _distances(*texts, given.encoder, site)
     kept = kept_sources(distances, settings.keep, settings.always)
     unclear = near_the_cut(distances, kept, settings.keep)
     rows = [
@@ -153,15 +176,6 @@ def files_to_read(corpus: Collection, limit: int) -> list[StoredFile]:
     return [file for group in groups.values() for file in group[:limit]]
 
 
-def without(corpus: Collection, dropped: list[str]) -> tuple[config.Text, list[StoredFile]]:
-    """What is left of the corpus: by files where they name the source, so that the index stays; else by rows."""
-    text = corpus.text
-    if text.source_column is None:
-        return text, [file for file in corpus.files if source_of(file.uri, text.source_from) not in dropped]
-    left_out = sorted({*text.exclude_sources, *dropped})
-    return text.model_copy(update={"exclude_sources": left_out}) if dropped else text, corpus.files
-
-
 @dataclass
 class _Reading:
     """What the reading of some files has come to."""
@@ -202,11 +216,11 @@ class _Reading:
 
 
 def _read(
-    files: list[StoredFile], text: config.Text, run: config.Run, size: int, site: Site, one_source: bool = False
+    files: list[StoredFile], text: config.Text, given: Sources, size: int, site: Site, one_source: bool = False
 ) -> _Reading:
     found = _Reading(Sample(size), text, len(files))
     limit = None if one_source else READ
-    asked = [_read_file.remote(file, text, run.chunks, run.storage, size, limit, one_source) for file in files]
+    asked = [_read_file.remote(file, text, given.chunks, given.storage, size, limit, one_source) for file in files]
     with site.progress.task("survey: read", total=len(files), unit="files") as task:
         for _, (texts, tally, bad) in answers(asked, lambda _: _LESS_TO_READ):
             for source, of_source in texts.items():
@@ -254,13 +268,13 @@ def _read_file(
 
 
 def _distances(
-    aims: dict[str, dict[str, str]], sampled: dict[str, dict[str, str]], run: config.Run, site: Site
+    aims: dict[str, dict[str, str]], sampled: dict[str, dict[str, str]], encoder: config.Encoder, site: Site
 ) -> dict[str, Distance]:
     """Encode what was sampled, a text in several sources once, and solve for each source."""
     texts = {doc_id: text for held in (*aims.values(), *sampled.values()) for doc_id, text in held.items()}
     place = {doc_id: number for number, doc_id in enumerate(sorted(texts))}
     with site.progress.task("survey: embed", total=len(place), unit="documents") as task:
-        vectors = encode_texts([texts[doc_id] for doc_id in place], run.encoder, site, task)
+        vectors = encode_texts([texts[doc_id] for doc_id in place], encoder, site, task)
     y = ray.put(vectors[[place[doc_id] for doc_id in aims[_TARGET]]])
     sources = {_distance.remote(vectors[[place[doc_id] for doc_id in held]], y): name for name, held in sampled.items()}
     found = {}
@@ -278,3 +292,6 @@ _REMEDY = "Set encoder.precision to float32, or leave `survey` out."
 def _distance(x: Any, y: Any) -> Distance:
     with one_thread_each():
         return distance(x, y)
+
+
+STAGE = Stage("survey", VERSION, _given, survey)

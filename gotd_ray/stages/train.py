@@ -103,7 +103,9 @@ def train(run: config.Run, task: Task, artifact: Artifact, site: Site) -> dict[s
         report_to=tuple(run.tracking.to) if run.tracking else (),
         name=f"{run.name}-{task.stage}",
     )
-    facts = _fit(job, artifact, workers, cpus, tracking.environment(run, task.stage), site)
+    where = tracking.trackers(run)
+    environment = tracking.environment(where, task.stage) if where else {}
+    facts = _fit(job, artifact, workers, cpus, environment, site)
     manifest = artifact.commit(prepared["facts"] | facts | {"seconds": time.perf_counter() - started})
     _drop_checkpoints(artifact, site)
     return manifest

@@ -16,7 +16,8 @@ from selected import TEXTS, Selected, read_here, write
 from gotd_ray.artifacts import Artifact
 from gotd_ray.config import Storage
 from gotd_ray.errors import UserError
-from gotd_ray.index import Collection, Index
+from gotd_ray.index import Collection, Index, Vectors
+from gotd_ray.results import LOG_WEIGHTS
 from gotd_ray.select.dsir import features
 from gotd_ray.stages import dsir
 from gotd_ray.storage import list_files
@@ -75,7 +76,8 @@ class Stage:
         }
 
     def __call__(self) -> dict[str, Any]:
-        return dsir.dsir(self.here.run, self.collections, self.artifact, self.here.site)
+        vectors = Vectors("", self.collections, frozenset(), 1)
+        return dsir.dsir(dsir.Sets(vectors, self.here.run.chunks, self.here.run.storage), self.artifact, self.here.site)
 
 
 def test_what_was_read_and_left_out_stands_in_the_manifest_and_an_unchanged_corpus_says_nothing(
@@ -92,9 +94,9 @@ def test_what_was_read_and_left_out_stands_in_the_manifest_and_an_unchanged_corp
     assert facts["skipped"] == {"empty_text": 1, "too_short": 1}
     assert facts["bad_files"] == []
     assert "dsir: " not in stage.here.said
-    names = [path.name for path in Path(stage.artifact.path(dsir.WEIGHTS)).iterdir()]
+    names = [path.name for path in Path(stage.artifact.path(LOG_WEIGHTS)).iterdir()]
     assert names == ["part-00000-of-00001.parquet"]
-    assert stage.here.select(None, stage.artifact.path(dsir.WEIGHTS))["documents"] == 10
+    assert stage.here.select(stage.artifact)["documents"] == 10
 
 
 def test_files_that_have_gone_or_changed_since_they_were_embedded_are_told_by_name(
@@ -113,7 +115,7 @@ def test_files_that_have_gone_or_changed_since_they_were_embedded_are_told_by_na
     said = stage.here.said
     assert "dsir: 10 documents of the corpus were read, but 40 were embedded: files have changed in between" in said
     assert f"dsir: 2 files of the corpus could not be read whole: {tmp_path}/corpus/a.parquet: unreadable (" in said
-    assert stage.here.select(None, stage.artifact.path(dsir.WEIGHTS))["left_out"] == 30
+    assert stage.here.select(stage.artifact)["left_out"] == 30
 
 
 def test_a_storage_that_does_not_answer_stops_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

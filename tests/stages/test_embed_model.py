@@ -84,7 +84,7 @@ class World:
         collections = self.collections()
         artifact = Artifact(str(self.folder / "embed"), "key", config.Storage())
         try:
-            facts = embed.embed(RUN, collections, artifact, SITE)
+            facts = embed.embed(embed.Sets(collections, RUN.encoder, RUN.chunks, RUN.storage), artifact, SITE)
         except Killed:
             return
         finally:

@@ -12,12 +12,14 @@ import pytest
 from selected import TEXTS, Selected, counted, read_here, write
 
 from gotd_ray import config
+from gotd_ray.artifacts import Artifact
 from gotd_ray.errors import UserError
 from gotd_ray.index import Index
+from gotd_ray.results import LOG_WEIGHTS, POTENTIALS, SUBSET
 from gotd_ray.shards import rounds
 from gotd_ray.shards.scoring import weights_name
 from gotd_ray.stages import _read_back, select
-from gotd_ray.stages._checks import check_decontamination, check_selection
+from gotd_ray.stages._checks import check_selection
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import BadFile, document_id
 
@@ -28,41 +30,43 @@ def _in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
         read_here(monkeypatch)
 
 
-def weighed(here: Selected, words: int) -> str:
-    """The folder of log weights as dsir leaves it, every document having so many words."""
+def weighed(here: Selected, words: int) -> Artifact:
+    """Log weights as dsir leaves them, every document having so many words."""
     ids = sorted(document_id(text) for text in TEXTS)
-    folder = Path(here.artifact.folder).parent / "dsir" / "weights"
+    artifact = Artifact(str(Path(here.artifact.folder).parent / "dsir"), "key", here.run.storage)
+    folder = Path(artifact.path(LOG_WEIGHTS))
     folder.mkdir(parents=True)
     for part in range(2):
         mine = ids[part::2]
         table = pa.table({"doc_id": mine, "log_weight": np.arange(len(mine)) / 10, "words": [words] * len(mine)})
         pq.write_table(table, folder / weights_name(part, 2))
-    return str(folder)
+    return artifact
 
 
 def test_too_few_words_are_named_where_they_leave_nothing(tmp_path: Path) -> None:
     here = Selected(tmp_path, {"c.jsonl": TEXTS[:8]}, method="dsir", dsir_min_words=400, budget=4)
-    message = here.refused(None, weighed(here, 300))
+    message = here.refused(weighed(here, 300))
     assert message.startswith(
         "no document can be taken: of 8 candidates 8 have fewer than select.dsir_min_words (400) words. Lower it, or "
     )
     with pytest.raises(UserError) as raised:
-        check_decontamination(here.run, counted(here.run)["corpus"])
+        here.check(counted(here.run)["corpus"])
     assert message.startswith(str(raised.value))
 
 
 @pytest.mark.parametrize("damage", ["missing", "last missing", "all missing", "cut"])
 def test_log_weights_that_are_damaged_are_refused_with_what_to_delete(tmp_path: Path, damage: str) -> None:
     here = Selected(tmp_path, {"c.jsonl": TEXTS[:8]}, method="dsir", dsir_min_words=4, budget=4)
-    folder = Path(weighed(here, 300))
-    assert here.select(None, str(folder))["documents"] == 4
+    before = weighed(here, 300)
+    folder = Path(before.path(LOG_WEIGHTS))
+    assert here.select(before)["documents"] == 4
     here.artifact.begin()
     for number, path in enumerate(sorted(folder.iterdir())):
         if damage == "cut":
             path.write_bytes(path.read_bytes()[:-50])
         elif damage == "all missing" or number == (damage == "last missing"):
             path.unlink()
-    message = here.refused(None, str(folder))
+    message = here.refused(before)
     if damage == "cut":
         assert "part-00000-of-00002.parquet" in message
     else:
@@ -77,7 +81,7 @@ def test_a_text_that_has_gone_from_one_file_is_taken_from_another(tmp_path: Path
     write(tmp_path / "corpus" / "b.jsonl", ["another text by now " * 8] * 10)
     facts = here.select()
     assert (facts["documents"], facts["set_aside"]) == (5, {"text_changed": 15})
-    taken = here.table(select.SUBSET)
+    taken = here.table(SUBSET)
     assert {row["text"] for row in taken} == set(TEXTS[15:20])
     assert {(row["source"], Path(row["path"]).name) for row in taken} == {("c", "c.jsonl")}
     assert facts["changed_files"]["files"] == 2
@@ -93,7 +97,7 @@ def test_an_id_in_several_files_is_one_document_at_its_first_address(tmp_path: P
     )
     facts = here.select()
     assert (facts["candidates"], facts["documents"], facts["set_aside"]) == (12, 12, {})
-    taken = here.table(select.SUBSET)
+    taken = here.table(SUBSET)
     assert {row["doc_id"] for row in taken} == {document_id(text) for text in TEXTS[:12]}
     assert sorted(Path(row["path"]).name for row in taken) == ["a.jsonl"] * 10 + ["c.parquet"] * 2
     assert "changed_files" not in facts
@@ -128,7 +132,7 @@ def test_a_file_that_is_damaged_after_it_was_embedded_gives_way_and_is_told(tmp_
     damaged(tmp_path / "corpus" / "a.parquet", how)
     facts = here.select()
     assert facts["set_aside"] == {"text_changed": 10}
-    assert {row["text"] for row in here.table(select.SUBSET)} == set(TEXTS[10:20])
+    assert {row["text"] for row in here.table(SUBSET)} == set(TEXTS[10:20])
     assert [Path(path).name for path, _ in facts["changed_files"]["examples"]] == ["a.parquet"]
     damaged(tmp_path / "corpus" / "b.parquet", "gone")
     message = here.refused()
@@ -166,7 +170,8 @@ def test_how_many_lie_near_the_cut_is_within_twice_what_a_score_may_move(tmp_pat
     here = Selected(tmp_path, {"a.parquet": TEXTS}, method="gotd", budget=10)
     potentials = here.solve()
     facts = here.select(potentials)
-    last_move = select.own_potentials(potentials, here.run.storage).facts["last_move"]
+    path = potentials.path(POTENTIALS)
+    last_move = select.own_potentials(path, here.run.storage).facts["last_move"]
     scores = np.array([row["score"] for row in here.table("scores/part-00000.parquet")])
     gaps = np.abs(scores - facts["cut_score"])
     assert facts["near_cut"] == int((gaps <= 2 * last_move).sum()) >= 1
@@ -179,11 +184,12 @@ def test_how_many_lie_near_the_cut_is_within_twice_what_a_score_may_move(tmp_pat
 
 def test_potentials_of_the_solve_that_are_gone_or_cut_are_refused(tmp_path: Path) -> None:
     here = Selected(tmp_path, {"a.parquet": TEXTS}, method="gotd", budget=10)
-    potentials = Path(here.solve())
+    solved = here.solve()
+    potentials = Path(solved.path(POTENTIALS))
     potentials.write_bytes(potentials.read_bytes()[:100])
-    assert f"Delete {potentials.parent} and run again: the solve is done anew" in here.refused(str(potentials))
+    assert f"Delete {potentials.parent} and run again: the solve is done anew" in here.refused(solved)
     potentials.unlink()
-    assert "they are not there" in here.refused(str(potentials))
+    assert "they are not there" in here.refused(solved)
 
 
 def test_arithmetic_that_breaks_down_in_a_round_is_told_as_in_the_solve(

@@ -22,7 +22,7 @@ from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Index
 from gotd_ray.progress import Progress
 from gotd_ray.stages import survey
-from gotd_ray.stages.survey import Sample, files_to_read, without
+from gotd_ray.stages.survey import Sample, files_to_read
 from gotd_ray.storage import StoredFile
 
 TOPICS = {
@@ -78,15 +78,15 @@ def test_of_each_source_some_files_are_read_whatever_their_order() -> None:
 
 def test_files_of_a_dropped_source_go_and_the_idea_of_a_document_stays() -> None:
     corpus = collection(["/c/a.parquet", "/c/b.parquet", "/c/b.jsonl.gz"])
-    text, files = without(corpus, ["b"])
+    text, files = corpus.without(["b"])
     assert [file.uri for file in files] == ["/c/a.parquet"]
     assert text == corpus.text
 
 
 def test_rows_of_a_dropped_source_are_left_out_where_rows_name_it() -> None:
     corpus = collection(["/c/a.parquet"], source_column="source", exclude_sources=["z"])
-    assert without(corpus, []) == (corpus.text, corpus.files)
-    text, files = without(corpus, ["b"])
+    assert corpus.without([]) == (corpus.text, corpus.files)
+    text, files = corpus.without(["b"])
     assert text.exclude_sources == ["b", "z"]
     assert files == corpus.files
 
@@ -111,7 +111,7 @@ def test_embed_reads_only_the_nearest_source(tmp_path: Path, ray_cluster: None) 
         return pipeline.resolve_paths(run)
 
     run = settings("files", None)
-    assert not any(pipeline.plan(run).done(stage) for stage in pipeline.STAGES)
+    assert not pipeline.plan(run).ran
     plan = pipeline.execute(run, Progress())
     facts, embedded = plan.manifests["survey"], plan.manifests["embed"]
     assert facts is not None and embedded is not None
@@ -125,8 +125,8 @@ def test_embed_reads_only_the_nearest_source(tmp_path: Path, ray_cluster: None) 
 
     other = pipeline.plan(settings("rows", "source"))
     one_cpu = Site(Resources(cpus=1, gpus=0, nodes=1, node_cpus=1, private=False), other.device, Progress())
-    sets = other.listed["corpus"], other.listed["target"]
-    assert survey.survey(other.run, *sets, other.artifacts["survey"], one_cpu)["sources"] == facts["sources"]
+    step = other.steps["survey"]
+    assert survey.survey(step.given, step.artifact, one_cpu)["sources"] == facts["sources"]
     after = pipeline.plan(other.run)
     assert after.collections["corpus"].text.exclude_sources == ["court", "kitchen", "tiny"]
     assert after.collections["corpus"].index != other.collections["corpus"].index
@@ -143,8 +143,7 @@ def surveyed(folder: Path, **sections: Any) -> tuple[dict[str, Any], list[str]]:
     progress = Progress(Console(file=io.StringIO()))
     progress.say = said.append  # type: ignore[method-assign]
     site = Site(Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False), plan.device, progress)
-    sets = plan.listed["corpus"], plan.listed["target"]
-    return survey.survey(plan.run, *sets, plan.artifacts["survey"], site), said
+    return survey.survey(plan.steps["survey"].given, plan.artifacts["survey"], site), said
 
 
 def lines(path: Path, rows: list[dict[str, Any]]) -> None:

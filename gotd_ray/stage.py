@@ -1,0 +1,178 @@
+"""What a stage is, and a run as the row of its stages.
+
+A stage is given its own settings and files, never the whole run: its key is over what it was given, so that no key is
+kept by hand. What it must know of the outcome of earlier stages it reads in their manifests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+from gotd_ray import config, storage
+from gotd_ray.artifacts import Artifact, make_key
+from gotd_ray.cluster import Site
+from gotd_ray.config import Text
+from gotd_ray.index import VERSION, Collection, Index, Vectors
+from gotd_ray.listing import Listing, list_all
+from gotd_ray.paths import SETS
+from gotd_ray.results import folder_of
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run.
+
+    Attributes:
+        name: also that of its folder.
+        version: raised when the result of equal settings changes.
+        given: its settings and files, with a method ``key``: all that its result depends on, as JSON. None where the
+            run has no such stage. The plan that it looks at has the stages before it.
+        work: does it, and commits its facts.
+        reads_vectors: whether it needs the index.
+    """
+
+    name: str
+    version: int
+    given: Callable[[Plan], Any]
+    work: Callable[[Any, Artifact, Site], dict[str, Any]]
+    reads_vectors: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage of one run: what it is given, and what it has left.
+
+    Attributes:
+        manifest: its facts where it is done.
+    """
+
+    stage: Stage
+    given: Any
+    artifact: Artifact
+    manifest: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run consists of, and how much of it is done.
+
+    Attributes:
+        run: its paths resolved, its precisions decided.
+        device: of the encoder.
+        encoder: what determines the vectors, see :func:`gotd_ray.models.choice.describe`.
+        steps: by stage, in their order.
+    """
+
+    run: config.Run
+    device: str
+    encoder: dict[str, Any]
+    steps: dict[str, Step] = field(default_factory=dict)
+    _seen: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, name: Any, look: Callable[[], T]) -> T:
+        """What a look at files finds, the same as long as the plan lives: it is for what was there when it was made."""
+        if name not in self._seen:
+            self._seen[name] = look()
+        return self._seen[name]
+
+    def listing(self, text: Text) -> Listing:
+        """The files of a set."""
+        return self.once(("listing", text.model_dump_json()), lambda: list_all(text, self.run.storage))
+
+    def of(self, stages: tuple[Stage, ...]) -> Plan:
+        """The plan with the keys and the state of these stages as they are now."""
+        current = replace(self, steps={})
+        settings = self.run.model_dump(mode="json")
+        for stage in stages:
+            if (given := stage.given(current)) is not None:
+                key = make_key(stage.version, given.key())
+                artifact = Artifact(folder_of(self.run, stage.name), key, self.run.storage, settings)
+                manifest = artifact.manifest() if current.surveyed else None
+                current = replace(current, steps=current.steps | {stage.name: Step(stage, given, artifact, manifest)})
+        return current
+
+    @cached_property
+    def listed(self) -> dict[str, Collection]:
+        """Corpus, target, and where they are needed contrast and reference, with all their files."""
+        fits = self.run.select.method == "gotd"
+        needed = {"contrast": fits, "reference": fits and not self.run.solve.potentials}
+        sets = {name: text for name in SETS if (text := getattr(self.run, name)) and needed.get(name, True)}
+        return {name: self._collection(text) for name, text in sets.items()}
+
+    def _collection(self, text: Text) -> Collection:
+        listing = self.listing(text)
+        return Collection(text, listing.files, self._index(text), tuple(listing.words()))
+
+    def _index(self, text: Text) -> Index:
+        """An index serves every run with the same encoder and the same idea of a document, whatever its paths."""
+        run, idea = self.run, text.model_dump(exclude={"paths", "max_bad_files", "max_bad_rows", "proportions"})
+        assert run.index is not None
+        key = make_key(VERSION, idea, run.chunks.model_dump(), self.encoder)
+        return Index(storage.join(run.index, key), run.storage)
+
+    @cached_property
+    def collections(self) -> dict[str, Collection]:
+        """What is embedded of the sets: the corpus without the sources that the survey dropped."""
+        corpus, surveyed = self.listed["corpus"], self.manifests.get("survey")
+        text, files = corpus.without(surveyed["dropped"] if surveyed else [])
+        return self.listed | {"corpus": replace(corpus, text=text, files=files, index=self._index(text))}
+
+    @property
+    def vectors(self) -> Vectors:
+        """What embed leaves for the stages after it."""
+        step = self.steps["embed"]
+        unreached = sorted(step.manifest["unreached"]) if step.manifest else []
+        return Vectors(step.artifact.key, self.collections, frozenset(unreached), self.encoder["width"])
+
+    @property
+    def artifacts(self) -> dict[str, Artifact]:
+        """By stage."""
+        return {name: step.artifact for name, step in self.steps.items()}
+
+    @property
+    def manifests(self) -> dict[str, dict[str, Any] | None]:
+        """By stage; None where it is not done."""
+        return {name: step.manifest for name, step in self.steps.items()}
+
+    @property
+    def ran(self) -> dict[str, dict[str, Any]]:
+        """The manifests of the stages that are done, in their order."""
+        return {name: step.manifest for name, step in self.steps.items() if step.manifest is not None}
+
+    @property
+    def trainings(self) -> dict[str, Any]:
+        """What is trained, by stage."""
+        return {name: self.steps[name].given.task for name in ("pretune", "finetune") if name in self.steps}
+
+    @property
+    def evaluation(self) -> Any:
+        """What is judged, if anything."""
+        return self.steps["evaluate"].given.planned if "evaluate" in self.steps else None
+
+    @property
+    def surveyed(self) -> bool:
+        """Whether it is known which sources are embedded."""
+        survey = self.run.survey
+        step = self.steps.get("survey")
+        return step is None or survey is None or survey.keep is None or step.manifest is not None
+
+    def done(self, stage: str) -> bool:
+        """Whether nothing is left to do. Files that could not be reached are tried again; so are, where something is
+        left to do that reads them, vectors that the index has lost."""
+        manifest = self.steps[stage].manifest
+        if manifest is None or manifest.get("unreached"):
+            return False
+        return stage != "embed" or not self._lost
+
+    @cached_property
+    def _lost(self) -> bool:
+        """Whether vectors are gone that a stage which is left to do reads."""
+        reads = [name for name, step in self.steps.items() if step.stage.reads_vectors]
+        if all(self.done(name) for name in reads):
+            return False
+        return any(one.index.snapshot(one.files)[1] for one in self.vectors.reached().values())
