@@ -15,18 +15,19 @@ import numpy as np
 import pyarrow as pa
 from rich.console import Console
 
-from gotd_ray import config
+from gotd_ray import config, methods
 from gotd_ray.artifacts import Artifact, make_key
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.index import SCHEMA, Embedded, Entry, Index, Snapshot
+from gotd_ray.methods import Fitting
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count
 from gotd_ray.progress import Progress
 from gotd_ray.select.choose import Candidate, Chooser
-from gotd_ray.select.mmd import Witness, median_bandwidth
-from gotd_ray.shards.pool import landmarks_of, shards
+from gotd_ray.shards.points import Points
+from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.rounds import Rounds, Taken
-from gotd_ray.shards.scoring import Scoring
+from gotd_ray.shards.work import Scoring
 from gotd_ray.stages.solve import POTENTIALS, solve
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import Tally
@@ -73,14 +74,21 @@ class Library:
         select = {"method": name} | ({"landmarks": landmarks} if landmarks else {})
         run = self._run(select=select)
         with shards(self._embedded, run.solve.shards, run.storage, SITE) as pool:
-            witness = None
-            if name == "mmd":
-                ids, points, masses = landmarks_of(pool, run.select.landmarks)
-                width = median_bandwidth(points, self._target)
-                witness = Witness(self._target, points, ids, width, landmark_weights=masses)
-            fitted = how if isinstance(how, Potentials) else None
-            scoring = Scoring("scores", run.select.method, seed, self._target, fitted, witness)
+            state = how
+            if isinstance(how, str):
+                state = methods.find(how).fit(self._fitting(pool, run, seed))
+            scoring = Scoring("scores", name, state)
             return np.concatenate([table["score"].to_numpy() for table in pool.ask("score_table", scoring)])
+
+    def _fitting(self, pool: Pool, run: config.Run, seed: int) -> Fitting:
+        even = np.full(len(self._target), 1 / len(self._target))
+        target = Points(np.arange(len(self._target)).astype("S32"), self._target, even)
+
+        def sample(count: int) -> Points:
+            ids, points, _ = landmarks_of(pool, count)
+            return Points(ids, points, np.full(len(ids), 1 / len(ids)))
+
+        return Fitting(lambda: target, sample, run.select, seed, None, run.storage)
 
     def choose(self, scores: np.ndarray, solved: Potentials | None = None, **settings: Any) -> np.ndarray:
         """Places (k,) in ``ids`` of what is taken, in the order of taking.
@@ -104,7 +112,7 @@ class Library:
             while chooser.next_round() and len(chooser.judged) < len(self.ids):
                 kept = self._kept(chooser)
                 rounds.refit(Taken(self.ids[kept], self.x[kept], run.select.mix * min(chooser.spent, 1.0)), task)
-                scoring = Scoring(f"round {chooser.round}", "gotd", 0, self._target, rounds.potentials)
+                scoring = Scoring(f"round {chooser.round}", "gotd", rounds.potentials)
                 tables = pool.ask("score_table", scoring)
                 self._feed(chooser, np.concatenate([table["score"].to_numpy() for table in tables]))
 

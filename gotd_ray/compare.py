@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from gotd_ray import config, pipeline, storage
+from gotd_ray import config, methods, pipeline, storage
 from gotd_ray.checks import look
 from gotd_ray.cluster import connected
 from gotd_ray.config.compare import Arm
@@ -32,15 +32,17 @@ from gotd_ray.stages.evaluate import EXAMPLES, grouped
 ARMS: dict[Arm, dict[str, Any] | None] = {
     "base": None,
     "target_only": None,
-    "random": {"method": "random", "rounds": 1},
-    "nearest": {"method": "nearest", "rounds": 1},
-    "dsir": {"method": "dsir", "rounds": 1},
-    "mmd": {"method": "mmd", "rounds": 1},
     "gotd_paper": {"method": "gotd", "rounds": 1},
     "gotd_debiased": {"method": "gotd", "rounds": 1},
     "gotd_rounds": {"method": "gotd"},
 }
-"""What an arm sets in ``select``; None: nothing is selected, there is no pre-fine-tune."""
+"""What an arm sets in ``select``; None: nothing is selected, there is no pre-fine-tune. Any other is a method."""
+
+
+def selects(arm: Arm) -> dict[str, Any] | None:
+    """See ``ARMS``."""
+    return ARMS.get(arm, {"method": arm, "rounds": 1})
+
 
 PRESET_OF: dict[Arm, str] = {"gotd_paper": "paper", "gotd_debiased": "debiased", "gotd_rounds": "debiased"}
 
@@ -73,8 +75,7 @@ def cells(run: config.Run) -> list[Cell]:
     for seed in settings.seeds:
         for budget in settings.budgets or [run.select.budget]:
             for arm in settings.arms:
-                selects = ARMS[arm] is not None
-                cell = Cell(arm, budget if selects else None, None if arm == "base" else seed)
+                cell = Cell(arm, budget if selects(arm) else None, None if arm == "base" else seed)
                 found += [] if cell in found else [cell]
     return found
 
@@ -85,7 +86,7 @@ def _checked(run: config.Run) -> config.Compare:
     arms = run.compare.arms
     if run.evaluate is None:
         raise UserError("nothing judges the arms: add the section `evaluate`")
-    if run.pretune is None and any(ARMS[arm] is not None for arm in arms):
+    if run.pretune is None and any(map(selects, arms)):
         raise UserError("the arms differ in the documents of the pre-fine-tune, and there is none: add `pretune`")
     if run.finetune is None and "target_only" in arms:
         raise UserError("the arm target_only is a fine-tune alone, and there is none: add `finetune`, or drop the arm")
@@ -107,7 +108,7 @@ def run_of(run: config.Run, cell: Cell) -> config.Run:
         UserError: the arm does not go with the run's other settings.
     """
     assert run.evaluate and run.compare
-    select = ARMS[cell.arm]
+    select = selects(cell.arm)
     judged = "base" if cell.arm == "base" else "finetune" if run.finetune else "pretune"
     update: dict[str, Any] = {
         "name": f"{run.name}-{cell.name}",
@@ -124,7 +125,7 @@ def run_of(run: config.Run, cell: Cell) -> config.Run:
         update["finetune"] = None if cell.arm == "base" else update["finetune"]
         return _validated(run, update, cell)
     rounds = {"rounds": run.compare.rounds} if cell.arm == "gotd_rounds" else {}
-    chosen_by_chance = cell.arm in ("random", "dsir")
+    chosen_by_chance = methods.find(select["method"]).draws
     draw = {"seed": cell.seed} if chosen_by_chance else {}
     update["select"] = run.select.model_copy(update={"budget": cell.budget} | select | rounds | draw)
     preset = PRESET_OF.get(cell.arm, run.solve.preset)
@@ -181,14 +182,14 @@ def check(run: config.Run) -> list[str]:
     for cell in cells(run):
         if cell.arm not in largest or (cell.budget or 0) > (largest[cell.arm].budget or 0):
             largest[cell.arm] = cell
-    chosen = [cell for cell in largest.values() if ARMS[cell.arm] is not None] or list(largest.values())
+    chosen = [cell for cell in largest.values() if selects(cell.arm)] or list(largest.values())
     notes = [config.warnings(run_of(run, cell)) for cell in chosen]
     told = [note for note in notes[0] if all(note in others for others in notes)]
     trained = False
     for arm, cell in largest.items():
         # All arms that choose documents are trained and judged alike: one look at that serves them all.
-        passed = AFTER_SELECT if trained and ARMS[arm] is not None else ()
-        trained = trained or ARMS[arm] is not None
+        passed = AFTER_SELECT if trained and selects(arm) else ()
+        trained = trained or selects(arm) is not None
         stages = [stage for stage in _stages(cell) if stage not in passed]
         try:
             told += look(pipeline.plan(pipeline.resolve_paths(run_of(run, cell))), stages).told
@@ -219,7 +220,7 @@ def _compare(run: config.Run, todo: dict[Cell, config.Run], progress: Progress) 
 
 def _stages(cell: Cell) -> Sequence[str]:
     """An arm without documents of its own needs none of the stages that choose some."""
-    if ARMS[cell.arm] is not None:
+    if selects(cell.arm):
         return STAGES
     return ("evaluate",) if cell.arm == "base" else ("finetune", "evaluate")
 
@@ -303,5 +304,5 @@ def _cost(plans: list[pipeline.Plan], cell: Cell) -> dict[str, Any]:
     stages = [stage for stage in _stages(cell) if stage != "embed"]
     manifests = [[plan.manifests.get(stage) for stage in stages] for plan in plans]
     seconds = [sum(facts.get("seconds", 0.0) for facts in found if facts) for found in manifests]
-    report = None if ARMS[cell.arm] is None else f"arms/{cell.name}/report/report.html"
+    report = f"arms/{cell.name}/report/report.html" if selects(cell.arm) else None
     return {"seconds": float(np.mean(seconds)), "report": report}

@@ -10,7 +10,7 @@ import pytest
 from conftest import make_run
 
 from gotd_ray import checks, compare, config, pipeline
-from gotd_ray.compare import ARMS, Cell, cells, run_of
+from gotd_ray.compare import Cell, cells, run_of, selects
 from gotd_ray.errors import UserError
 from gotd_ray.models.intervals import difference, interval, mean_difference, mean_interval
 from gotd_ray.progress import Progress
@@ -34,13 +34,13 @@ def settings(folder: Path, library: Path, base: object, **sections: Any) -> conf
 def test_every_arm_has_a_cell_for_each_budget_and_seed_it_depends_on(library: Path, tmp_path: Path) -> None:
     found = cells(settings(tmp_path, library, "x", compare={"seeds": [3, 4], "budgets": [10, 20]}))
     assert len(found) == len(set(found)) == 1 + 2 + 7 * 2 * 2
-    assert {cell.arm for cell in found} == set(ARMS)
+    assert {cell.arm for cell in found} == set(run.compare.arms)
     assert [cell.name for cell in found if cell.arm == "target_only"] == ["target_only-s3", "target_only-s4"]
 
 
 def test_arms_share_their_selection_where_it_is_the_same_and_nothing_else(library: Path, tmp_path: Path) -> None:
     run = settings(tmp_path, library, "x", compare={"seeds": [0, 1]})
-    runs = {cell: run_of(run, cell) for cell in cells(run) if ARMS[cell.arm]}
+    runs = {cell: run_of(run, cell) for cell in cells(run) if selects(cell.arm)}
     assert len({one.out for one in runs.values()}) == len(runs)
     for cell, one in runs.items():
         assert one.pretune and one.pretune.seed == cell.seed

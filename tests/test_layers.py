@@ -40,6 +40,10 @@ RULES = (
     ),
     Rule("gotd_ray/report", only_ours=("gotd_ray.report", "gotd_ray.ot"), never=("ray", "pyarrow", "transformers")),
     Rule("gotd_ray/models", never=("ray", *RAY_GLUE)),
+    Rule(
+        "gotd_ray/methods",
+        never=("ray", "transformers", "gotd_ray.stages", "gotd_ray.pipeline", "gotd_ray.models", "gotd_ray.text"),
+    ),
     Rule("gotd_ray/shards", never=("gotd_ray.stages", "gotd_ray.pipeline", "gotd_ray.models", "gotd_ray.text")),
     Rule("gotd_ray/stages", never=("gotd_ray.pipeline", "gotd_ray.cli")),
     Rule("gotd_ray/errors.py", only=()),

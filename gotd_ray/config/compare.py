@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from gotd_ray.config.base import Count, Once, Section, Seed
+from gotd_ray.config.selection import Method
 
-Arm = Literal[
-    "base", "target_only", "random", "nearest", "dsir", "mmd", "gotd_paper", "gotd_debiased", "gotd_rounds"
-]  # fmt: skip
-"""What a run does before it is judged; `gotd_ray.compare.ARMS` says how."""
+Arm = Literal["base", "target_only", "gotd_paper", "gotd_debiased", "gotd_rounds"] | Method
+"""What a run does before it is judged; `gotd_ray.compare.ARMS` says how. The other arms are methods."""
+
+ARMS: list[Arm] = [
+    *("base", "target_only", "random", "nearest", "dsir", "mmd", "gotd_paper", "gotd_debiased", "gotd_rounds")
+]
 
 
 class Compare(Section):
     """Arms that differ in the documents of the pre-fine-tune alone: the same filters, steps and initialisation."""
 
     arms: Annotated[list[Arm], Once] = Field(
-        list(get_args(Arm)),
+        ARMS,
         min_length=2,
         description="base: the model as it is; target_only: no pre-fine-tune; the others name the method",
     )
@@ -26,7 +29,7 @@ class Compare(Section):
         None, min_length=1, description="sizes of the subset, in select.budget_unit; null: select.budget"
     )
     seeds: Annotated[list[Seed], Once] = Field(
-        [0, 1, 2], min_length=1, description="seeds of the trainings, and of what the arms random and dsir draw"
+        [0, 1, 2], min_length=1, description="seeds of the trainings, and of what arms such as random and dsir draw"
     )
     against: Arm = Field("target_only", description="the arm that the others are held against")
     rounds: int = Field(5, ge=2, le=1000, description="select.rounds of the arm gotd_rounds")

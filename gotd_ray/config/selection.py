@@ -24,6 +24,10 @@ MIN_EPSILON = 1e-9
 """Costs are up to 4, and costs / epsilon are rounded to 16 digits."""
 
 
+Method = Literal["gotd", "mmd", "dsir", "nearest", "random"]
+"""How candidates are scored."""
+
+
 class Survey(Section):
     """A look at some documents of each source before all is embedded: which sources lie nearest to the target.
 
@@ -129,7 +133,7 @@ class Solve(Section):
 class Select(Section):
     """Which documents are taken."""
 
-    method: Literal["gotd", "mmd", "dsir", "nearest", "random"] = Field(
+    method: Method = Field(
         "gotd",
         description="how candidates are scored; dsir, nearest and random ignore weights, but nearest leaves out "
         "target documents of weight 0",

@@ -16,14 +16,6 @@ STAGES = {
     "evaluate": "Evaluation",
 }
 
-METHODS = {
-    "gotd": "by optimal transport (GOT-D)",
-    "mmd": "by the witness of the maximum mean discrepancy",
-    "dsir": "by importance weights of hashed n-grams (DSIR)",
-    "nearest": "by nearness to the target",
-    "random": "at random",
-}
-
 _REASONS = {
     "near_duplicate": "near-duplicate of a taken document",
     "contaminated": "shares text with an evaluation set",
@@ -56,7 +48,7 @@ def opening(facts: dict[str, Any]) -> list[str]:
     chosen = facts["selection"]
     said = [
         f"Out of {chosen['candidates']:,} candidates, {chosen['documents']:,} documents ({chosen['tokens']:,} tokens) "
-        f"were taken {METHODS[chosen['method']]}, to lead a model towards {facts['target_documents']:,} target "
+        f"were taken {chosen['taken']}, to lead a model towards {facts['target_documents']:,} target "
         "documents."
     ]
     if not chosen["budget_reached"]:
@@ -104,17 +96,6 @@ def searched(found: Mapping[str, Any]) -> str:
     return "; ".join(said) + "."
 
 
-SCORES = {
-    "gotd": "A score is the gradient of the transport's cost in a document's mass: the lower, the more one more such "
-    "document brings the corpus towards the target.",
-    "mmd": "A score is the witness of the maximum mean discrepancy: the lower, the more the target resembles the "
-    "document than the corpus does.",
-    "dsir": "A score is the negative log of the importance weight, with Gumbel noise where documents are drawn.",
-    "nearest": "A score is the distance to the target.",
-    "random": "A score is a hash of the document's id.",
-}
-
-
 def flow(manifests: Mapping[str, dict[str, Any]], tokens: Mapping[str, int]) -> list[dict[str, Any]]:
     """One line for each stage: seconds, documents, tokens, and what came of it.
 
@@ -159,7 +140,7 @@ def _dsir(facts: dict[str, Any], _: Any) -> dict[str, Any]:
 
 def _select(facts: dict[str, Any], _: Any) -> dict[str, Any]:
     aside = sum(facts["set_aside"].values())
-    short = f"{METHODS[facts['method']]}; {aside:,} set aside" if aside else METHODS[facts["method"]]
+    short = f"{facts['taken']}; {aside:,} set aside" if aside else facts["taken"]
     return {"documents": facts["documents"], "tokens": facts["tokens"], "short": short}
 
 

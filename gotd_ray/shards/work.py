@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from gotd_ray import config
+from gotd_ray import config, methods
+from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded, ids_of, weights_of
+from gotd_ray.methods import Part
 from gotd_ray.ot.kernel import Side, one_thread_each, side, working_precision
 from gotd_ray.ot.shard import PLAIN, How, Segment, Shard, make_segments, segment_bounds
 from gotd_ray.select.topk import TopK, may_cross, top_k
 from gotd_ray.shards.points import finite_vectors
-from gotd_ray.shards.scoring import Scoring
 
 Precision = Literal["auto", "float64", "float32", "bfloat16"]
 
@@ -66,6 +67,18 @@ class Holding:
         """The first id of the shard, and one past the last."""
         bounds = segment_bounds(self.count)
         return bytes(bounds[self.segments.start]), bytes(bounds[self.segments.stop])
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How candidates are scored, as every shard needs it."""
+
+    name: str
+    """Tells scorings apart: shards keep the scores of the last one."""
+
+    method: str
+    state: Any
+    """What the method was fitted to."""
 
 
 class Work:
@@ -136,9 +149,11 @@ class Work:
     def scores(self, scoring: Scoring) -> list[np.ndarray]:
         """Scores of each segment, kept until another scoring is asked for."""
         if self._scores is None or self._scores[0] != scoring.name:
-            score = scoring.scorer(self.holding.device, *self.holding.bounds(), self.holding.storage)
+            part = Part(*self.holding.bounds(), self.holding.device, self.holding.storage)
+            score = methods.find(scoring.method).scorer(scoring.state, part)
             with one_thread_each(), working_precision("float32", self.holding.device):
                 found = self.shard.each(lambda s: np.asarray(score(s.ids, s.vectors), np.float64))
+            _check_scores(scoring.method, found, self.shard.segments)
             self._scores = scoring.name, found
         return self._scores[1]
 
@@ -175,6 +190,22 @@ class Work:
         table = table.sort_by([(name, "ascending") for name in ("doc_id", "source", "path", "row", "chunk")])
         _, first, count = np.unique(ids_of(table), return_index=True, return_counts=True)
         return table.take(pa.array(first[count > number] + number))
+
+
+def _check_scores(method: str, found: list[np.ndarray], segments: list[Segment]) -> None:
+    """Refuse what is no ranking; a method of somebody else's may give anything."""
+    for scores, segment in zip(found, segments, strict=True):
+        if scores.shape != segment.ids.shape:
+            raise UserError(
+                f"select.method {method} gave scores of shape {scores.shape} to {len(segment.ids):,} documents, and "
+                "not one to each. Correct the method."
+            )
+        if np.isnan(scores).any():
+            first = segment.ids[np.isnan(scores)][0].decode()
+            raise UserError(
+                f"select.method {method} gave scores that are not numbers, such as that of {first}: they have no rank. "
+                "Correct the method, or take another."
+            )
 
 
 ADDRESS = ["doc_id", "source", "path", "row", "chunk", "chars", "tokens"]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from gotd_ray import config
+from gotd_ray import config, methods
 from gotd_ray.errors import UserError
 from gotd_ray.preflight import Count
 from gotd_ray.select.dsir import features
@@ -74,11 +74,13 @@ def check_decontamination(
 
 def _weighed(run: config.Run, counts: Mapping[str, Count]) -> list[str]:
     """The sets whose weights a method needs."""
-    fits = run.select.method == "gotd" and not run.solve.potentials
-    candidates = ["reference" if "reference" in counts else "corpus"] if fits else []
-    if run.select.method == "mmd":
-        candidates = ["corpus"]
-    return ["target", *candidates, *(["contrast"] if fits and "contrast" in counts else [])]
+    if not methods.find(run.select.method).weighs or (run.select.method == "gotd" and run.solve.potentials):
+        return ["target"]
+    return [
+        "target",
+        "reference" if "reference" in counts else "corpus",
+        *(["contrast"] if "contrast" in counts else []),
+    ]
 
 
 def check_budget(settings: config.Select, available: int, about: str = "") -> None:

@@ -25,12 +25,12 @@ from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import shown
 from gotd_ray.index import Collection, Vectors, id_range, ids_of, scan
+from gotd_ray.methods.dsir import weights_name
 from gotd_ray.ot.shard import segment_bounds
 from gotd_ray.progress import Task
 from gotd_ray.remote import answers
 from gotd_ray.results import LOG_WEIGHTS
 from gotd_ray.select.dsir import Features, features, log_ratio
-from gotd_ray.shards.scoring import weights_name
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages._units import Unit, make_units
 from gotd_ray.text.documents import BadFile, Document, Tally, read_documents

@@ -168,7 +168,7 @@ def _gather(done: Done, resources: Resources | None) -> dict[str, Any]:
         "solve": manifests.get("solve"),
         "survey": manifests.get("survey"),
         "scores": _distribution(done),
-        "score_means": words.SCORES[run.select.method],
+        "score_means": selected["score_means"],
         "divergence": _divergence(done),
         "map": _map(done),
         **_documents(done),

@@ -12,26 +12,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gotd_ray import config, storage
+from gotd_ray import config, methods, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
-from gotd_ray.errors import UserError
 from gotd_ray.filesystems import shown
 from gotd_ray.index import SCHEMA, Embedded, Vectors
-from gotd_ray.ot.kernel import one_thread_each
+from gotd_ray.methods import Fitting
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count
 from gotd_ray.progress import Progress, Task
-from gotd_ray.results import LOG_WEIGHTS, POTENTIALS, SUBSET
+from gotd_ray.results import SUBSET
 from gotd_ray.select.choose import Chooser
-from gotd_ray.select.mmd import Witness, median_bandwidth
 from gotd_ray.select.topk import TopK, merge
-from gotd_ray.shards.earlier import own_potentials
 from gotd_ray.shards.fit import total_mass
-from gotd_ray.shards.points import points_of
+from gotd_ray.shards.points import Points, points_of
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.rounds import Rounds, Taken
-from gotd_ray.shards.scoring import LogWeights, Scoring, weights_in
+from gotd_ray.shards.work import Scoring
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages._checks import check_budget, refuse_nothing
 from gotd_ray.stages._read_back import ReadBack
@@ -39,7 +36,7 @@ from gotd_ray.stages._unwanted import read_unwanted
 from gotd_ray.stages._words import in_words
 from gotd_ray.storage import StoredFile
 
-VERSION = 3
+VERSION = 4
 """Raised when the result of equal settings changes."""
 
 SET_ASIDE = "set_aside.parquet"
@@ -49,9 +46,6 @@ BATCH = 2048
 
 NOT_SELECTED_BY = {"decontaminate": {"paths", "max_bad_files", "max_bad_rows"}}
 """Settings on which the subset does not depend, or which the files stand for."""
-
-SCORES_OF = {"gotd": "solve", "dsir": "dsir"}
-"""The stage that a method's scores come from; those of the others are made here."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +80,6 @@ class Choice:
         unwanted = [(file.uri, file.size, file.modified) for file in self.unwanted]
         return scores, self.settings.model_dump(exclude=NOT_SELECTED_BY), unwanted, self.seed
 
-    def path(self, stage: str, name: str) -> str | None:
-        """Of a file or folder of the stage that the scores come from; None where it is another."""
-        return self.before.path(name) if self.before and SCORES_OF[self.settings.method] == stage else None
-
 
 def _given(plan: Plan) -> Choice:
     run, settings = plan.run, plan.run.select
@@ -101,7 +91,7 @@ def _given(plan: Plan) -> Choice:
         storage=run.storage,
         seed=run.seed if settings.seed is None else settings.seed,
         shares=run.target.proportions,
-        before=plan.artifacts.get(SCORES_OF.get(settings.method, "")),
+        before=plan.artifacts.get(methods.find(settings.method).after or ""),
         fit=run.solve,
         unwanted=plan.listing(settings.decontaminate).files if settings.decontaminate else [],
     )
@@ -120,14 +110,14 @@ def select(given: Choice, artifact: Artifact, site: Site) -> dict[str, Any]:
     storage.delete_tree(artifact.path("scores"), given.storage)  # another number of shards leaves other files
     settings, progress, embedded = given.settings, site.progress, given.vectors.read()
     unwanted = read_unwanted(settings, given.unwanted, given.storage)
-    potentials = given.path("solve", POTENTIALS)
-    solved = own_potentials(potentials, given.storage) if potentials else None
+    method = methods.find(settings.method)
     chooser = Chooser(settings, unwanted.index if unwanted else None)
     rows: dict[str, dict[str, Any]] = {}
     with shards(embedded, given.fit.shards, given.storage, site) as pool:
         available = sum(pool.ask("rows", 1))
         check_budget(settings, available)
-        scoring = _scoring(given, embedded, solved, pool, artifact.key)
+        scoring = Scoring(artifact.key, method.name, method.fit(_fitting(given, embedded, pool)))
+        solved = scoring.state if isinstance(scoring.state, Potentials) else None
         shared = first = pool.share(scoring)
         segments = segment_count(embedded.candidates.rows)
         rounds = None
@@ -139,16 +129,15 @@ def select(given: Choice, artifact: Artifact, site: Site) -> dict[str, Any]:
             while rounds and chooser.next_round() and len(chooser.judged) < available:
                 rounds.refit(_taken(chooser, rows, settings), task)
                 name = f"{artifact.key}-{chooser.round}"
-                shared = pool.share(replace(scoring, name=name, potentials=rounds.potentials))
+                shared = pool.share(replace(scoring, name=name, state=rounds.potentials))
                 _take_round(chooser, _ranking(pool, shared, chooser, available, settings), rows, read_back, task)
         corpus_sources = _sum_counts(pool.ask("sources"))
         facts = _facts(chooser, available, corpus_sources, settings)
         facts |= {"decontaminated": unwanted.facts} if unwanted else {}
         facts |= _changed(read_back, progress)
-        if scoring.log_weights:
+        facts |= method.facts(scoring.state) | {"taken": method.taken, "score_means": method.means}
+        if method.leaves_out:
             facts["left_out"] = sum(pool.ask("left_out", shared))
-        if scoring.witness:
-            facts |= {"bandwidth": scoring.witness.bandwidth, "landmarks": len(scoring.witness.landmarks)}
         _write(artifact, SET_ASIDE, _set_aside_table(chooser))
         if not chooser.kept:
             too_few_words = {"too_few_words": facts.get("left_out", 0)}
@@ -176,31 +165,18 @@ def _changed(read_back: ReadBack, progress: Progress) -> dict[str, Any]:
     return {"changed_files": {"files": len(changed), "examples": changed[:10]}}
 
 
-def _scoring(given: Choice, embedded: Embedded, solved: Potentials | None, pool: Pool, name: str) -> Scoring:
-    """What ``select.method`` needs to score any document."""
-    settings, method, seed = given.settings, given.settings.method, given.seed
-    if solved:
-        return Scoring(name, method, seed, solved.target, solved)
-    points = points_of(embedded.target, embedded.width, given.storage, shares=given.shares)
-    if log_weights := given.path("dsir", LOG_WEIGHTS):
-        paths = weights_in(log_weights, given.storage)
-        weights = LogWeights(paths, settings.dsir_min_words, settings.dsir_sample)
-        return Scoring(name, method, seed, points.vectors, None, log_weights=weights)
-    if method != "mmd":
-        return Scoring(name, method, seed, points.vectors, None)
-    total_mass(pool, 1)  # refuses weights that are all 0
-    ids, landmarks, masses = landmarks_of(pool, settings.landmarks)
-    bandwidth = settings.bandwidth or _median_bandwidth(landmarks, points.vectors)
-    witness = Witness(points.vectors, landmarks, ids, bandwidth, points.b, masses)
-    return Scoring(name, method, seed, points.vectors, None, witness)
+def _fitting(given: Choice, embedded: Embedded, pool: Pool) -> Fitting:
+    """What the method may be fitted to."""
 
+    def target() -> Points:
+        return points_of(embedded.target, embedded.width, given.storage, shares=given.shares)
 
-def _median_bandwidth(landmarks: np.ndarray, target: np.ndarray) -> float:
-    try:
-        with one_thread_each():
-            return median_bandwidth(landmarks, target)
-    except ValueError as error:
-        raise UserError(f"{error}. Set select.bandwidth, or check the paths and the encoder.") from None
+    def sample(count: int) -> Points:
+        total_mass(pool, 1)  # refuses weights that are all 0
+        ids, vectors, weights = landmarks_of(pool, count)
+        return Points(ids, vectors, np.full(len(ids), 1 / len(ids)) if weights is None else weights)
+
+    return Fitting(target, sample, given.settings, given.seed, given.before, given.storage)
 
 
 def _take_round(

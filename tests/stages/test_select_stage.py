@@ -15,9 +15,10 @@ from gotd_ray import config
 from gotd_ray.artifacts import Artifact
 from gotd_ray.errors import UserError
 from gotd_ray.index import Index
+from gotd_ray.methods.dsir import weights_name
 from gotd_ray.results import LOG_WEIGHTS, POTENTIALS, SUBSET
 from gotd_ray.shards import rounds
-from gotd_ray.shards.scoring import weights_name
+from gotd_ray.shards.earlier import own_potentials
 from gotd_ray.stages import _read_back, select
 from gotd_ray.stages._checks import check_selection
 from gotd_ray.storage import StoredFile
@@ -171,7 +172,7 @@ def test_how_many_lie_near_the_cut_is_within_twice_what_a_score_may_move(tmp_pat
     potentials = here.solve()
     facts = here.select(potentials)
     path = potentials.path(POTENTIALS)
-    last_move = select.own_potentials(path, here.run.storage).facts["last_move"]
+    last_move = own_potentials(path, here.run.storage).facts["last_move"]
     scores = np.array([row["score"] for row in here.table("scores/part-00000.parquet")])
     gaps = np.abs(scores - facts["cut_score"])
     assert facts["near_cut"] == int((gaps <= 2 * last_move).sum()) >= 1

@@ -1,0 +1,85 @@
+"""What a method of scoring is. ``gotd_ray.methods`` lists those that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from gotd_ray.artifacts import Artifact
+from gotd_ray.config import Select, Storage
+from gotd_ray.ot.potentials import Scorer
+
+
+class Side(Protocol):
+    """Distinct documents by id: (k,) S32 ``ids``, (k, d) float32 ``vectors``, (k,) float64 weights ``b`` of sum 1."""
+
+    @property
+    def ids(self) -> np.ndarray: ...
+    @property
+    def vectors(self) -> np.ndarray: ...
+    @property
+    def b(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What a method may be fitted to, on the driver; what it does not ask for is not read.
+
+    Attributes:
+        target: reads the target.
+        sample: reads so many candidates that stand for all, the same ones however these are split.
+        settings: the section ``select``.
+        seed: of what is drawn.
+        before: what the stage ``Method.after`` has left.
+        storage: where that lies.
+    """
+
+    target: Callable[[], Side]
+    sample: Callable[[int], Side]
+    settings: Select
+    seed: int
+    before: Artifact | None
+    storage: Storage
+
+
+@dataclass(frozen=True)
+class Part:
+    """The candidates of one shard, low <= id < high."""
+
+    low: bytes
+    high: bytes
+    device: str
+    storage: Storage
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to score candidates; the lowest scores are taken, and infinite ones never.
+
+    Attributes:
+        name: in ``select.method``.
+        fit: what scores depend on besides the documents: small, and picklable, for every shard gets it.
+        scorer: of a shard: (k,) S32 ids and (k, d) float16 vectors to (k,) scores. A document's score does not depend
+            on those beside it.
+        taken: how documents are taken, in a sentence's middle.
+        means: what a score is, a sentence.
+        after: the stage whose result it needs.
+        weighs: whether the weights of candidates count.
+        leaves_out: whether scores may be infinite.
+        draws: whether the seed counts.
+        facts: what to tell of the state.
+    """
+
+    name: str
+    fit: Callable[[Fitting], Any]
+    scorer: Callable[[Any, Part], Scorer]
+    taken: str
+    means: str
+    after: str | None = None
+    weighs: bool = False
+    leaves_out: bool = False
+    draws: bool = False
+    facts: Callable[[Any], dict[str, Any]] = lambda _: {}
