@@ -34,7 +34,7 @@ def settings(folder: Path, library: Path, base: object, **sections: Any) -> conf
 def test_every_arm_has_a_cell_for_each_budget_and_seed_it_depends_on(library: Path, tmp_path: Path) -> None:
     found = cells(settings(tmp_path, library, "x", compare={"seeds": [3, 4], "budgets": [10, 20]}))
     assert len(found) == len(set(found)) == 1 + 2 + 7 * 2 * 2
-    assert {cell.arm for cell in found} == set(run.compare.arms)
+    assert {cell.arm for cell in found} == set(config.compare.ARMS)
     assert [cell.name for cell in found if cell.arm == "target_only"] == ["target_only-s3", "target_only-s4"]
 
 
