@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gotd_ray import storage, tracking
+from gotd_ray import config, methods, storage, tracking
 from gotd_ray.errors import UserError
+from gotd_ray.filters import check_budget, check_decontamination
 from gotd_ray.index import Collection
 from gotd_ray.models import language
 from gotd_ray.preflight import Count, check_sources, count_documents
 from gotd_ray.results import STAGES
+from gotd_ray.shards.points import check_proportions, check_weights
 from gotd_ray.stage import Plan
 from gotd_ray.stages import _evaluation, _training
-from gotd_ray.stages._checks import check_decontamination, check_selection
 
 NUMBERS_OF_A_ROW = 130
 """Bytes of a document in the index beside its vector: address and size, compressed."""
@@ -91,6 +92,40 @@ def _sets(plan: Plan, found: Look) -> None:
     check_selection(run, found.counts)
     if run.survey:
         found.told += check_sources("survey.always", run.survey.always, found.counts["corpus"])
+
+
+def check_selection(run: config.Run, counts: Mapping[str, Count]) -> None:
+    """Hold budget, weights and shares against what a look at the files has found.
+
+    Args:
+        counts: of the sets that the run embeds, by name.
+
+    Raises:
+        UserError: the budget exceeds the corpus; all weights of a set, or of a source with a share, are 0; shares and
+            sources do not name the same.
+    """
+    corpus, target = counts["corpus"], counts["target"]
+    if corpus.exact:
+        check_budget(run.select, corpus.distinct)
+    elif run.select.budget > 3 * corpus.documents:
+        check_budget(run.select, corpus.documents, "about ")
+    for name in _weighed(run, counts):
+        if counts[name].exact:
+            check_weights(name, bool(counts[name].weighted))
+    if run.target.proportions is not None:
+        weighted = target.weighted if target.exact else None
+        check_proportions(run.target.proportions, target.sources, target.exact, weighted)
+
+
+def _weighed(run: config.Run, counts: Mapping[str, Count]) -> list[str]:
+    """The sets whose weights a method needs."""
+    if not methods.find(run.select.method).weighs or (run.select.method == "gotd" and run.solve.potentials):
+        return ["target"]
+    return [
+        "target",
+        "reference" if "reference" in counts else "corpus",
+        *(["contrast"] if "contrast" in counts else []),
+    ]
 
 
 def _places(plan: Plan, found: Look) -> None:

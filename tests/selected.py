@@ -20,12 +20,13 @@ from gotd_ray import config
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
+from gotd_ray.filters import check_decontamination
 from gotd_ray.index import SCHEMA, Embedded, Entry, Index, Snapshot
 from gotd_ray.preflight import Count, count_documents
 from gotd_ray.progress import Progress
 from gotd_ray.select.decontaminate import NgramIndex
-from gotd_ray.stages import _read_back, select, solve
-from gotd_ray.stages._checks import check_decontamination
+from gotd_ray.shards import read_back
+from gotd_ray.stages import select, solve
 from gotd_ray.storage import list_files
 from gotd_ray.text.documents import Tally, read_documents
 
@@ -161,7 +162,7 @@ def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reading tasks run in this process."""
 
     class Local:
-        remote = staticmethod(_read_back._texts_of_files._function)
+        remote = staticmethod(read_back._texts_of_files._function)
 
-    monkeypatch.setattr(_read_back, "_texts_of_files", Local)
-    monkeypatch.setattr(_read_back, "answer", lambda found, _: found)
+    monkeypatch.setattr(read_back, "_texts_of_files", Local)
+    monkeypatch.setattr(read_back, "answer", lambda found, _: found)

@@ -11,9 +11,9 @@ import pytest
 from gotd_ray.config import Storage
 from gotd_ray.errors import UserError
 from gotd_ray.index import Entry, Index, entry_name, ids_of, part_name, vectors_of
-from gotd_ray.stages._units import make_units
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import Tally
+from gotd_ray.units import make_units
 
 STORAGE = Storage()
 FILES = [StoredFile(f"/corpus/{name}.parquet", 3 << 20, 1) for name in "abcdef"]

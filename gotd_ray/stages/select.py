@@ -16,6 +16,7 @@ from gotd_ray import config, methods, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.filesystems import shown
+from gotd_ray.filters import check_budget, read_unwanted, refuse_nothing
 from gotd_ray.index import SCHEMA, Embedded, Vectors
 from gotd_ray.methods import Fitting
 from gotd_ray.ot.potentials import Potentials
@@ -27,12 +28,10 @@ from gotd_ray.select.topk import TopK, merge
 from gotd_ray.shards.fit import total_mass
 from gotd_ray.shards.points import Points, points_of
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
+from gotd_ray.shards.read_back import ReadBack
 from gotd_ray.shards.rounds import Rounds, Taken
 from gotd_ray.shards.work import Scoring
 from gotd_ray.stage import Plan, Stage
-from gotd_ray.stages._checks import check_budget, refuse_nothing
-from gotd_ray.stages._read_back import ReadBack
-from gotd_ray.stages._unwanted import read_unwanted
 from gotd_ray.stages._words import in_words
 from gotd_ray.storage import StoredFile
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gotd_ray import config, storage
+from gotd_ray import config, metrics, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
@@ -29,7 +29,6 @@ from gotd_ray.shards.fit import fit_shards, sample_stride, total_mass, unfinishe
 from gotd_ray.shards.points import Points, points_of
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.work import Precision, Problem
-from gotd_ray.stages import _metrics
 from gotd_ray.stages._words import in_words
 
 VERSION = 7
@@ -244,7 +243,7 @@ class _Fits:
             def on_pass(state: State) -> None:
                 nonlocal saved
                 task.advance(1)
-                _metrics.residual(state.history[-1], role)
+                metrics.residual(state.history[-1], role)
                 task.update(note=f"residual {state.history[-1]:.2g}, wanted {self.tolerance:g}")
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
                     storage.write_bytes(path, state.to_bytes(), run.storage)

@@ -21,7 +21,7 @@ from ray.exceptions import RayError
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from gotd_ray import config, storage, tracking
+from gotd_ray import config, metrics, storage, tracking
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import KEEPS_ITS_MEMORY, Site
 from gotd_ray.errors import UserError
@@ -30,7 +30,6 @@ from gotd_ray.models.checkpoints import NOTE, Checkpoints
 from gotd_ray.models.dataset import prepare
 from gotd_ray.models.job import Job, less_memory, micro_batch
 from gotd_ray.remote import answer
-from gotd_ray.stages import _metrics
 from gotd_ray.stages._texts import subset_of
 from gotd_ray.stages._training import (
     MODEL,
@@ -285,7 +284,7 @@ def _shown(board: Any, job: Job, site: Site) -> Iterator[None]:
                 return
             if step > task.done:
                 task.note = f"loss {loss:.4f}"
-                _metrics.training(job.stage, step, loss)
+                metrics.training(job.stage, step, loss)
                 task.advance(step - task.done)
 
         def watch() -> None:

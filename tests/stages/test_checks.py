@@ -12,11 +12,11 @@ import pytest
 from selected import TARGET, TEXTS, counted, write
 
 from gotd_ray import config
+from gotd_ray.checks import check_selection
 from gotd_ray.errors import UserError
 from gotd_ray.index import SCHEMA
 from gotd_ray.preflight import Count, count_documents
 from gotd_ray.shards.points import points_of
-from gotd_ray.stages._checks import check_selection
 from gotd_ray.storage import list_files
 
 

@@ -22,12 +22,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gotd_ray import config, storage
+from gotd_ray import config, storage, units
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.index import Collection, Index
 from gotd_ray.progress import Progress
-from gotd_ray.stages import _units, embed
+from gotd_ray.stages import embed
 from gotd_ray.storage import list_files
 from gotd_ray.text.documents import document_id
 
@@ -151,7 +151,7 @@ def in_process() -> Iterator[Worlds]:
         """Rows of the units in turns, as several readers would give them."""
         world, seen = worlds.last, 0
         readers = [
-            (n, job, _units.read_unit(job.unit, job.collection.text, run.chunks, run.encoder, run.storage))
+            (n, job, units.read_unit(job.unit, job.collection.text, run.chunks, run.encoder, run.storage))
             for n, job in enumerate(jobs)
         ]
 
@@ -193,11 +193,11 @@ def in_process() -> Iterator[Worlds]:
         self.uri = uri
         opened(self, uri, settings)
 
-    patch.setattr(_units, "_payload", payload)
-    patch.setattr(_units, "PART_DOCUMENTS", 2)
-    patch.setattr(_units, "UNIT_BYTES", (300, 600))
+    patch.setattr(units, "_payload", payload)
+    patch.setattr(units, "PART_DOCUMENTS", 2)
+    patch.setattr(units, "UNIT_BYTES", (300, 600))
     patch.setattr(embed, "_stream", stream)
-    patch.setattr(embed._metrics, "embedded", lambda *_: None)
+    patch.setattr(embed.metrics, "embedded", lambda *_: None)
     patch.setattr(storage.InputFile, "readinto", readinto)
     patch.setattr(storage.InputFile, "__init__", remember)
     yield worlds

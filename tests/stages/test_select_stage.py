@@ -13,14 +13,14 @@ from selected import TEXTS, Selected, counted, read_here, write
 
 from gotd_ray import config
 from gotd_ray.artifacts import Artifact
+from gotd_ray.checks import check_selection
 from gotd_ray.errors import UserError
 from gotd_ray.index import Index
 from gotd_ray.methods.dsir import weights_name
 from gotd_ray.results import LOG_WEIGHTS, POTENTIALS, SUBSET
-from gotd_ray.shards import rounds
+from gotd_ray.shards import read_back, rounds
 from gotd_ray.shards.earlier import own_potentials
-from gotd_ray.stages import _read_back, select
-from gotd_ray.stages._checks import check_selection
+from gotd_ray.stages import select
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import BadFile, document_id
 
@@ -146,7 +146,7 @@ def test_a_storage_that_does_not_answer_stops_the_selection(tmp_path: Path, monk
     def texts_at(*_: Any) -> dict[str, str]:
         raise BadFile("io_error", "OSError: no route to host", transient=True)
 
-    monkeypatch.setattr(_read_back, "texts_at", texts_at)
+    monkeypatch.setattr(read_back, "texts_at", texts_at)
     assert here.refused() == (
         f"{tmp_path}/corpus/a.parquet cannot be read back: io_error: OSError: no route to host. Run again when the "
         "storage answers."
@@ -160,9 +160,9 @@ def test_what_a_reading_task_refuses_comes_in_one_line_through_ray(tmp_path: Pat
     damaged(tmp_path / "corpus" / "a.parquet", "no column")
     assert here.select()["set_aside"] == {"text_changed": 10}
     elsewhere = here.run.model_copy(update={"storage": config.Storage(library="pyarrow", options={"a": "b"})})
-    asked = _read_back._texts_of_files.remote({"s3://bucket/x.parquet": {(0, 0): "f" * 32}}, elsewhere)
+    asked = read_back._texts_of_files.remote({"s3://bucket/x.parquet": {(0, 0): "f" * 32}}, elsewhere)
     with pytest.raises(UserError) as raised:
-        _read_back.answer(asked)
+        read_back.answer(asked)
     assert str(raised.value).startswith("storage.options (a) are options of s3fs, but storage.library is pyarrow.")
     assert "\n" not in str(raised.value)
 

@@ -21,9 +21,9 @@ from gotd_ray.index import Embedded, Snapshot, ids_of, vectors_of
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.progress import Progress
 from gotd_ray.stages import embed, solve
-from gotd_ray.stages._units import make_units, read_unit
 from gotd_ray.text.clean import clean
 from gotd_ray.text.documents import document_id
+from gotd_ray.units import make_units, read_unit
 
 SITE = Site(Resources(2, 0, 1, 2, private=True), "cpu", Progress())
 """Of a private cluster: its one shard works in this process, and no Ray is started."""

@@ -1,18 +1,24 @@
-"""What can be known of a solve and a selection before anything runs; it is refused in the same words after."""
+"""What may be taken: the budget, the evaluation sets that are searched for, and what to say where nothing is left.
+
+It is refused in the same words before anything runs and by the stage.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from gotd_ray import config, methods
+from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.preflight import Count
+from gotd_ray.select.decontaminate import NgramIndex, least_words
 from gotd_ray.select.dsir import features
-from gotd_ray.shards.points import check_proportions, check_weights
-from gotd_ray.stages._unwanted import Unwanted, read_unwanted
 from gotd_ray.storage import StoredFile
+from gotd_ray.text.sets import read_set
+
+SECTION = "select.decontaminate"
 
 _NOT_TAKEN = {
     "contaminated": (
@@ -30,33 +36,65 @@ _NOT_TAKEN = {
 """Why a document is not taken, and what to do."""
 
 
-def check_selection(run: config.Run, counts: Mapping[str, Count]) -> None:
-    """Hold budget, weights and shares against what a look at the files has found.
+@dataclass(frozen=True)
+class Unwanted:
+    """The texts that must not be selected."""
+
+    index: NgramIndex
+    facts: dict[str, Any]
+    """files; texts: all that were read; searched and too_short: their two parts; left_out: rows, by reason."""
+
+    told: tuple[str, ...]
+    """Sentences for the screen."""
+
+
+def read_unwanted(settings: config.Select, files: list[StoredFile], storage: config.Storage) -> Unwanted | None:
+    """The evaluation sets, each text under the name of its file and its row; None where there is none.
 
     Args:
-        counts: of the sets that the run embeds, by name.
+        files: of ``settings.decontaminate``.
 
     Raises:
-        UserError: the budget exceeds the corpus; all weights of a set, or of a source with a share, are 0; shares and
-            sources do not name the same.
+        UserError: a file cannot be read, too many rows are bad, there is no text, or none that is long enough to be
+            found: what is in the sets could then be taken.
     """
-    corpus, target = counts["corpus"], counts["target"]
-    if corpus.exact:
-        check_budget(run.select, corpus.distinct)
-    elif run.select.budget > 3 * corpus.documents:
-        check_budget(run.select, corpus.documents, "about ")
-    for name in _weighed(run, counts):
-        if counts[name].exact:
-            check_weights(name, bool(counts[name].weighted))
-    if run.target.proportions is not None:
-        weighted = target.weighted if target.exact else None
-        check_proportions(run.target.proportions, target.sources, target.exact, weighted)
+    sets = settings.decontaminate
+    if sets is None:
+        return None
+    whole = config.Chunks(max_chars=None, min_chars=1)
+    found = read_set(SECTION, SECTION, files, sets, whole, storage)
+    texts = [(f"{one.path.rpartition('/')[2]}:{one.row}", one.text) for one in found.documents]
+    index = NgramIndex(settings.ngram, texts)
+    left_out = dict(sorted(found.tally.reasons.items()))
+    facts: dict[str, Any] = {
+        "files": len(files),
+        "texts": len(texts),
+        "searched": len(texts) - index.too_short,
+        "too_short": index.too_short,
+        "left_out": left_out,
+    }
+    least = least_words(settings.ngram)
+    if not facts["searched"]:
+        raise UserError(
+            f"{SECTION}: all of its {len(texts):,} texts have fewer than {least} words, so that nothing would be "
+            f"searched for. Check {SECTION}.text_column, or leave the section out."
+        )
+    told = list(found.told)
+    if index.too_short:
+        told.append(
+            f"{SECTION}: {index.too_short:,} of {len(texts):,} texts have fewer than {least} words and are not "
+            "searched for: they would be found by chance"
+        )
+    if left_out:
+        shown = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        told.append(f"{SECTION}: rows that are not searched for: {shown}")
+    return Unwanted(index, facts, tuple(told))
 
 
 def check_decontamination(
     settings: config.Select, files: list[StoredFile], storage: config.Storage, corpus: Count | None = None
 ) -> dict[str, Any] | None:
-    """What a selection would search for, see :class:`gotd_ray.stages._unwanted.Unwanted`, with ``told``, sentences for
+    """What a selection would search for, see :class:`Unwanted`, with ``told``, sentences for
     the screen; None where the run has no evaluation sets to avoid.
 
     Args:
@@ -64,23 +102,12 @@ def check_decontamination(
         corpus: what a look at it has found, where there was one: all of a small corpus is held against the filters.
 
     Raises:
-        UserError: as :func:`gotd_ray.stages._unwanted.read_unwanted`; no document can be taken.
+        UserError: as :func:`read_unwanted`; no document can be taken.
     """
     unwanted = read_unwanted(settings, files, storage)
     if corpus and corpus.exact and 0 < corpus.documents == len(corpus.sample):
         _check_filters(settings, corpus.sample, unwanted)
     return unwanted.facts | {"told": list(unwanted.told)} if unwanted else None
-
-
-def _weighed(run: config.Run, counts: Mapping[str, Count]) -> list[str]:
-    """The sets whose weights a method needs."""
-    if not methods.find(run.select.method).weighs or (run.select.method == "gotd" and run.solve.potentials):
-        return ["target"]
-    return [
-        "target",
-        "reference" if "reference" in counts else "corpus",
-        *(["contrast"] if "contrast" in counts else []),
-    ]
 
 
 def check_budget(settings: config.Select, available: int, about: str = "") -> None:
