@@ -170,7 +170,12 @@ def _start(num_cpus: int | None) -> None:
             logging_level=logging.ERROR,
             _temp_dir=temp_folder(),
             # A laptop's other programs must not make Ray kill our workers, nor starve them: Ray's default is nice 15.
-            _system_config={"memory_monitor_refresh_ms": 0, "worker_niceness": 0},
+            # A process that has imported what a task needs waits for the next one: by default it ends after a second.
+            _system_config={
+                "memory_monitor_refresh_ms": 0,
+                "worker_niceness": 0,
+                "idle_worker_killing_time_threshold_ms": 60_000,
+            },
         )
 
 

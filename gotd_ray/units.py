@@ -1,4 +1,5 @@
-"""From corpus files to parts of token ids: the reading half of embed, as plain generators.
+"""From corpus files to parts of token ids: the reading half of embed, as plain generators, in a module that imports
+little, since each new process that reads imports it.
 
 A part is a run of documents of one unit of files, named by which documents it holds: a killed run finds its finished
 parts again, and a part that was cut otherwise, because a file could not be read to its end then, is not taken for it.
@@ -15,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import ray
 
 from gotd_ray import config
-from gotd_ray.index import entry_name, entry_of, part_name
+from gotd_ray.index import Collection, entry_name, entry_of, part_name
 from gotd_ray.models.tokenizer import Tokenizer
+from gotd_ray.remote import answer
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import BadFile, Document, Tally, read_documents
 
@@ -46,6 +49,15 @@ class Unit:
     @property
     def name(self) -> str:
         return entry_name(self.files)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A unit of one collection."""
+
+    name: str
+    collection: Collection
+    unit: Unit
 
 
 def make_units(files: list[StoredFile], missing: list[StoredFile], existing_parts: set[str]) -> list[Unit]:
@@ -151,3 +163,23 @@ def open_part(payload: bytes) -> tuple[pa.Table, list[np.ndarray]]:
     values, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
     ids = np.split(values[offsets[0] : offsets[-1]], offsets[1:-1] - offsets[0])
     return table.drop_columns(["input_ids"]), ids
+
+
+def read_job(
+    batch: dict[str, np.ndarray], jobs: Any, chunks: config.Chunks, encoder: config.Encoder, storage: config.Storage
+) -> Iterator[pa.Table]:
+    """What a reading task does: see :func:`read_unit`.
+
+    Args:
+        batch: ``job``, the number of one.
+        jobs: all of them, or a reference to them.
+    """
+    number = int(batch["job"][0])
+    job = resolved(jobs)[number]
+    for row in read_unit(job.unit, job.collection.text, chunks, encoder, storage):
+        yield row.append_column("job", pa.array([number]))
+
+
+def resolved(jobs: Any) -> list[Job]:
+    """Ray resolves a reference among an actor's arguments, and leaves it one among a function's."""
+    return answer(jobs) if isinstance(jobs, ray.ObjectRef) else jobs

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import ot
 
 SPLITS = 5
 """Disjoint parts of a sample, whose distances give its spread."""
@@ -51,6 +50,8 @@ def exact_cost(x: np.ndarray, y: np.ndarray) -> float:
     Raises:
         FloatingPointError: a vector is not finite, or the simplex ended before its optimum.
     """
+    import ot  # POT, with scikit-learn and SciPy: seconds that no other command waits for
+
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise FloatingPointError("a vector is not finite")

@@ -9,14 +9,14 @@ import pyarrow as pa
 import ray
 
 from gotd_ray import config
-from gotd_ray.errors import UserError
-from gotd_ray.filesystems import shown
 from gotd_ray.index import vectors_of
 from gotd_ray.remote import answer
 from gotd_ray.select.choose import Candidate
 from gotd_ray.shards.pool import Pool
-from gotd_ray.text.addresses import texts_at
-from gotd_ray.text.documents import BadFile
+from gotd_ray.text.addresses import texts_of_files
+
+_texts_of_files = ray.remote(num_cpus=0)(texts_of_files)
+"""It waits for storage; the shards may hold all CPUs."""
 
 PLACES = 8
 """Places at which a text is looked for, where it stands in several files and has gone from the first."""
@@ -79,24 +79,3 @@ class ReadBack:
             texts |= found
             self.changed |= changed
         return texts
-
-
-@ray.remote(num_cpus=0)  # it waits for storage; the shards may hold all CPUs
-def _texts_of_files(
-    wanted: dict[str, dict[tuple[int, int], str]], text: config.Text, chunks: config.Chunks, storage: config.Storage
-) -> tuple[dict[str, str], dict[str, str]]:
-    """doc_id to text; and the files that are not as they were, with what has become of them."""
-    texts: dict[str, str] = {}
-    changed: dict[str, str] = {}
-    for path, places in wanted.items():
-        try:
-            found = texts_at(path, places, text, chunks, storage)
-        except BadFile as problem:
-            if problem.reason != "vanished":
-                said = shown(f"{path} cannot be read back: {problem}")
-                raise UserError(f"{said}. Run again when the storage answers.") from None
-            found, changed[path] = {}, str(problem)
-        if len(found) < len(set(places.values())):
-            changed.setdefault(path, "some of its texts are no longer what they were")
-        texts |= found
-    return texts, changed

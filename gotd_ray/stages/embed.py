@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
@@ -26,12 +24,12 @@ from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import VERSION, Collection, Entry, Index
 from gotd_ray.models.encoder import TextEncoder
-from gotd_ray.remote import answer, unwrapped
+from gotd_ray.remote import unwrapped
 from gotd_ray.results import FILES, files_table
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, set_up_data
 from gotd_ray.text.documents import Tally, check_bad_files, check_bad_rows, check_names
-from gotd_ray.units import SUMMARY, Unit, make_units, open_part, read_unit
+from gotd_ray.units import SUMMARY, Job, make_units, open_part, read_job, resolved
 
 ATTEMPTS = 3
 """Passes over what the index lacks, before a run gives up."""
@@ -42,7 +40,7 @@ class EncodeParts:
 
     def __init__(self, encoder: config.Encoder, device: str, threads: int | None, jobs: Any):
         self.encoder = TextEncoder(encoder, device, threads)
-        self.jobs = _resolved(jobs)
+        self.jobs = resolved(jobs)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         (row,) = batch.to_pylist()
@@ -120,15 +118,6 @@ def jobs_of(collections: dict[str, Collection], work: dict[str, Work]) -> list[J
             units = make_units(collection.files, wanted, collection.index.part_names())
             jobs += [Job(name, collection, unit) for unit in units]
     return jobs
-
-
-@dataclass(frozen=True)
-class Job:
-    """A unit of one collection."""
-
-    name: str
-    collection: Collection
-    unit: Unit
 
 
 @dataclass
@@ -250,7 +239,7 @@ def _stream(jobs: list[Job], given: Sets, site: Site) -> ray.data.Dataset:
     return (
         ray.data.from_items([{"job": number} for number in range(len(jobs))], override_num_blocks=len(jobs))
         .map_batches(
-            _read_job,
+            read_job,
             fn_kwargs={"jobs": shared, "chunks": given.chunks, "encoder": given.encoder, "storage": given.storage},
             batch_size=1,
             batch_format="numpy",
@@ -265,20 +254,6 @@ def _stream(jobs: list[Job], given: Sets, site: Site) -> ray.data.Dataset:
             **request,
         )
     )
-
-
-def _read_job(
-    batch: dict[str, np.ndarray], jobs: Any, chunks: config.Chunks, encoder: config.Encoder, storage: config.Storage
-) -> Iterator[pa.Table]:
-    number = int(batch["job"][0])
-    job = _resolved(jobs)[number]
-    for row in read_unit(job.unit, job.collection.text, chunks, encoder, storage):
-        yield row.append_column("job", pa.array([number]))
-
-
-def _resolved(jobs: Any) -> list[Job]:
-    """Ray resolves a reference among an actor's arguments, and leaves it one among a function's."""
-    return answer(jobs) if isinstance(jobs, ray.ObjectRef) else jobs
 
 
 STAGE = Stage("embed", VERSION, _given, embed)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gotd_ray import config
+from gotd_ray.errors import UserError
+from gotd_ray.filesystems import shown
 from gotd_ray.text.documents import document_id, split_rows
 from gotd_ray.text.rows import BadFile, Problem
 
@@ -42,3 +44,35 @@ def texts_at(
         if error.transient:
             raise
     return found
+
+
+def texts_of_files(
+    wanted: dict[str, dict[tuple[int, int], str]], text: config.Text, chunks: config.Chunks, storage: config.Storage
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The texts at some addresses of several files.
+
+    A task of its own on Ray: in a module that imports little, for each new process imports it.
+
+    Args:
+        wanted: by uri of a file, (row, chunk) to doc_id.
+
+    Returns:
+        doc_id to text; and the files that are not as they were, with what has become of them.
+
+    Raises:
+        UserError: the storage did not give a file.
+    """
+    texts: dict[str, str] = {}
+    changed: dict[str, str] = {}
+    for path, places in wanted.items():
+        try:
+            found = texts_at(path, places, text, chunks, storage)
+        except BadFile as problem:
+            if problem.reason != "vanished":
+                said = shown(f"{path} cannot be read back: {problem}")
+                raise UserError(f"{said}. Run again when the storage answers.") from None
+            found, changed[path] = {}, str(problem)
+        if len(found) < len(set(places.values())):
+            changed.setdefault(path, "some of its texts are no longer what they were")
+        texts |= found
+    return texts, changed
