@@ -13,7 +13,7 @@ from gotd_ray import storage
 from gotd_ray.checks import Look
 from gotd_ray.index import table_of
 from gotd_ray.models.intervals import METRICS
-from gotd_ray.ot.kept import BYTES
+from gotd_ray.ot.kept import BYTES, room
 from gotd_ray.paths import SETS
 from gotd_ray.pipeline import Plan
 from gotd_ray.report.comparison import tables
@@ -110,8 +110,8 @@ def _encoding(plan: Plan, look: Look, console: Console) -> None:
         f"encoder: {escape(plan.run.encoder.model)} on {plan.device} in {encoder.precision}, {rate:,.0f} documents/s "
         f"here: about {documents / rate / 60:,.1f} minutes for one such process"
     )
-    vectors, kept = documents * encoder.dim * 2 / 1e9, documents * target.documents * BYTES / 1e9
-    kept = min(kept, plan.run.solve.kept_memory / 1e3)  # of a larger one, that of a sample
+    most = room(plan.run.solve.kept_memory, documents, encoder.dim)  # of a larger one, that of a sample
+    vectors, kept = documents * encoder.dim * 2 / 1e9, min(documents * target.documents * BYTES, most) / 1e9
     console.print(
         f"memory: {vectors:,.2f} GB of vectors and up to {kept:,.2f} GB of the solve's plan over all shards, about "
         "1 GB more for each process"

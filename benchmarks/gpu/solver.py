@@ -172,7 +172,7 @@ def _times(results: Results, x: np.ndarray, y: np.ndarray, given: argparse.Names
             continue
         some, target = grown(x, n), y[:m]
         epsilon = 0.25 * _mean_cost(some, target)
-        solve = partial(solve_local, some, target, epsilon=epsilon, device=given.device, room=n * m)
+        solve = partial(solve_local, some, target, epsilon=epsilon, device=given.device, kept_memory=m)
         _forget_peak()
         passes = solve().passes
         (seconds,) = seconds_of([solve], 1 if given.toy else 3)

@@ -19,9 +19,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from gotd_ray.ot.anderson import mix, push
+from gotd_ray.ot.anderson import Iterate
 from gotd_ray.ot.kernel import Workspace, column_marginal, side, soft_minimum
-from gotd_ray.ot.sinkhorn import State, solve
+from gotd_ray.ot.sinkhorn import solve
 
 Precision = Literal["float32", "float64"]
 """Of the tiles; sums are float64 in either."""
@@ -75,8 +75,8 @@ def transport(
         return column_marginal(held, masses, target, torch.from_numpy(g), work).numpy()
 
     b = np.asarray(b, np.float64)
-    state = None if start is None else State.at(np.asarray(start, np.float64))
-    found = solve(marginal, b, epsilon=epsilon, tolerance=tolerance, max_passes=max_steps, state=state)
+    iterate = None if start is None else Iterate.at(np.asarray(start, np.float64))
+    found = solve(marginal, b, epsilon=epsilon, tolerance=tolerance, max_passes=max_steps, iterate=iterate)
     f = soft_minimum(points, target, torch.from_numpy(found.g), work)
     return Transport(f, found.g, float(np.asarray(a, np.float64) @ f + b @ found.g), found.residual)
 
@@ -94,7 +94,7 @@ def self_potential(
     """p (k,), the potential of a weighted point set against itself: p = softmin of p.
 
     The averaged iteration p <- (p + softmin(p)) / 2 of Feydy et al. 2019 (eq. 3.16), which halves the error at least,
-    with Anderson acceleration; where that makes it worse, the averaged step from the best point is taken.
+    accelerated and safeguarded (:mod:`gotd_ray.ot.anderson`).
 
     Args:
         points: (k, d); weights: (k,), positive, summing to 1; None is uniform.
@@ -109,22 +109,15 @@ def self_potential(
     if precision == "float32":
         tolerance = max(tolerance, _NOISE * 4 * float((z * z).sum(1).max()) / epsilon)
     z = z.to(itself.scaled.dtype)
-    p = np.zeros(count) if start is None else np.asarray(start, np.float64)
-    images, errors = np.empty((0, count)), np.empty((0, count))
-    best, fallback = np.inf, p
+    iterate = Iterate.at(np.zeros(count) if start is None else np.asarray(start, np.float64))
     for _ in range(max_steps):
+        p = iterate.x
         image = (p + soft_minimum(z, itself, torch.from_numpy(p), work)) / 2
-        moved = 2 * float(np.abs(image - p).max())
-        if moved <= tolerance * epsilon:
+        iterate.residuals.append(2 * float(np.abs(image - p).max()))
+        if iterate.residuals[-1] <= tolerance * epsilon:
             return image
-        if moved > 2 * best:
-            images, errors, p, best = images[:0], errors[:0], fallback, np.inf
-            continue
-        if moved < best:
-            best, fallback = moved, image
-        images, errors = push(images, image), push(errors, image - p)
-        p = mix(images, errors)
-    return fallback
+        iterate.advance(image)
+    return iterate.fallback
 
 
 def self_transport(

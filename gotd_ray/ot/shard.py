@@ -99,9 +99,6 @@ MOST_VARIANCE = 1 / MOST_SEGMENTS
 class How:
     """The arithmetic of a pass: exact, unless something else is said."""
 
-    rough: bool = False
-    """In 8-bit integers, see :func:`gotd_ray.ot.kernel.column_marginal`."""
-
     keep: bool = False
     """Exact, and the plan at this g is kept for the passes that name it as their base."""
 
@@ -258,7 +255,7 @@ class Shard:
         a, x = self._weights[segment.index], self._vectors[segment.index]
         keep = self._kept.room(segment.index, len(x), target) if how.keep else None
         first = segment.index * SEGMENT_ROWS
-        columns = column_marginal(x, a.scaled, target, potential, self._work(), rough=how.rough, keep=keep, first=first)
+        columns = column_marginal(x, a.scaled, target, potential, self._work(), keep=keep, first=first)
         return to_grid(columns.cpu().numpy() * a.scale, total, a.sum(len(x)))
 
     def _by_plan(self, target: Side, factors: Tensor, total: float, how: How, segment: Segment) -> np.ndarray:

@@ -45,9 +45,6 @@ class Problem:
     mixture: Mixture | None = None
     """None: the candidates with their own weights."""
 
-    centre: np.ndarray | None = None
-    """(d,), about the mean of the candidates, if passes in 8-bit integers are wanted too."""
-
 
 @dataclass(frozen=True)
 class Holding:
@@ -123,8 +120,7 @@ class Work:
         if self._side is None or self._side[0] != problem.name:
             dtype = torch.float64 if problem.precision == "float64" else torch.float32
             y, b, device = torch.tensor(problem.target), torch.tensor(problem.b), self.holding.device
-            layout = side(y, b, problem.epsilon, dtype=dtype, device=device, centre=problem.centre)
-            self._side = problem.name, layout
+            self._side = problem.name, side(y, b, problem.epsilon, dtype=dtype, device=device)
         with one_thread_each(), working_precision(problem.precision, self.holding.device):
             return self.shard.columns(self._side[1], g, total, stride, how)
 
