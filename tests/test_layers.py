@@ -17,7 +17,7 @@ MAX_LINES = 400
 REMOTE = "gotd_ray/remote.py"
 HEAVY = ("torch", "ray", "transformers", "sentence_transformers", "deepspeed", "pyarrow")
 RAY_GLUE = ("gotd_ray.shards", "gotd_ray.stages", "gotd_ray.cluster")
-MATHEMATICS = ("numpy", "torch", "safetensors", "threadpoolctl", "gotd_ray.ot", "gotd_ray.errors")
+MATHEMATICS = ("numpy", "torch", "safetensors", "threadpoolctl", "gotd_ray.ot")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from gotd_ray.errors import UserError
 from gotd_ray.ot.kernel import one_thread_each, side, soft_minimum
 
 _FORMAT = "gotd-potentials-2"
@@ -178,7 +177,7 @@ class Potentials:
         """Read what :meth:`to_bytes` wrote.
 
         Raises:
-            UserError: the file is of another kind, or broken.
+            ValueError: the file is of another kind, or broken.
         """
         length = int.from_bytes(data[:8], "little")  # a safetensors file begins with its header's length, then JSON
         try:
@@ -198,9 +197,7 @@ class Potentials:
         except (ValueError, KeyError, AttributeError, TypeError, AssertionError, SafetensorError):
             whole = False
         if not whole:
-            raise UserError(
-                f"this is no potentials file of format {_FORMAT}, or it is broken. Solve again to write one."
-            )
+            raise ValueError(f"this is no potentials file of format {_FORMAT}, or it is broken")
         return potentials
 
     def _holds_together(self) -> bool:
