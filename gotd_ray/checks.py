@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from gotd_ray import storage, tracking
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection
+from gotd_ray.judging import cases
 from gotd_ray.models import language
 from gotd_ray.preflight import Count, check_sources, count_documents
 from gotd_ray.results import STAGES
-from gotd_ray.stages import _evaluation, _training
 from gotd_ray.stages._checks import check_decontamination, check_selection
+from gotd_ray.training import task as training
 
 if TYPE_CHECKING:
     from gotd_ray.pipeline import Plan
@@ -57,7 +58,7 @@ def look(plan: Plan, only: Sequence[str] = STAGES, *, everything: bool = False) 
     def to_do(stage: str) -> bool:
         return stage in only and plan.asked(stage) and (everything or not plan.done(stage))
 
-    if plan.run.tracking and (to_do("send") or any(to_do(stage) for stage in _training.STAGES)):
+    if plan.run.tracking and (to_do("send") or any(to_do(stage) for stage in training.STAGES)):
         tracking.check(plan.run)
     found.told += plan.passed_over()
     if to_do("embed"):
@@ -67,9 +68,9 @@ def look(plan: Plan, only: Sequence[str] = STAGES, *, everything: bool = False) 
         found.told += found.unwanted["told"] if found.unwanted else []
     trainings = {stage: task for stage, task in plan.trainings.items() if to_do(stage)}
     if trainings:
-        found.told += _training.check(plan.run, trainings)
+        found.told += training.check(trainings)
     if plan.evaluation and to_do("evaluate"):
-        found.told += _evaluation.check(plan.run, plan.evaluation)
+        found.told += cases.check(plan.evaluation)
     _places(plan, found)
     return found
 
@@ -104,7 +105,7 @@ def _places(plan: Plan, found: Look) -> None:
     found.room[run.index] = int(new * vector)
     trained = sum(not plan.done(stage) for stage in plan.trainings)
     if trained and run.model:
-        found.room[run.out] = trained * STATES * _weights(language.find(run.model, run.storage))
+        found.room[run.out] = trained * STATES * language.weight_bytes(language.find(run.model, run.storage))
     for folder in dict.fromkeys((run.out, run.selection or run.out, run.index)):
         free, needed = storage.check_writable(folder, run.storage), found.room.get(folder, 0)
         if free is not None and free < needed:
@@ -117,8 +118,3 @@ def _places(plan: Plan, found: Look) -> None:
 def _share_missing(collection: Collection) -> float:
     missing = collection.index.snapshot(collection.files)[1]
     return len(missing) / max(len(collection.files), 1)
-
-
-def _weights(base: language.Base) -> int:
-    """Bytes of a model as it is saved, in float32."""
-    return 4 * sum(one.numel() for one in language.skeleton(base, language.made_for(base)).parameters())

@@ -24,6 +24,7 @@ from gotd_ray.checks import look
 from gotd_ray.cluster import Site, connected
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Embedded, Index
+from gotd_ray.judging import cases
 from gotd_ray.lock import held
 from gotd_ray.models import language
 from gotd_ray.models.choice import describe, pick_device, train_precision
@@ -31,8 +32,10 @@ from gotd_ray.paths import SETS, resolve_paths
 from gotd_ray.progress import Progress
 from gotd_ray.results import AFTER_SELECT, STAGES, folder_of
 from gotd_ray.shards.earlier import Earlier, read_earlier
-from gotd_ray.stages import _evaluation, _training, dsir, embed, evaluate, report, select, solve, survey, train
+from gotd_ray.stages import dsir, embed, evaluate, report, select, solve, survey, train
 from gotd_ray.storage import StoredFile, list_all, list_files
+from gotd_ray.training import task as training
+from gotd_ray.training.task import Task
 
 READ_VECTORS = ("solve", "select", "report")
 """The stages that read vectors from the index."""
@@ -66,10 +69,10 @@ class Plan:
     unwanted: list[StoredFile]
     """Evaluation sets of ``select.decontaminate``."""
 
-    trainings: dict[str, _training.Task]
+    trainings: dict[str, Task]
     """What is trained on what, for the stages of training that the run asks for."""
 
-    evaluation: _evaluation.Evaluations | None
+    evaluation: cases.Evaluation | None
     """Which models are judged by what."""
 
     artifacts: dict[str, Artifact]
@@ -144,8 +147,8 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     earlier = read_earlier(run, encoder)
     listed = {name: _collection(run, text, encoder) for name in SETS if (text := _text(run, name))}
     unwanted = list_files(run.select.decontaminate, run.storage) if run.select.decontaminate else []
-    trainings = _training.tasks(run, storage.join(folder_of(run, "select"), select.SUBSET))
-    judged = _evaluation.plan(run, trainings, train.MODEL)
+    trainings = training.tasks(run, storage.join(folder_of(run, "select"), select.SUBSET))
+    judged = cases.prepare(run, trainings)
     return _with_manifests(Plan(run, device, encoder, listed, listed, earlier, unwanted, trainings, judged, {}, {}))
 
 
@@ -183,8 +186,8 @@ def _with_manifests(plan: Plan) -> Plan:
     unwanted = [(file.uri, file.size, file.modified) for file in plan.unwanted]
     chosen_by = run.select.model_dump(exclude=_NOT_SELECTED_BY)
     keys["select"] = make_key(select.VERSION, scores, chosen_by, unwanted, run.seed)
-    keys |= _training.keys(run, plan.trainings, keys["select"])
-    keys["evaluate"] = _evaluation.key(run, plan.evaluation, _units(plan, keys), keys)
+    keys |= training.keys(plan.trainings, keys["select"])
+    keys["evaluate"] = cases.key(plan.evaluation, _units(plan, keys), keys["select"])
     artifacts = {stage: artifact(stage, keys[stage]) for stage in STAGES if stage not in ("report", "send")}
     manifests = {stage: artifacts[stage].manifest() for stage in artifacts}
     found = replace(plan, collections=collections, artifacts=artifacts, manifests=manifests)
@@ -198,14 +201,13 @@ def _with_manifests(plan: Plan) -> Plan:
     return found if found.surveyed else replace(found, manifests=dict.fromkeys(STAGES))
 
 
-def _units(plan: Plan, keys: dict[str, str]) -> list[_evaluation.Unit]:
+def _units(plan: Plan, keys: dict[str, str]) -> list[cases.Unit]:
     """What is judged, by the keys of the models."""
     if plan.evaluation is None:
         return []
-    model = plan.run.model
-    assert model is not None
+    model = plan.evaluation.base
     base = make_key(language.identity(language.find(model, plan.run.storage)), model.pad_token)
-    return _evaluation.units(plan.run, plan.evaluation, keys | {"base": base})
+    return cases.units(plan.evaluation, keys | {"base": base})
 
 
 def _collection(run: config.Run, text: config.Text, encoder: dict[str, Any]) -> Collection:
@@ -251,10 +253,11 @@ def execute(run: config.Run, progress: Progress, only: Sequence[str] = STAGES, *
     assert run.selection is not None
     with held([run.out, run.selection], run.storage), connected(run.ray) as resources:
         current = plan(run, resources.gpus)  # another run may just have ended
-        tasks = {name: task for name, task in current.trainings.items() if name in only and not current.done(name)}
-        _training.check_places(current.run, tasks, resources)
+        for name, task in current.trainings.items():
+            if name in only and not current.done(name):
+                train.check_places(task, resources)
         if current.evaluation and "evaluate" in only and not current.done("evaluate"):
-            _evaluation.places(current.run.model, resources)
+            evaluate.places(current.evaluation.base, resources)
         for stage in current.stages:
             if stage not in only:
                 continue
@@ -358,17 +361,20 @@ def _send(plan: Plan, site: Site) -> dict[str, Any]:
 
 
 def _train(stage: str, plan: Plan, site: Site) -> dict[str, Any]:
-    return train.train(plan.run, plan.trainings[stage], plan.artifacts[stage], site)
+    run = plan.run
+    to = tuple(run.tracking.to) if run.tracking else ()
+    curves = train.Curves(to, f"{run.name}-{stage}", tracking.environment(run, stage))
+    return train.train(plan.trainings[stage], curves, plan.artifacts[stage], site)
 
 
 def _evaluate(plan: Plan, site: Site) -> dict[str, Any]:
     assert plan.evaluation is not None
     keys = {stage: artifact.key for stage, artifact in plan.artifacts.items()}
-    return evaluate.evaluate(plan.run, plan.evaluation, _units(plan, keys), plan.artifacts["evaluate"], site)
+    return evaluate.evaluate(plan.evaluation, _units(plan, keys), plan.artifacts["evaluate"], site)
 
 
 _STEPS: dict[str, Callable[[Plan, Site], dict[str, Any]]] = {
     **{"survey": _survey, "embed": _embed, "solve": _solve, "dsir": _dsir, "select": _select},
-    **{stage: partial(_train, stage) for stage in train.STAGES},
+    **{stage: partial(_train, stage) for stage in training.STAGES},
     **{"evaluate": _evaluate, "report": _report, "send": _send},
 }

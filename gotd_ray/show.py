@@ -12,14 +12,13 @@ from rich.table import Column, Table
 from gotd_ray import storage
 from gotd_ray.checks import Look
 from gotd_ray.index import table_of
-from gotd_ray.models.intervals import METRICS
 from gotd_ray.ot.kept import BYTES, room
 from gotd_ray.paths import SETS
 from gotd_ray.pipeline import Plan
 from gotd_ray.report.comparison import tables
 from gotd_ray.report.words import searched
 from gotd_ray.results import Results, changes
-from gotd_ray.stages import _training
+from gotd_ray.training import task as training
 
 TOP = 8
 """Documents and sources shown."""
@@ -53,7 +52,7 @@ def estimate(plan: Plan, look: Look, console: Console) -> None:
     _counted(plan, look, console)
     _encoding(plan, look, console)
     for stage, task in plan.trainings.items():
-        needed, workers, rows = _training.estimate(plan.run, task)
+        needed, workers, rows = training.estimate(task)
         many = "one worker" if workers == 1 else f"each of {workers} workers"
         console.print(
             f"{stage}: {task.kind}, at least {needed / 1e9:.3g} GB on {many}, {rows} rows of up to "
@@ -169,7 +168,7 @@ def results(found: Results, console: Console) -> None:
         )
     if "select" in facts:
         _selection(found, console)
-    for stage in _training.STAGES:
+    for stage in training.STAGES:
         if stage in facts:
             _trained(found, stage, console)
     if "evaluate" in facts:
@@ -328,7 +327,7 @@ def comparison(found: dict[str, Any], console: Console) -> None:
     """The arms of `gotd compare`, the best first, and which differences are more than noise."""
     against = found["against"]
     costs = {(row["arm"], row["budget"]): row for row in found["costs"]}
-    for told in tables(found, {name: metric.better for name, metric in METRICS.items()}):
+    for told in tables(found):
         title = f"{escape(told['title'])} ({told['better']} is better)"
         table = _table("arm", "budget", "value", "95% interval", f"minus {against}", "wins", "", "s", title=title)
         for row in told["rows"]:
