@@ -14,17 +14,13 @@ Everything is exact and tiled: O(n (n + m) d) per step, no n x n array. Beyond s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
 from gotd_ray.ot.anderson import Iterate
-from gotd_ray.ot.kernel import Workspace, column_marginal, side, soft_minimum
+from gotd_ray.ot.kernel import Precision, Workspace, column_marginal, dtype_of, side, soft_minimum
 from gotd_ray.ot.sinkhorn import solve
-
-Precision = Literal["float32", "float64"]
-"""Of the tiles; sums are float64 in either."""
 
 _NOISE = 2.0**-20
 """Rounding of a float32 exponent, relative to its size: a self-potential is known no better."""
@@ -65,7 +61,7 @@ def transport(
         start: (m,), the g to begin from; 0 if None.
         tolerance: residual at which to stop, see :class:`gotd_ray.ot.sinkhorn.Solution`.
     """
-    dtype = _dtype(precision)
+    dtype = dtype_of(precision)
     points, weights = _tensor(x).to(dtype), _tensor(a)
     present = weights > 0
     held, masses = (points, weights) if bool(present.all()) else (points[present], weights[present])
@@ -105,7 +101,7 @@ def self_potential(
     z = _tensor(points)
     count = len(z)
     a = torch.full((count,), 1.0 / count, dtype=torch.float64) if weights is None else _tensor(weights)
-    itself, work = side(z, a, epsilon, dtype=_dtype(precision)), Workspace()
+    itself, work = side(z, a, epsilon, dtype=dtype_of(precision)), Workspace()
     if precision == "float32":
         tolerance = max(tolerance, _NOISE * 4 * float((z * z).sum(1).max()) / epsilon)
     z = z.to(itself.scaled.dtype)
@@ -141,10 +137,6 @@ def sinkhorn_divergence(
     across = transport(x, a, y, b, epsilon, precision=precision).value
     own = [self_transport(*measure, epsilon, precision=precision) for measure in ((x, a), (y, b))]
     return across - sum(own) / 2
-
-
-def _dtype(precision: Precision) -> torch.dtype:
-    return torch.float64 if precision == "float64" else torch.float32
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:

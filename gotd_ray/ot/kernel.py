@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,14 @@ CPU_TILE_ENTRIES = 512 * 1024
 
 GPU_TILE_ENTRIES = 64 * 1024 * 1024
 """Entries of a tile on GPU: 256 MB of float32, enough to fill the device and small beside its memory."""
+
+
+Precision = Literal["float64", "float32", "bfloat16"]
+"""Of the tiles; sums are float64 in each. bfloat16 rounds what is multiplied."""
+
+
+def dtype_of(precision: Precision) -> torch.dtype:
+    return torch.float64 if precision == "float64" else torch.float32
 
 
 @contextlib.contextmanager
@@ -207,7 +216,7 @@ def fast_matmul_is_exact() -> bool:
     return float(error.abs().max()) < 1e-6
 
 
-def working_precision(name: str, device: str) -> contextlib.AbstractContextManager[None]:
-    """The matmuls of a solve in float64, float32 or bfloat16: "medium" where that is asked for, or is exact."""
-    fast = name == "bfloat16" or (device == "cpu" and fast_matmul_is_exact())
+def working_precision(precision: Precision, device: str) -> contextlib.AbstractContextManager[None]:
+    """The matmuls of a solve: "medium" where that is asked for, or is exact."""
+    fast = precision == "bfloat16" or (device == "cpu" and fast_matmul_is_exact())
     return matmul_precision("medium" if fast else "highest")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ import torch
 from gotd_ray.ot.exact import from_units
 from gotd_ray.ot.fit import fit, ladder
 from gotd_ray.ot.kept import room
-from gotd_ray.ot.kernel import one_thread_each, side, working_precision
+from gotd_ray.ot.kernel import Precision, dtype_of, one_thread_each, side, working_precision
 from gotd_ray.ot.shard import Segment, Shard, segment_count
 from gotd_ray.ot.sinkhorn import Solution
 
@@ -24,7 +23,7 @@ def solve_local(
     tolerance: float = 1e-3,
     a: np.ndarray | None = None,
     b: np.ndarray | None = None,
-    precision: Literal["float32", "float64", "bfloat16"] = "float32",
+    precision: Precision = "float32",
     device: str = "cpu",
     kept_memory: float = 2.0,
     threads: int | None = None,
@@ -38,7 +37,7 @@ def solve_local(
         epsilon: temperature, in units of squared distance.
         tolerance: residual, see :class:`gotd_ray.ot.sinkhorn.Solution`.
         a: (n,) weights >= 0 of any sum, None for equal ones; b: (m,) positive weights, None for equal ones.
-        precision: of the tiles; sums are float64 in each. bfloat16 rounds what is multiplied.
+        precision: see :data:`gotd_ray.ot.kernel.Precision`.
         device: ``cpu`` or ``cuda``.
         kept_memory: for plans between passes, see :func:`gotd_ray.ot.kept.room`.
         threads: of this process; None: one per CPU, and one for a GPU.
@@ -58,7 +57,7 @@ def solve_local(
             torch.from_numpy(np.asarray(y)),
             torch.from_numpy(b),
             epsilon,
-            dtype=torch.float64 if precision == "float64" else torch.float32,
+            dtype=dtype_of(precision),
             device=device,
         )
         return fit(

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from gotd_ray import config
-from gotd_ray.ot.divergence import Precision, self_potential, transport
-from gotd_ray.ot.kernel import one_thread_each
+from gotd_ray.ot.divergence import self_potential, transport
+from gotd_ray.ot.kernel import Precision, one_thread_each
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.progress import Progress, Task
 from gotd_ray.shards.fit import fit_shards, total_mass, unfinished

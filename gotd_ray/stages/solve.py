@@ -18,7 +18,7 @@ from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded
 from gotd_ray.ot.divergence import self_potential
 from gotd_ray.ot.fit import State, mean_cost, mean_square
-from gotd_ray.ot.kernel import one_thread_each
+from gotd_ray.ot.kernel import Precision, one_thread_each
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count
 from gotd_ray.ot.sinkhorn import Solution
@@ -27,7 +27,7 @@ from gotd_ray.shards.earlier import Earlier
 from gotd_ray.shards.fit import fit_shards, sample_stride, total_mass, unfinished
 from gotd_ray.shards.points import Points, points_of
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
-from gotd_ray.shards.work import Precision, Problem
+from gotd_ray.shards.work import Problem
 from gotd_ray.stages import _metrics
 from gotd_ray.stages._words import in_words
 
