@@ -4,9 +4,8 @@ Run: GOTD_DATA=folder python benchmarks/bench_pass.py --vectors cache [--rows 50
 
 1. A pass (column sums of the plan over all candidates, float16 vectors in memory) against the bare matmul and
    exponential of the same tiles: same buffers, same threads, same precision of the matmul, its input already as the
-   matmul wants it, exp2 in place, nothing else. So for the exact pass, the one that keeps its plan, the one by the kept
-   plan (which does neither; the bare one is the exact one's) and, where the CPU has them in hardware, the one in 8-bit
-   integers (bare: the integer matmul, its conversion to float32, exp2). All in one process, in turn; medians.
+   matmul wants it, exp2 in place, nothing else. So for the exact pass, the one that keeps its plan and the one by the
+   kept plan (which does neither; the bare one is the exact one's). All in one process, in turn; medians.
 2. Seconds per pass and peak memory besides vectors, ids and targets on two corpora, each in a fresh process. Their
    vectors are real ones drawn again and again with noise, of length 1, float16.
 """
@@ -28,16 +27,10 @@ from measure import heading, row, seconds_of
 from passes import as_in_a_fit, bare_pass, grown, in_memory, uniform_side
 from solvers import idle_memory, resident
 
-from gotd_ray.ot.kernel import Side, rough_is_fast
 from gotd_ray.ot.shard import How
 
 EPSILON = 0.05
 REAL_ROWS = 20_000
-
-
-def target_of(x: np.ndarray, y: np.ndarray) -> Side:
-    centre = x[:REAL_ROWS].mean(0, dtype=np.float64) if rough_is_fast() else None
-    return uniform_side(y, EPSILON, centre=centre)
 
 
 def against_bare(given: argparse.Namespace) -> None:
@@ -45,12 +38,11 @@ def against_bare(given: argparse.Namespace) -> None:
     shard, n = in_memory(x), float(given.rows)
     heading("pass", "n", "m", "ours, s", "bare, s", "ours / bare")
     for m in given.targets:
-        target, g = target_of(x, y[:m]), np.zeros(m)
+        target, g = uniform_side(y[:m], EPSILON), np.zeros(m)
         ways = {"exact": How(), "exact, the plan is kept": How(keep=True), "by the kept plan": How(base=g)}
-        ways |= {"8-bit": How(rough=True)} if rough_is_fast() else {}
         calls: list[Callable[[], object]] = []
         for how in ways.values():
-            calls += [partial(shard.columns, target, g, n, 1, how), bare_pass(shard, target, how.rough)]
+            calls += [partial(shard.columns, target, g, n, 1, how), bare_pass(shard, target)]
         taken = seconds_of(calls, given.repeats)
         for name, ours, bare in zip(ways, taken[::2], taken[1::2], strict=True):
             row(name, f"{given.rows:,}", f"{m:,}", f"{ours:.3f}", f"{bare:.3f}", f"{ours / bare:.2f}")
@@ -61,8 +53,8 @@ def measure_growth(given: argparse.Namespace) -> None:
     rows, m = given.grow, given.targets[0]
     _, real, y = vectors.load(given.vectors, min(REAL_ROWS, given.rows), m)
     x = grown(real, rows)
-    in_memory(x[:2048]).columns(target_of(x, y), np.zeros(m), 2048.0)
-    shard, target = in_memory(x), target_of(x, y)
+    in_memory(x[:2048]).columns(uniform_side(y, EPSILON), np.zeros(m), 2048.0)
+    shard, target = in_memory(x), uniform_side(y, EPSILON)
     before = idle_memory()
     (seconds,) = seconds_of([lambda: shard.columns(target, np.zeros(m), float(rows))], max(1, given.repeats // 2))
     print(json.dumps({"seconds": seconds, "peak": resident("VmHWM") - before, "vectors": x.nbytes}))

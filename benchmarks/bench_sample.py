@@ -29,9 +29,9 @@ from passes import as_in_a_fit, in_memory
 from referee import overlap
 
 from gotd_ray.config import Solve
-from gotd_ray.ot.divergence import Precision, self_potential
+from gotd_ray.ot.divergence import self_potential
 from gotd_ray.ot.fit import mean_cost
-from gotd_ray.ot.kernel import fast_matmul_is_exact, one_thread_each
+from gotd_ray.ot.kernel import Precision, fast_matmul_is_exact, one_thread_each
 from gotd_ray.ot.local import solve_local
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.stages.solve import PRESETS

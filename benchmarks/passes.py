@@ -37,41 +37,26 @@ def as_in_a_fit(device: str = "cpu") -> Iterator[None]:
         yield
 
 
-def uniform_side(y: np.ndarray, epsilon: float, device: str = "cpu", centre: np.ndarray | None = None) -> Side:
-    """Targets (m, d) of equal weight; with a centre, for passes in 8-bit integers too."""
+def uniform_side(y: np.ndarray, epsilon: float, device: str = "cpu") -> Side:
+    """Targets (m, d) of equal weight."""
     weights = torch.full((len(y),), 1.0 / len(y), dtype=torch.float64)
-    return side(torch.from_numpy(y), weights, epsilon, device=device, centre=centre)
+    return side(torch.from_numpy(y), weights, epsilon, device=device)
 
 
-def bare_pass(shard: Shard, target: Side, rough: bool = False) -> Callable[[], object]:
+def bare_pass(shard: Shard, target: Side) -> Callable[[], object]:
     """The matmul and the exponential of every tile of the shard, and nothing else."""
     device = target.scaled.device
     ready = {part.index: torch.from_numpy(part.vectors.astype(np.float32)).to(device) for part in shard.segments}
-    codes = target.rough.codes if rough and target.rough is not None else None
-    # Shifted or scaled as a whole, so that the exponentials are of ordinary numbers: none overflows.
-    if rough:
-        largest = max(float(x.abs().amax()) for x in ready.values())
-        ready = {index: (x * (127 / largest)).to(torch.int8) for index, x in ready.items()}
-        scale = torch.tensor(2.0**-15)
-    else:
-        bias = target.scaled.new_full((target.size,), -max(float((x @ target.scaled).amax()) for x in ready.values()))
+    # Shifted as a whole, so that the exponentials are of ordinary numbers: none overflows.
+    bias = target.scaled.new_full((target.size,), -max(float((x @ target.scaled).amax()) for x in ready.values()))
     own = threading.local()
-
-    def of_tile(x: torch.Tensor) -> None:
-        buffer = own.buffer[: len(x)]
-        if codes is not None:
-            products = torch._int_mm(x, codes, out=own.products[: len(x)])
-            torch.mul(products, scale, out=buffer).exp2_()
-        else:
-            torch.addmm(bias, x, target.scaled, out=buffer).exp2_()
 
     def of_segment(part: Segment) -> np.ndarray:
         if not hasattr(own, "buffer"):
             own.buffer = target.scaled.new_empty((target.tile_rows(), target.size))
-            own.products = torch.empty(own.buffer.shape if rough else (0,), dtype=torch.int32)
         x = ready[part.index]
         for rows in tiles(len(x), target.tile_rows()):
-            of_tile(x[rows])
+            torch.addmm(bias, x[rows], target.scaled, out=own.buffer[: rows.stop - rows.start]).exp2_()
         return np.empty(0)
 
     return lambda: shard.each(of_segment)

@@ -10,12 +10,13 @@ from gotd_ray import config, methods, storage, tracking
 from gotd_ray.errors import UserError
 from gotd_ray.filters import check_budget, check_decontamination
 from gotd_ray.index import Collection
+from gotd_ray.judging import cases
 from gotd_ray.models import language
 from gotd_ray.preflight import Count, check_sources, count_documents
 from gotd_ray.results import STAGES
 from gotd_ray.shards.points import check_proportions, check_weights
 from gotd_ray.stage import Plan
-from gotd_ray.stages import _evaluation, _training
+from gotd_ray.training import task as training
 
 NUMBERS_OF_A_ROW = 130
 """Bytes of a document in the index beside its vector: address and size, compressed."""
@@ -57,7 +58,7 @@ def look(plan: Plan, only: Sequence[str] = STAGES, *, everything: bool = False) 
         return stage in only and stage in plan.steps and (everything or not plan.done(stage))
 
     trackers = tracking.trackers(plan.run)
-    if trackers and (to_do("send") or any(to_do(stage) for stage in _training.STAGES)):
+    if trackers and (to_do("send") or any(to_do(stage) for stage in training.STAGES)):
         tracking.check(trackers)
     for name, collection in plan.listed.items():
         found.told += [f"{name}: {words}" for words in collection.passed_over]
@@ -70,9 +71,9 @@ def look(plan: Plan, only: Sequence[str] = STAGES, *, everything: bool = False) 
         found.told += found.unwanted["told"] if found.unwanted else []
     trainings = {stage: task for stage, task in plan.trainings.items() if to_do(stage)}
     if trainings:
-        found.told += _training.check(plan.run, trainings)
+        found.told += training.check(trainings)
     if plan.evaluation and to_do("evaluate"):
-        found.told += _evaluation.check(plan.run, plan.evaluation)
+        found.told += cases.check(plan.evaluation)
     _places(plan, found)
     return found
 
@@ -141,7 +142,7 @@ def _places(plan: Plan, found: Look) -> None:
     found.room[run.index] = int(new * vector)
     trained = sum(not plan.done(stage) for stage in plan.trainings)
     if trained and run.model:
-        found.room[run.out] = trained * STATES * _weights(language.find(run.model, run.storage))
+        found.room[run.out] = trained * STATES * language.weight_bytes(language.find(run.model, run.storage))
     for folder in dict.fromkeys((run.out, run.selection or run.out, run.index)):
         free, needed = storage.check_writable(folder, run.storage), found.room.get(folder, 0)
         if free is not None and free < needed:
@@ -154,8 +155,3 @@ def _places(plan: Plan, found: Look) -> None:
 def _share_missing(collection: Collection) -> float:
     missing = collection.index.snapshot(collection.files)[1]
     return len(missing) / max(len(collection.files), 1)
-
-
-def _weights(base: language.Base) -> int:
-    """Bytes of a model as it is saved, in float32."""
-    return 4 * sum(one.numel() for one in language.skeleton(base, language.made_for(base)).parameters())

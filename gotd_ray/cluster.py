@@ -36,6 +36,19 @@ class Resources:
     gpu_cpus: int = 1
     """CPUs for each GPU, on the node where these are fewest."""
 
+    def device(self, wanted: str) -> str:
+        """Where a language model works: ``cuda`` or ``cpu``.
+
+        Args:
+            wanted: ``model.device``.
+
+        Raises:
+            UserError: a GPU is wanted, and there is none.
+        """
+        if wanted == "cuda" and not self.gpus:
+            raise UserError("model.device is cuda, but no GPU is there. Set it to auto or cpu, or run where a GPU is.")
+        return "cuda" if self.gpus and wanted != "cpu" else "cpu"
+
 
 @dataclass(frozen=True)
 class Site:

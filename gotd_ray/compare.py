@@ -21,13 +21,14 @@ from gotd_ray.cluster import connected
 from gotd_ray.config.compare import Arm
 from gotd_ray.errors import UserError
 from gotd_ray.index import table_of
+from gotd_ray.judging import JUDGES
+from gotd_ray.judging.intervals import Examples, Metric, mean_difference, mean_interval
+from gotd_ray.judging.measure import EXAMPLES, grouped
 from gotd_ray.lock import held
-from gotd_ray.models.intervals import METRICS, METRICS_OF, Examples, mean_difference, mean_interval
 from gotd_ray.progress import Progress
 from gotd_ray.report.machine import versions
 from gotd_ray.report.render import comparison_page
 from gotd_ray.results import AFTER_SELECT, STAGES
-from gotd_ray.stages.evaluate import EXAMPLES, grouped
 
 ARMS: dict[Arm, dict[str, Any] | None] = {
     "base": None,
@@ -47,7 +48,6 @@ def selects(arm: Arm) -> dict[str, Any] | None:
 PRESET_OF: dict[Arm, str] = {"gotd_paper": "paper", "gotd_debiased": "debiased", "gotd_rounds": "debiased"}
 
 NUMBERS, PAGE = "compare.json", "compare.html"
-BETTER = {name: metric.better for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def run_of(run: config.Run, cell: Cell) -> config.Run:
     update: dict[str, Any] = {
         "name": f"{run.name}-{cell.name}",
         "out": storage.join(run.out, "arms", cell.name),
-        "evaluate": run.evaluate.model_copy(update={"models": [judged]} | _fitting(cell)),
+        "evaluate": run.evaluate.model_copy(update={"models": [judged]} | _unfit(cell)),
         "compare": None,
     }
     for stage in ("pretune", "finetune"):
@@ -137,9 +137,9 @@ def run_of(run: config.Run, cell: Cell) -> config.Run:
     return _validated(run, update, cell)
 
 
-def _fitting(cell: Cell) -> dict[str, None]:
-    """The base is no classifier yet."""
-    return {"classification": None} if cell.arm == "base" else {}
+def _unfit(cell: Cell) -> dict[str, None]:
+    """The judges left out: the base is no classifier yet."""
+    return {name: None for name, judge in JUDGES.items() if judge.kind == "classification" and cell.arm == "base"}
 
 
 def _validated(run: config.Run, update: dict[str, Any], cell: Cell) -> config.Run:
@@ -212,7 +212,7 @@ def _compare(run: config.Run, todo: dict[Cell, config.Run], progress: Progress) 
                 result = tell(run, done, len(todo))
                 for name, text in (
                     (NUMBERS, json.dumps(result, indent=1, sort_keys=True)),
-                    (PAGE, comparison_page(result, BETTER)),
+                    (PAGE, comparison_page(result)),
                 ):
                     storage.write_bytes(storage.join(run.out, name), text.encode(), run.storage)
     return result
@@ -247,14 +247,15 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) ->
         groups.setdefault((cell.arm, cell.budget), []).append(cell)
     rows: list[dict[str, Any]] = []
     for judge, name in dict.fromkeys(place for found in examples.values() for place in found):
-        for metric in METRICS_OF[judge]:
+        for metric in JUDGES[judge].metrics:
             for (arm, budget), every in groups.items():
                 members = [cell for cell in every if (judge, name) in examples[cell]]
                 if not members:  # a base that is no classifier, a classifier that gives texts no likelihood
                     continue
                 runs = [examples[cell][judge, name] for cell in members]
                 value, low, high = mean_interval(metric, runs, run.seed, run.evaluate.resamples)
-                row: dict[str, Any] = {"judge": judge, "set": name, "metric": metric, "arm": arm, "budget": budget}
+                row: dict[str, Any] = {"judge": judge, "set": name, "metric": metric.name, "better": metric.better}
+                row |= {"arm": arm, "budget": budget}
                 row |= {"seeds": len(runs), "value": value, "low": low, "high": high}
                 judged = [cell for cell in done if cell.arm == against and (judge, name) in examples[cell]]
                 others = _partners(members, judged)
@@ -285,10 +286,10 @@ def _partners(members: list[Cell], others: list[Cell]) -> Iterator[tuple[Cell, C
                 yield one, other
 
 
-def _difference(metric: str, pairs: list[tuple[Examples, Examples]], run: config.Run) -> dict[str, Any]:
+def _difference(metric: Metric, pairs: list[tuple[Examples, Examples]], run: config.Run) -> dict[str, Any]:
     assert run.evaluate
     value, low, high = mean_difference(metric, pairs, run.seed, run.evaluate.resamples)
-    lower = METRICS[metric].better == "lower"
+    lower = metric.better == "lower"
     good, bad = (high < 0, low > 0) if lower else (low > 0, high < 0)
     each = [mean_difference(metric, [pair], run.seed, 1)[0] for pair in pairs]
     return {

@@ -97,13 +97,13 @@ class InputFile(io.RawIOBase):
         super().close()
 
 
-def unpacked(file: InputFile) -> io.BufferedIOBase:
+def unpacked(file: InputFile) -> io.BufferedReader:
     """The bytes of a file, without the compression that its ending tells; several members are one stream.
 
     Raises:
         EOFError: the file should be compressed, and is empty.
     """
-    raw = io.BufferedReader(file, REQUEST_BYTES)
+    raw: io.BufferedReader = io.BufferedReader(file, REQUEST_BYTES)
     packed = split_name(file.uri)[2]
     if not packed:
         return raw

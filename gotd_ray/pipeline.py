@@ -14,25 +14,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from gotd_ray import config, lock, storage
-from gotd_ray.artifacts import Artifact, make_key
+from gotd_ray import config, lock
+from gotd_ray.artifacts import Artifact
 from gotd_ray.checks import look
 from gotd_ray.cluster import Site, connected
 from gotd_ray.errors import UserError
 from gotd_ray.index import Vectors
 from gotd_ray.lock import held
-from gotd_ray.models import language
 from gotd_ray.models.choice import describe, pick_device, train_precision
 from gotd_ray.paths import resolve_paths
 from gotd_ray.progress import Progress
-from gotd_ray.results import PAGE, SUBSET, folder_of
+from gotd_ray.results import PAGE, folder_of
 from gotd_ray.results import STAGES as NAMES
 from gotd_ray.shards.earlier import Earlier, read_earlier
 from gotd_ray.stage import Plan, Stage
-from gotd_ray.stages import _evaluation, _training, dsir, embed, evaluate, report, select, send, solve, survey, train
+from gotd_ray.stages import dsir, embed, evaluate, report, select, send, solve, survey, train
 
 
 @dataclass(frozen=True)
@@ -62,69 +60,15 @@ def _solve(given: _Fitting, artifact: Artifact, site: Site) -> dict[str, Any]:
     return solve.solve(given.run, embedded, artifact, site, given.encoder, given.earlier)
 
 
-@dataclass(frozen=True)
-class _Learning:
-    run: config.Run
-    task: _training.Task
-    keyed: str
-
-    def key(self) -> Any:
-        return self.keyed
-
-
-def _tasks(plan: Plan) -> dict[str, _training.Task]:
-    subset = storage.join(folder_of(plan.run, "select"), SUBSET)
-    return plan.once("trainings", lambda: _training.tasks(plan.run, subset))
-
-
-def _learning(stage: str, plan: Plan) -> _Learning | None:
-    tasks = _tasks(plan)
-    if stage not in tasks:
-        return None
-    keys = _training.keys(plan.run, tasks, plan.artifacts["select"].key)
-    return _Learning(plan.run, tasks[stage], keys[stage])
-
-
-def _train(given: _Learning, artifact: Artifact, site: Site) -> dict[str, Any]:
-    return train.train(given.run, given.task, artifact, site)
-
-
-@dataclass(frozen=True)
-class _Judging:
-    run: config.Run
-    planned: _evaluation.Evaluations
-    units: list[_evaluation.Unit]
-    keyed: str
-
-    def key(self) -> Any:
-        return self.keyed
-
-
-def _judging(plan: Plan) -> _Judging | None:
-    run = plan.run
-    planned = plan.once("evaluation", lambda: _evaluation.plan(run, _tasks(plan), train.MODEL))
-    if planned is None:
-        return None
-    model = run.model
-    assert model is not None
-    base = plan.once("base", lambda: make_key(language.identity(language.find(model, run.storage)), model.pad_token))
-    keys = {stage: artifact.key for stage, artifact in plan.artifacts.items()}
-    units = _evaluation.units(run, planned, keys | {"base": base})
-    return _Judging(run, planned, units, _evaluation.key(run, planned, units, keys))
-
-
-def _evaluate(given: _Judging, artifact: Artifact, site: Site) -> dict[str, Any]:
-    return evaluate.evaluate(given.run, given.planned, given.units, artifact, site)
-
-
 STAGES: tuple[Stage, ...] = (
     survey.STAGE,
     embed.STAGE,
     Stage("solve", solve.VERSION, _fitting, _solve, reads_vectors=True),
     dsir.STAGE,
     select.STAGE,
-    *(Stage(name, _training.VERSION, partial(_learning, name), _train) for name in _training.STAGES),
-    Stage("evaluate", _evaluation.MEASURE_VERSION, _judging, _evaluate),
+    train.PRETUNE,
+    train.FINETUNE,
+    evaluate.STAGE,
     report.STAGE,
     send.STAGE,
 )
@@ -174,10 +118,9 @@ def execute(run: config.Run, progress: Progress, only: Sequence[str] = NAMES, *,
     assert run.selection is not None
     with held([run.out, run.selection], run.storage), connected(run.ray) as resources:
         current = plan(run, resources.gpus)  # another run may just have ended
-        tasks = {name: task for name, task in current.trainings.items() if name in only and not current.done(name)}
-        _training.check_places(current.run, tasks, resources)
-        if current.evaluation and "evaluate" in only and not current.done("evaluate"):
-            _evaluation.places(current.run.model, resources)
+        for name, step in current.steps.items():
+            if name in only and not current.done(name):
+                step.stage.fits(step.given, resources)
         for name in [name for name in current.steps if name in only]:
             lock.check()
             if current.done(name):

@@ -144,6 +144,25 @@ def count_documents(
     )
 
 
+def is_small(files: Collection[StoredFile]) -> bool:
+    """Whether files are read whole before a run."""
+    return sum(file.size for file in files) <= EXACT_BYTES
+
+
+def look_at_part(
+    where: str, files: list[StoredFile], text: config.Text, chunks: config.Chunks, storage: config.Storage
+) -> Count:
+    """Read the start of a large set that is read as the target is: it shows that it can be read.
+
+    Raises:
+        UserError: as :func:`count_documents`; there is no text.
+    """
+    count = count_documents(where, "target", files, text, chunks, storage, whole=True)
+    if not count.documents:
+        raise UserError(f"{where} has no text: {count.why_empty()}. Check its paths and its text column.")
+    return count
+
+
 def check_sources(key: str, names: Collection[str], count: Count) -> list[str]:
     """Hold sources that a setting names against those there are.
 

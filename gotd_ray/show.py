@@ -12,14 +12,13 @@ from rich.table import Column, Table
 from gotd_ray import storage
 from gotd_ray.checks import Look
 from gotd_ray.index import table_of
-from gotd_ray.models.intervals import METRICS
-from gotd_ray.ot.kept import BYTES
+from gotd_ray.ot.kept import BYTES, room
 from gotd_ray.paths import SETS
 from gotd_ray.report.comparison import tables
 from gotd_ray.report.words import searched
 from gotd_ray.results import SUBSET, Results, changes
 from gotd_ray.stage import Plan
-from gotd_ray.stages import _training
+from gotd_ray.training import task as training
 
 TOP = 8
 """Documents and sources shown."""
@@ -52,7 +51,7 @@ def estimate(plan: Plan, look: Look, console: Console) -> None:
     _counted(plan, look, console)
     _encoding(plan, look, console)
     for stage, task in plan.trainings.items():
-        needed, workers, rows = _training.estimate(plan.run, task)
+        needed, workers, rows = training.estimate(task)
         many = "one worker" if workers == 1 else f"each of {workers} workers"
         console.print(
             f"{stage}: {task.kind}, at least {needed / 1e9:.3g} GB on {many}, {rows} rows of up to "
@@ -109,8 +108,8 @@ def _encoding(plan: Plan, look: Look, console: Console) -> None:
         f"encoder: {escape(plan.run.encoder.model)} on {plan.device} in {encoder.precision}, {rate:,.0f} documents/s "
         f"here: about {documents / rate / 60:,.1f} minutes for one such process"
     )
-    vectors, kept = documents * encoder.dim * 2 / 1e9, documents * target.documents * BYTES / 1e9
-    kept = min(kept, plan.run.solve.kept_memory / 1e3)  # of a larger one, that of a sample
+    most = room(plan.run.solve.kept_memory, documents, encoder.dim)  # of a larger one, that of a sample
+    vectors, kept = documents * encoder.dim * 2 / 1e9, min(documents * target.documents * BYTES, most) / 1e9
     console.print(
         f"memory: {vectors:,.2f} GB of vectors and up to {kept:,.2f} GB of the solve's plan over all shards, about "
         "1 GB more for each process"
@@ -168,7 +167,7 @@ def results(found: Results, console: Console) -> None:
         )
     if "select" in facts:
         _selection(found, console)
-    for stage in _training.STAGES:
+    for stage in training.STAGES:
         if stage in facts:
             _trained(found, stage, console)
     if "evaluate" in facts:
@@ -327,7 +326,7 @@ def comparison(found: dict[str, Any], console: Console) -> None:
     """The arms of `gotd compare`, the best first, and which differences are more than noise."""
     against = found["against"]
     costs = {(row["arm"], row["budget"]): row for row in found["costs"]}
-    for told in tables(found, {name: metric.better for name, metric in METRICS.items()}):
+    for told in tables(found):
         title = f"{escape(told['title'])} ({told['better']} is better)"
         table = _table("arm", "budget", "value", "95% interval", f"minus {against}", "wins", "", "s", title=title)
         for row in told["rows"]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact, make_key
-from gotd_ray.cluster import Site
+from gotd_ray.cluster import Resources, Site
 from gotd_ray.config import Text
 from gotd_ray.index import VERSION, Collection, Index, Vectors
 from gotd_ray.listing import Listing, list_all
@@ -33,6 +33,7 @@ class Stage:
         given: its settings and files, with a method ``key``: all that its result depends on, as JSON. None where the
             run has no such stage. The plan that it looks at has the stages before it.
         work: does it, and commits its facts.
+        fits: holds what it is given against the cluster, once this is known and before anything runs.
         reads_vectors: whether it needs the index.
     """
 
@@ -40,6 +41,7 @@ class Stage:
     version: int
     given: Callable[[Plan], Any]
     work: Callable[[Any, Artifact, Site], dict[str, Any]]
+    fits: Callable[[Any, Resources], object] = lambda _given, _resources: None
     reads_vectors: bool = False
 
 

@@ -39,9 +39,9 @@ def test_check_counts_and_estimates_and_writes_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.yaml"]
 
 
-@pytest.mark.parametrize(("kept_memory", "plan_of"), [(20_000, "10.00"), (1024, "1.02")])
+@pytest.mark.parametrize(("kept_memory", "plan_of"), [(2.0, "10.00"), (0.5, "3.84")])
 def test_check_says_what_memory_the_vectors_and_the_plan_need(
-    kept_memory: int, plan_of: str, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kept_memory: float, plan_of: str, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """384 numbers of two bytes a vector; a byte for each candidate and target, as far as kept_memory reaches."""
     run = make_run(tmp_path / "out", library, solve={"kept_memory": kept_memory})

@@ -17,7 +17,7 @@ MAX_LINES = 400
 REMOTE = "gotd_ray/remote.py"
 HEAVY = ("torch", "ray", "transformers", "sentence_transformers", "deepspeed", "pyarrow")
 RAY_GLUE = ("gotd_ray.shards", "gotd_ray.stages", "gotd_ray.cluster")
-MATHEMATICS = ("numpy", "torch", "safetensors", "threadpoolctl", "gotd_ray.ot", "gotd_ray.errors")
+MATHEMATICS = ("numpy", "torch", "safetensors", "threadpoolctl", "gotd_ray.ot")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ RULES = (
         never=("ray", "torch", "transformers", "gotd_ray.stages", "gotd_ray.shards", "gotd_ray.cluster"),
     ),
     Rule("gotd_ray/report", only_ours=("gotd_ray.report", "gotd_ray.ot"), never=("ray", "pyarrow", "transformers")),
-    Rule("gotd_ray/models", never=("ray", *RAY_GLUE)),
+    Rule("gotd_ray/models", never=("ray", *RAY_GLUE, "gotd_ray.training", "gotd_ray.judging")),
+    Rule("gotd_ray/training", never=("ray", *RAY_GLUE, "gotd_ray.judging")),
+    Rule("gotd_ray/judging", never=("ray", *RAY_GLUE)),
     Rule(
         "gotd_ray/methods",
         never=("ray", "transformers", "gotd_ray.stages", "gotd_ray.pipeline", "gotd_ray.models", "gotd_ray.text"),
@@ -172,6 +174,8 @@ def test_the_files_are_found() -> None:
         ("gotd_ray/text/x.py", "from torch import Tensor"),
         ("gotd_ray/models/x.py", "def f():\n    import ray.train"),
         ("gotd_ray/models/x.py", "from gotd_ray.stages import embed"),
+        ("gotd_ray/judging/x.py", "import ray"),
+        ("gotd_ray/training/x.py", "from gotd_ray.judging import JUDGES"),
         ("gotd_ray/shards/x.py", "from gotd_ray.stages import embed"),
         ("gotd_ray/stages/x.py", "from gotd_ray.stages.embed import run"),
         ("gotd_ray/stages/x.py", "from . import embed"),

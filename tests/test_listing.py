@@ -63,7 +63,7 @@ def test_a_data_set_beside_its_readme_is_refused_and_named_and_not_replaced_by_t
 
 
 def test_what_is_passed_over_is_counted_in_full_and_the_first_of_each_reason_are_named(tmp_path: Path) -> None:
-    others = [f"b{i}.csv" for i in range(5)]
+    others = [f"b{i}.dat" for i in range(5)]
     hidden = [".git/x.txt", ".git/y/z.txt", "_SUCCESS", "deep/.part-0.jsonl.crc", "deep/_metadata"]
     about = ["README.md", "readme.en.txt", "deep/LICENSE-MIT.txt", "COPYING.txt", "Changelog.md.gz"]
     make(tmp_path, "a.jsonl", "deep/b.txt", "readme.jsonl", *others, *hidden, *about)
@@ -75,7 +75,7 @@ def test_what_is_passed_over_is_counted_in_full_and_the_first_of_each_reason_are
         *((name, "about") for name in ("COPYING.txt", "Changelog.md.gz", "README.md")),
         *((name, "hidden") for name in (".git", "_SUCCESS", "deep/.part-0.jsonl.crc")),
     ]
-    assert found.words()[0].endswith("b0.csv, " + f"{tmp_path}/b1.csv, {tmp_path}/b2.csv, ...")
+    assert found.words()[0].endswith("b0.dat, " + f"{tmp_path}/b1.dat, {tmp_path}/b2.dat, ...")
 
 
 def test_what_the_user_names_is_taken_and_not_said_to_be_passed_over(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_whatever_links_there_are_each_file_counts_once_in_any_order_of_the_path
         for folder in ("d/e", "f"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         for stem, folder, known in files:
-            make(root, f"{folder}/{stem}{'.jsonl' if known else '.csv'}".strip("/"))
+            make(root, f"{folder}/{stem}{'.jsonl' if known else '.dat'}".strip("/"))
         for kind, place, which in links:
             there = sorted(path for path in root.rglob("*.jsonl") if path.is_file())
             path = root / (place if kind == "up" else f"{place}.jsonl")

@@ -13,8 +13,8 @@ from corpora import documents
 
 from gotd_ray import config
 from gotd_ray.models import language
-from gotd_ray.models.dataset import Example, prepare
-from gotd_ray.models.job import Job, micro_batch
+from gotd_ray.training.dataset import Example, prepare
+from gotd_ray.training.job import Job, micro_batch
 
 WIDTH = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 SETTINGS = {"max_tokens": 64, "batch_size": 8, "steps": 6, "learning_rate": 1e-3, "checkpoint_every": 2}
@@ -115,7 +115,7 @@ def silent(step: int, loss: float) -> None:
 
 def work(rank: int, workers: int, folder: Path, base: Path, trainings: dict[str, dict[str, Any]]) -> None:
     """A worker that trains several models, one after the other; ``die`` is a step at which it is killed."""
-    from gotd_ray.models import training
+    from gotd_ray.training import worker
 
     join_group(rank, workers, folder / "meeting")
     for name, changes in trainings.items():
@@ -128,7 +128,7 @@ def work(rank: int, workers: int, folder: Path, base: Path, trainings: dict[str,
         if rank == 0:
             make_job(folder / name, base, workers=workers, **changes)
         torch.distributed.barrier()
-        facts = training.train(make_job(folder / name, base, workers=workers, **changes), str(folder / name), tell)
+        facts = worker.train(make_job(folder / name, base, workers=workers, **changes), str(folder / name), tell)
         if rank == 0:
             (folder / name / "facts.json").write_text(json.dumps(facts))
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -15,12 +15,11 @@ from passes import as_in_a_fit, bare_pass, grown, in_memory, uniform_side
 from referee import overlap, potentials, residual_of
 
 from gotd_ray.ot.divergence import self_potential
+from gotd_ray.ot.kernel import Precision
 from gotd_ray.ot.local import solve_local
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import How, Shard, shard_segments
 from gpu.results import Results
-
-Precision = Literal["float64", "float32", "bfloat16"]
 
 EPSILONS = (0.25, 0.05)
 """Shares of the mean cost: the default preset's, and a small one."""
@@ -172,7 +171,7 @@ def _times(results: Results, x: np.ndarray, y: np.ndarray, given: argparse.Names
             continue
         some, target = grown(x, n), y[:m]
         epsilon = 0.25 * _mean_cost(some, target)
-        solve = partial(solve_local, some, target, epsilon=epsilon, device=given.device, room=n * m)
+        solve = partial(solve_local, some, target, epsilon=epsilon, device=given.device, kept_memory=m)
         _forget_peak()
         passes = solve().passes
         (seconds,) = seconds_of([solve], 1 if given.toy else 3)

@@ -4,7 +4,7 @@ A section stands beside its concern. Nothing else of the project is imported, so
 """
 
 from gotd_ray.config.compare import Arm, Compare
-from gotd_ray.config.evaluation import Evaluation, Questions
+from gotd_ray.config.evaluation import Classification, Evaluation, Judges, Questions, Toxicity, ZeroShot
 from gotd_ray.config.load import checked, load, restored
 from gotd_ray.config.run import RaySettings, Run
 from gotd_ray.config.selection import Encoder, Select, Solve, Survey
@@ -15,10 +15,12 @@ from gotd_ray.config.training import Finetune, Model, Tracking, Training
 __all__ = [
     "Arm",
     "Chunks",
+    "Classification",
     "Compare",
     "Encoder",
     "Evaluation",
     "Finetune",
+    "Judges",
     "Model",
     "Questions",
     "RaySettings",
@@ -28,8 +30,10 @@ __all__ = [
     "Storage",
     "Survey",
     "Text",
+    "Toxicity",
     "Tracking",
     "Training",
+    "ZeroShot",
     "checked",
     "load",
     "restored",

@@ -72,19 +72,29 @@ class ZeroShot(Section):
         return self
 
 
-class Evaluation(Section):
-    """What the models are judged by, after the training. Files have the form of the target."""
+class Judges(Section):
+    """The judges: each is a file of ``gotd_ray/judging`` by the same name."""
 
-    models: Annotated[list[Literal["base", "pretune", "finetune"]], Once] | None = Field(
-        None, min_length=1, description="models that are judged; null: the base and all that the run trains"
-    )
-    text_column: Name | None = Field(None, description="column of texts and prompts; null: the target's")
     perplexity: Sets | None = Field(
         None, description="held-out texts by name, such as target and general, for perplexity and bits per byte"
     )
     classification: Classification | None = None
     toxicity: Toxicity | None = None
     zero_shot: ZeroShot | None = None
+
+    @property
+    def asked(self) -> list[str]:
+        """Those that the run asks for."""
+        return [name for name in Judges.model_fields if getattr(self, name)]
+
+
+class Evaluation(Judges):
+    """What the models are judged by, after the training. Files have the form of the target."""
+
+    models: Annotated[list[Literal["base", "pretune", "finetune"]], Once] | None = Field(
+        None, min_length=1, description="models that are judged; null: the base and all that the run trains"
+    )
+    text_column: Name | None = Field(None, description="column of texts and prompts; null: the target's")
     max_tokens: Tokens | None = Field(
         None, description="tokens of a window or text; null: 1024, or the model's limit if that is less"
     )
@@ -98,8 +108,9 @@ class Evaluation(Section):
     def _some_judge(self) -> Evaluation:
         if self.text_column:
             check_columns(self.text_column)
-        if not (self.perplexity or self.classification or self.toxicity or self.zero_shot):
-            raise ValueError("there is no judge. Give perplexity, classification, toxicity or zero_shot")
+        if not self.asked:
+            *others, last = Judges.model_fields
+            raise ValueError(f"there is no judge. Give {', '.join(others)} or {last}")
         return self
 
     def check_models(self, trained: list[str], classifier: bool) -> None:

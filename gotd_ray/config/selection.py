@@ -92,12 +92,13 @@ class Solve(Section):
     precision: Literal["auto", "float64", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic of the scores; sums are always exact. auto: float32"
     )
-    kept_memory: int = Field(
-        1024,
+    kept_memory: float = Field(
+        2.0,
         ge=0,
-        le=10**9,
-        description="megabytes over all shards for the plan kept between passes, a byte per candidate and target: "
-        "most passes are then a tenth of the work. Of one that is too large, a sample's is kept. 0 keeps none",
+        le=10**6,
+        description="memory for the plan kept between passes, as a multiple of that of the vectors (which count as 512 "
+        "MB at least). A plan takes a byte for each candidate and target; most passes are then a tenth of the work. Of "
+        "one that is too large, a sample's is kept. 0 keeps none",
     )
     shards: Processes | None = Field(
         None, description="solver processes; null: one per GPU, or one per 4 million candidates"

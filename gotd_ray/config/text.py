@@ -37,8 +37,8 @@ class Text(Section):
     """Where documents lie and what a document is. Used for the corpus and for every set that it is compared with."""
 
     paths: Paths = Field(description="folders, globs, files, or `@list.txt` with one path per line")
-    format: Literal["auto", "parquet", "jsonl", "text", "warc"] = Field(
-        "auto", description="auto goes by the file's ending (.parquet, .jsonl[.gz|.zst], .txt, .wet/.warc[.gz])"
+    format: Literal["auto", "parquet", "jsonl", "csv", "arrow", "text", "warc"] = Field(
+        "auto", description="auto goes by the files' endings, which the guide lists"
     )
     text_column: Name = Field("text", description="column or JSON key of the text; `a,b` joins two with a blank line")
     source_column: Name | None = Field(None, description="column of the source's name; null takes it from the path")

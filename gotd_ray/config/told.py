@@ -107,9 +107,9 @@ def _idle_elsewhere(run: Run) -> Iterator[Idle]:
         yield "model", run.model, ["revision"], f"{run.model.base} is not on the hub"
     if not (run.pretune or run.finetune or judges):
         yield "", run, ["model"], "nothing is trained or judged"
-    if judges and not (judges.perplexity or judges.toxicity or judges.zero_shot):
+    if judges and judges.asked == ["classification"]:
         yield "evaluate", judges, ["max_tokens"], "a classifier takes as many tokens as finetune.max_tokens"
-    if judges and not (judges.perplexity or judges.toxicity or judges.classification):
+    if judges and judges.asked == ["zero_shot"]:
         yield "evaluate", judges, ["text_column"], "the questions of zero_shot have keys of their own"
     if sending and "tensorboard" not in sending.to:
         yield "tracking", sending, ["folder"], "tracking.to does not name tensorboard"
@@ -140,7 +140,8 @@ def _meet(run: Run) -> Iterator[str]:
         return [one for one in found if one[0] in keys or any(one[0].startswith(f"{key}.") for key in keys)]
 
     training = "finetune.paths" if run.finetune and run.finetune.paths else "target.paths"
-    judged = sets("evaluate.perplexity", "evaluate.classification", "evaluate.toxicity.prompts", "evaluate.zero_shot")
+    scorer = sets("evaluate.toxicity.classifier")
+    judged = [one for one in sets("evaluate") if one not in scorer]
     unwanted = {place for _, _, place in sets("select.decontaminate")}
     unsafe = [one for one in judged if one[2] not in unwanted]
     for ours, theirs, why in (
@@ -153,7 +154,7 @@ def _meet(run: Run) -> Iterator[str]:
         (sets("target.paths"), sets("corpus.paths"), "the target itself can be chosen"),
         (sets("contrast.paths"), sets("target.paths"), "the same texts are wanted and unwanted"),
         (sets("select.decontaminate"), sets("target.paths"), "what shares words with the target itself is not taken"),
-        (sets("evaluate.toxicity.classifier"), sets("evaluate.toxicity.prompts"), "the scorer knows the prompts"),
+        (scorer, sets("evaluate.toxicity.prompts"), "the scorer knows the prompts"),
     ):
         for key, path, place in ours:
             if other := next(((name, given) for name, given, there in theirs if meet(place, there)), None):

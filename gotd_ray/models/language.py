@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow.fs as pafs
 import torch
@@ -24,11 +24,8 @@ from safetensors import SafetensorError, safe_open
 from gotd_ray import config, storage
 from gotd_ray.errors import UserError
 from gotd_ray.models import cache
+from gotd_ray.models.objectives import OBJECTIVES
 from gotd_ray.models.tokenizer import download
-
-Kind = Literal["causal", "masked", "classification"]
-
-_ENDINGS: dict[str, Kind] = {"MaskedLM": "masked", "CausalLM": "causal", "LMHeadModel": "causal"}
 
 
 @dataclass(frozen=True)
@@ -189,8 +186,8 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def made_for(base: Base) -> Kind:
-    """``causal`` or ``masked``, by the model's own config; GGUF files hold causal models.
+def made_for(base: Base) -> str:
+    """The objective of a base, by the model's own config; GGUF files hold causal models.
 
     Raises:
         UserError: the config names neither.
@@ -198,7 +195,7 @@ def made_for(base: Base) -> Kind:
     if base.gguf:
         return "causal"
     names = load_config(base).architectures or ["nothing"]
-    found = [kind for name in names for ending, kind in _ENDINGS.items() if name.endswith(ending)]
+    found = [kind for name in names for kind, one in OBJECTIVES.items() if name.endswith(one.made_for)]
     if not found:
         raise UserError(
             f"the config of '{base.folder.name}' says {', '.join(names)}, which is neither a causal nor a masked "
@@ -255,7 +252,7 @@ def load_config(base: Base, labels: list[str] | None = None) -> Any:
     return settings
 
 
-def skeleton(base: Base, kind: Kind, labels: list[str] | None = None) -> torch.nn.Module:
+def skeleton(base: Base, kind: str, labels: list[str] | None = None) -> torch.nn.Module:
     """The model without weights, to count its parameters.
 
     Raises:
@@ -267,7 +264,7 @@ def skeleton(base: Base, kind: Kind, labels: list[str] | None = None) -> torch.n
 
 
 @contextmanager
-def _as_user_error(base: Base, kind: Kind) -> Iterator[None]:
+def _as_user_error(base: Base, kind: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
@@ -281,22 +278,18 @@ def _as_user_error(base: Base, kind: Kind) -> Iterator[None]:
         ) from None
 
 
-def _auto(kind: Kind) -> Any:
+def _auto(kind: str) -> Any:
     import transformers
 
-    return {
-        "causal": transformers.AutoModelForCausalLM,
-        "masked": transformers.AutoModelForMaskedLM,
-        "classification": transformers.AutoModelForSequenceClassification,
-    }[kind]
+    return getattr(transformers, OBJECTIVES[kind].auto)
 
 
-def load(base: Base, kind: Kind, seed: int, labels: list[str] | None = None) -> Any:
+def load(base: Base, kind: str, seed: int, labels: list[str] | None = None) -> Any:
     """The model with float32 weights, on the CPU. A classifier's head that the base has not is drawn by ``seed``.
 
     Args:
         base: the files.
-        kind: which head.
+        kind: the objective, which has its own head.
         seed: of a new head's weights.
         labels: the classes, for classification.
 
@@ -313,11 +306,11 @@ def load(base: Base, kind: Kind, seed: int, labels: list[str] | None = None) -> 
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation="sdpa",
-            ignore_mismatched_sizes=kind == "classification",  # a head for other classes
+            ignore_mismatched_sizes=OBJECTIVES[kind].classifies,  # a head for other classes
             output_loading_info=True,
         )
         drawn = [*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])]
-        if lacking := [name for name in drawn if not (kind == "classification" and _of_head(name, model))]:
+        if lacking := [name for name in drawn if not (OBJECTIVES[kind].classifies and _of_head(name, model))]:
             raise ValueError(f"its files have no weights for {some(lacking)}, which would be drawn at random")
     model.config.use_cache = False  # a cache of keys would switch the mask of packed rows off
     return model
@@ -345,7 +338,7 @@ def quiet() -> Iterator[None]:
 
 
 def context_length(settings: Any, tokenizer: Any) -> int | None:
-    """Tokens that the model takes at the most, where it says so."""
+    """Tokens that a model takes at the most, by its config and its tokenizer; None where neither says so."""
     stated = [getattr(settings, "max_position_embeddings", None), tokenizer.model_max_length]
     known = [int(limit) for limit in stated if limit and 0 < limit < 10**6]  # no limit is written as 10**30
     return min(known, default=None)

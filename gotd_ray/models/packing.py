@@ -241,7 +241,7 @@ def first_position(model: torch.nn.Module) -> int:
 
 
 def refuse_sight(stage: str, model: torch.nn.Module, *, causal: bool, packed: bool) -> None:
-    """Hold a model to what no token may see: what it is to foretell, and other texts of its row.
+    """Hold a model to what no token may see: what it is to predict, and other texts of its row.
 
     Raises:
         UserError: it sees that.
@@ -250,7 +250,7 @@ def refuse_sight(stage: str, model: torch.nn.Module, *, causal: bool, packed: bo
     if causal and (moved := foresight(model, vocabulary)) > LEAK:
         raise UserError(
             f"{stage}: a token of a {name} sees those after it (a logit moved by {moved:.2g}), which a causal model "
-            f"learns to foretell. Set {stage}.objective to masked, or choose a causal model.base."
+            f"learns to predict. Set {stage}.objective to masked, or choose a causal model.base."
         )
     if packed and (moved := leak(model, vocabulary, causal=causal)) > LEAK:
         raise UserError(

@@ -1,6 +1,8 @@
-"""Anderson acceleration of a fixed-point iteration on a short vector."""
+"""A fixed-point iteration on a short vector: Anderson acceleration with a safeguard."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,9 +16,47 @@ _FARTHEST = 1e3
 """Bound on the sum of the weights' sizes; errors that hardly differ would send the mixture anywhere."""
 
 
-def push(history: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Append ``row`` (m,) to ``history`` (k, m), keeping the last ``MEMORY + 1`` rows."""
-    return np.concatenate([history, row[None]])[-(MEMORY + 1) :]
+@dataclass
+class Iterate:
+    """Where an iteration x <- G(x) stands between two evaluations of G: resumed from here it ends in the same bits."""
+
+    x: np.ndarray
+    """(m,) float64, where G is evaluated next."""
+
+    images: np.ndarray
+    """(k, m), the last values of G(x); errors: (k, m), G(x) - x. The newest stand last."""
+
+    errors: np.ndarray
+    fallback: np.ndarray
+    """(m,), G at the best x since the last fallback."""
+
+    best: float = np.inf
+    """Residual there."""
+
+    residuals: list[float] = field(default_factory=list)
+    """Of every x so far."""
+
+    @classmethod
+    def at(cls, x: np.ndarray) -> Iterate:
+        none = np.empty((0, len(x)))
+        return cls(x, none, none, fallback=x)
+
+    def advance(self, image: np.ndarray) -> None:
+        """Choose the next x, by G(x) = ``image`` and the last residual.
+
+        Where the residual is worse than twice the best so far, the history is dropped and the next x is the image of
+        the best one, so that the iteration is never worse than the plain one for long.
+        """
+        residual = self.residuals[-1]
+        if residual > 2 * self.best:
+            self.images, self.errors = self.images[:0], self.errors[:0]
+            self.x, self.best = self.fallback, np.inf
+            return
+        if residual < self.best:
+            self.best, self.fallback = residual, image
+        self.images = np.concatenate([self.images, image[None]])[-(MEMORY + 1) :]
+        self.errors = np.concatenate([self.errors, (image - self.x)[None]])[-(MEMORY + 1) :]
+        self.x = mix(self.images, self.errors)
 
 
 def mix(images: np.ndarray, errors: np.ndarray) -> np.ndarray:

@@ -14,17 +14,13 @@ Everything is exact and tiled: O(n (n + m) d) per step, no n x n array. Beyond s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
-from gotd_ray.ot.anderson import mix, push
-from gotd_ray.ot.kernel import Workspace, column_marginal, side, soft_minimum
-from gotd_ray.ot.sinkhorn import State, solve
-
-Precision = Literal["float32", "float64"]
-"""Of the tiles; sums are float64 in either."""
+from gotd_ray.ot.anderson import Iterate
+from gotd_ray.ot.kernel import Precision, Workspace, column_marginal, dtype_of, side, soft_minimum
+from gotd_ray.ot.sinkhorn import solve
 
 _NOISE = 2.0**-20
 """Rounding of a float32 exponent, relative to its size: a self-potential is known no better."""
@@ -65,7 +61,7 @@ def transport(
         start: (m,), the g to begin from; 0 if None.
         tolerance: residual at which to stop, see :class:`gotd_ray.ot.sinkhorn.Solution`.
     """
-    dtype = _dtype(precision)
+    dtype = dtype_of(precision)
     points, weights = _tensor(x).to(dtype), _tensor(a)
     present = weights > 0
     held, masses = (points, weights) if bool(present.all()) else (points[present], weights[present])
@@ -75,8 +71,8 @@ def transport(
         return column_marginal(held, masses, target, torch.from_numpy(g), work).numpy()
 
     b = np.asarray(b, np.float64)
-    state = None if start is None else State.at(np.asarray(start, np.float64))
-    found = solve(marginal, b, epsilon=epsilon, tolerance=tolerance, max_passes=max_steps, state=state)
+    iterate = None if start is None else Iterate.at(np.asarray(start, np.float64))
+    found = solve(marginal, b, epsilon=epsilon, tolerance=tolerance, max_passes=max_steps, iterate=iterate)
     f = soft_minimum(points, target, torch.from_numpy(found.g), work)
     return Transport(f, found.g, float(np.asarray(a, np.float64) @ f + b @ found.g), found.residual)
 
@@ -94,7 +90,7 @@ def self_potential(
     """p (k,), the potential of a weighted point set against itself: p = softmin of p.
 
     The averaged iteration p <- (p + softmin(p)) / 2 of Feydy et al. 2019 (eq. 3.16), which halves the error at least,
-    with Anderson acceleration; where that makes it worse, the averaged step from the best point is taken.
+    accelerated and safeguarded (:mod:`gotd_ray.ot.anderson`).
 
     Args:
         points: (k, d); weights: (k,), positive, summing to 1; None is uniform.
@@ -105,26 +101,19 @@ def self_potential(
     z = _tensor(points)
     count = len(z)
     a = torch.full((count,), 1.0 / count, dtype=torch.float64) if weights is None else _tensor(weights)
-    itself, work = side(z, a, epsilon, dtype=_dtype(precision)), Workspace()
+    itself, work = side(z, a, epsilon, dtype=dtype_of(precision)), Workspace()
     if precision == "float32":
         tolerance = max(tolerance, _NOISE * 4 * float((z * z).sum(1).max()) / epsilon)
     z = z.to(itself.scaled.dtype)
-    p = np.zeros(count) if start is None else np.asarray(start, np.float64)
-    images, errors = np.empty((0, count)), np.empty((0, count))
-    best, fallback = np.inf, p
+    iterate = Iterate.at(np.zeros(count) if start is None else np.asarray(start, np.float64))
     for _ in range(max_steps):
+        p = iterate.x
         image = (p + soft_minimum(z, itself, torch.from_numpy(p), work)) / 2
-        moved = 2 * float(np.abs(image - p).max())
-        if moved <= tolerance * epsilon:
+        iterate.residuals.append(2 * float(np.abs(image - p).max()))
+        if iterate.residuals[-1] <= tolerance * epsilon:
             return image
-        if moved > 2 * best:
-            images, errors, p, best = images[:0], errors[:0], fallback, np.inf
-            continue
-        if moved < best:
-            best, fallback = moved, image
-        images, errors = push(images, image), push(errors, image - p)
-        p = mix(images, errors)
-    return fallback
+        iterate.advance(image)
+    return iterate.fallback
 
 
 def self_transport(
@@ -148,10 +137,6 @@ def sinkhorn_divergence(
     across = transport(x, a, y, b, epsilon, precision=precision).value
     own = [self_transport(*measure, epsilon, precision=precision) for measure in ((x, a), (y, b))]
     return across - sum(own) / 2
-
-
-def _dtype(precision: Precision) -> torch.dtype:
-    return torch.float64 if precision == "float64" else torch.float32
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:

@@ -22,6 +22,22 @@ from torch import Tensor
 BYTES = 1
 """Of an entry that is kept."""
 
+_LEAST_VECTORS = 512 * 10**6
+
+
+def room(kept_memory: float, rows: int, width: int) -> int:
+    """Bytes for the plans that are kept, over all shards.
+
+    It depends on nothing but the problem: which plans are kept decides the last bits of g, and those must not depend
+    on a machine's memory or on the number of shards.
+
+    Args:
+        kept_memory: a multiple of the bytes of the candidates' vectors, which count as 512 MB at least.
+        rows: candidates, those of weight 0 too; width: numbers of a vector.
+    """
+    return int(kept_memory * max(2 * rows * width, _LEAST_VECTORS))
+
+
 REACH = 12.0
 """How far apart the factors u may be, in powers of 2, before the plan is computed anew: entries are kept down to 2^-36
 of their row's largest, and those near it with few digits. Where the column falls that holds a row's mass, all other

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,14 @@ CPU_TILE_ENTRIES = 512 * 1024
 
 GPU_TILE_ENTRIES = 64 * 1024 * 1024
 """Entries of a tile on GPU: 256 MB of float32, enough to fill the device and small beside its memory."""
+
+
+Precision = Literal["float64", "float32", "bfloat16"]
+"""Of the tiles; sums are float64 in each. bfloat16 rounds what is multiplied."""
+
+
+def dtype_of(precision: Precision) -> torch.dtype:
+    return torch.float64 if precision == "float64" else torch.float32
 
 
 @contextlib.contextmanager
@@ -50,27 +59,6 @@ LOG2_E = 1 / math.log(2)
 
 
 @dataclass(frozen=True)
-class Rough:
-    """A side's points in 8-bit integers: a matmul of these takes a quarter of the time of one in float32 on CPU.
-
-    The points are centred first, for ``x.y = (x - c).(y - c) + c.y +`` terms of i alone: the components are smaller
-    then, and the rounding of y_j, which all rows share, is multiplied with vectors of mean zero and averages out.
-    """
-
-    centre: Tensor
-    """(d,) float32, c, the mean of the candidates."""
-
-    codes: Tensor
-    """(d, m) int8, column by column in memory."""
-
-    step: Tensor
-    """(m,) float32: the score of one unit of ``codes`` times one unit of a row's scale."""
-
-    offset: Tensor
-    """(m,) float64, ``Side.offset`` with the term of c.y."""
-
-
-@dataclass(frozen=True)
 class Side:
     """A weighted point set that candidates are matched with, laid out for passes at one epsilon.
 
@@ -86,7 +74,6 @@ class Side:
     """(m,) float64."""
 
     epsilon: float
-    rough: Rough | None = None
 
     @property
     def size(self) -> int:
@@ -96,24 +83,15 @@ class Side:
         entries = GPU_TILE_ENTRIES if self.scaled.is_cuda else CPU_TILE_ENTRIES
         return max(64, entries // self.size)
 
-    def bias(self, potential: Tensor, rough: bool = False) -> Tensor:
+    def bias(self, potential: Tensor) -> Tensor:
         """(m,) in the precision of the work, for g of shape (m,) float64."""
-        offset = self.rough.offset if rough and self.rough is not None else self.offset
-        return (offset + potential * (LOG2_E / self.epsilon)).to(torch.float32 if rough else self.scaled.dtype)
+        return (self.offset + potential * (LOG2_E / self.epsilon)).to(self.scaled.dtype)
 
 
 def side(
-    points: Tensor,
-    weights: Tensor,
-    epsilon: float,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
-    centre: np.ndarray | None = None,
+    points: Tensor, weights: Tensor, epsilon: float, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> Side:
     """Lay out points (m, d) with positive weights (m,) that sum to 1.
-
-    ``centre`` (d,), the mean of the candidates, adds the layout of rough passes.
 
     Raises:
         ValueError: a weight is not positive, or epsilon is not.
@@ -126,19 +104,8 @@ def side(
         raise ValueError("a weight is not positive: leave the points of no weight out")
     factor = 2 * LOG2_E / epsilon
     offset = b.log2() - torch.einsum("md,md->m", y, y) * (LOG2_E / epsilon)
-    rough = None
-    if centre is not None:
-        c = torch.from_numpy(np.asarray(centre, np.float64)).to(device)
-        codes, unit = _quantised(y - c)
-        rough = Rough(c.float(), codes.contiguous().T, (unit[:, 0] * factor).float(), offset + (y @ c) * factor)
     scaled = torch.mul(y, factor, out=None if y is points else y)  # where y is our own, no more memory is taken
-    return Side(scaled=scaled.T.to(dtype).contiguous(), offset=offset, epsilon=epsilon, rough=rough)
-
-
-def _quantised(points: Tensor) -> tuple[Tensor, Tensor]:
-    """(r, d) int8 codes of float points, and the unit (r, 1) of each row. The points are overwritten."""
-    unit = points.abs().amax(1, keepdim=True).div_(127).clamp_min_(torch.finfo(points.dtype).tiny)
-    return points.div_(unit).round_().to(torch.int8), unit
+    return Side(scaled=scaled.T.to(dtype).contiguous(), offset=offset, epsilon=epsilon)
 
 
 class Workspace:
@@ -167,15 +134,6 @@ def _scores(x: Tensor, to: Side, bias: Tensor, work: Workspace) -> Tensor:
     """The base-2 scores (r, m) of one tile x (r, d), in the workspace."""
     x = x.to(device=to.scaled.device, dtype=to.scaled.dtype)
     return torch.addmm(bias, x, to.scaled, out=work.rows(x.shape[0], to, to.scaled.dtype))
-
-
-def _rough_scores(x: Tensor, to: Side, bias: Tensor, work: Workspace) -> Tensor:
-    """The same, up to terms of i alone, from 8-bit integers; their products and sums are exact."""
-    assert to.rough is not None
-    codes, unit = _quantised(x.to(to.rough.centre.device).float() - to.rough.centre)
-    products = torch._int_mm(codes, to.rough.codes, out=work.rows(x.shape[0], to, torch.int32))
-    scores = torch.mul(products, unit, out=work.rows(x.shape[0], to, torch.float32))
-    return scores.mul_(to.rough.step).add_(bias)
 
 
 def _exponentials(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -213,7 +171,6 @@ def column_marginal(
     g: Tensor,
     work: Workspace | None = None,
     *,
-    rough: bool = False,
     keep: Tensor | None = None,
     first: int = 0,
 ) -> Tensor:
@@ -224,18 +181,16 @@ def column_marginal(
 
     Args:
         x: (r, d); a: (r,) weights, or None for ones; to: the target; g: (m,) float64.
-        rough: from 8-bit vectors. Errors of the scores average out in the sums: on unit vectors the sums are off by
-            a few thousandths in all (L1), which serves until a residual is of that size.
         keep: (r, m) uint8, is overwritten with the plan's rows for :mod:`gotd_ray.ot.kept`; first: number of the first.
 
     Returns:
         (m,) float64.
     """
     work = work or Workspace()
-    bias, scores = to.bias(g, rough), _rough_scores if rough else _scores
+    bias = to.bias(g)
     total = torch.zeros(to.size, dtype=torch.float64, device=to.scaled.device)
     for rows in tiles(x.shape[0], to.tile_rows()):
-        tile = scores(x[rows], to, bias, work)
+        tile = _scores(x[rows], to, bias, work)
         if keep is None:
             exponentials, sums, _ = _exponentials(tile)
         else:
@@ -245,11 +200,6 @@ def column_marginal(
         # Twice as fast as a product with the transposed tile, and the same bits for any number of threads.
         total += exponentials.mul_(weights[:, None]).sum(0)
     return total
-
-
-def rough_is_fast() -> bool:
-    """Whether this CPU multiplies 8-bit integers several times faster than float32; torch has no public question."""
-    return torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported()
 
 
 @lru_cache(maxsize=1)
@@ -266,7 +216,7 @@ def fast_matmul_is_exact() -> bool:
     return float(error.abs().max()) < 1e-6
 
 
-def working_precision(name: str, device: str) -> contextlib.AbstractContextManager[None]:
-    """The matmuls of a solve in float64, float32 or bfloat16: "medium" where that is asked for, or is exact."""
-    fast = name == "bfloat16" or (device == "cpu" and fast_matmul_is_exact())
+def working_precision(precision: Precision, device: str) -> contextlib.AbstractContextManager[None]:
+    """The matmuls of a solve: "medium" where that is asked for, or is exact."""
+    fast = precision == "bfloat16" or (device == "cpu" and fast_matmul_is_exact())
     return matmul_precision("medium" if fast else "highest")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
 
 import numpy as np
 import torch
 
 from gotd_ray.ot.exact import from_units
-from gotd_ray.ot.fit import KEPT_BYTES, centre, fit, levels
-from gotd_ray.ot.kernel import one_thread_each, rough_is_fast, side, working_precision
+from gotd_ray.ot.fit import fit, ladder
+from gotd_ray.ot.kept import room
+from gotd_ray.ot.kernel import Precision, dtype_of, one_thread_each, side, working_precision
 from gotd_ray.ot.shard import Segment, Shard, segment_count
 from gotd_ray.ot.sinkhorn import Solution
 
@@ -23,10 +23,9 @@ def solve_local(
     tolerance: float = 1e-3,
     a: np.ndarray | None = None,
     b: np.ndarray | None = None,
-    precision: Literal["float32", "float64", "bfloat16"] = "float32",
+    precision: Precision = "float32",
     device: str = "cpu",
-    rough: bool | None = None,
-    room: int = KEPT_BYTES,
+    kept_memory: float = 2.0,
     threads: int | None = None,
     max_passes: int = 500,
 ) -> Solution:
@@ -38,11 +37,9 @@ def solve_local(
         epsilon: temperature, in units of squared distance.
         tolerance: residual, see :class:`gotd_ray.ot.sinkhorn.Solution`.
         a: (n,) weights >= 0 of any sum, None for equal ones; b: (m,) positive weights, None for equal ones.
-        precision: of the tiles; sums are float64 in each. bfloat16 rounds what is multiplied.
+        precision: see :data:`gotd_ray.ot.kernel.Precision`.
         device: ``cpu`` or ``cuda``.
-        rough: whether passes in 8-bit integers come first, where the plan is too large to be kept; None: where they run
-            on a CPU that has them in hardware.
-        room: bytes for the plan, n m for all of it: most passes are then a tenth of the work.
+        kept_memory: for plans between passes, see :func:`gotd_ray.ot.kept.room`.
         threads: of this process; None: one per CPU, and one for a GPU.
 
     Raises:
@@ -53,21 +50,19 @@ def solve_local(
     threads = threads or (os.cpu_count() or 1 if device == "cpu" else 1)
     shard = Shard([_segment(x, a, i, count) for i in range(count)], device, threads)
     b = np.full(len(y), 1.0 / len(y)) if b is None else np.asarray(b, np.float64) / np.sum(b)
-    rough = device == "cpu" and rough_is_fast() if rough is None else rough
     mass = {stride: from_units(shard.mass(stride)) for stride in (1 << k for k in range(count.bit_length()))}
-    plan = levels(shard.support, len(y), count, rough, room, shard.rows)
+    levels = ladder(shard.support, len(y), count, room(kept_memory, *x.shape), shard.rows)
     with one_thread_each(), working_precision(precision, device):
         target = side(
             torch.from_numpy(np.asarray(y)),
             torch.from_numpy(b),
             epsilon,
-            dtype=torch.float64 if precision == "float64" else torch.float32,
+            dtype=dtype_of(precision),
             device=device,
-            centre=centre(shard.moments(mass[1])) if any(level.rough for level in plan) else None,
         )
         return fit(
             lambda g, stride, how: shard.columns(target, g, mass[stride], stride, how),
-            plan,
+            levels,
             b,
             epsilon=epsilon,
             tolerance=tolerance,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from gotd_ray.errors import UserError
-from gotd_ray.ot.kernel import one_thread_each, side, soft_minimum
+from gotd_ray.ot.kernel import Precision, dtype_of, one_thread_each, side, soft_minimum
 
 _FORMAT = "gotd-potentials-2"
 
@@ -89,7 +88,7 @@ class Potentials:
         g = self.g[place]
         return np.where(known, g, g[known].mean() if known.any() else 0.0), int(known.sum())
 
-    def scorer(self, precision: Literal["float32", "float64"] = "float32", device: str = "cpu") -> Scorer:
+    def scorer(self, precision: Precision = "float32", device: str = "cpu") -> Scorer:
         """The score of any document.
 
         Plain (the paper's): f = softmin of g, the gradient of OT_epsilon(candidates, target) in a document's mass.
@@ -107,7 +106,7 @@ class Potentials:
             toward = replace(self, unwanted=None).scorer(precision, device)
             away = self.unwanted.scorer(precision, device)
             return lambda ids, vectors: toward(ids, vectors) - away(ids, vectors)
-        dtype = torch.float64 if precision == "float64" else torch.float32
+        dtype = dtype_of(precision)
         target = side(torch.from_numpy(self.target), torch.from_numpy(self.b), self.epsilon, dtype=dtype, device=device)
         g = torch.from_numpy(self.g).to(device)
         if self.landmarks is None:
@@ -178,7 +177,7 @@ class Potentials:
         """Read what :meth:`to_bytes` wrote.
 
         Raises:
-            UserError: the file is of another kind, or broken.
+            ValueError: the file is of another kind, or broken.
         """
         length = int.from_bytes(data[:8], "little")  # a safetensors file begins with its header's length, then JSON
         try:
@@ -198,9 +197,7 @@ class Potentials:
         except (ValueError, KeyError, AttributeError, TypeError, AssertionError, SafetensorError):
             whole = False
         if not whole:
-            raise UserError(
-                f"this is no potentials file of format {_FORMAT}, or it is broken. Solve again to write one."
-            )
+            raise ValueError(f"this is no potentials file of format {_FORMAT}, or it is broken")
         return potentials
 
     def _holds_together(self) -> bool:

@@ -99,9 +99,6 @@ MOST_VARIANCE = 1 / MOST_SEGMENTS
 class How:
     """The arithmetic of a pass: exact, unless something else is said."""
 
-    rough: bool = False
-    """In 8-bit integers, see :func:`gotd_ray.ot.kernel.column_marginal`."""
-
     keep: bool = False
     """Exact, and the plan at this g is kept for the passes that name it as their base."""
 
@@ -141,7 +138,7 @@ class Shard:
 
     def reset(self) -> None:
         """Weights as the segments have them."""
-        self._weights = {s.index: _Weights.of(s.weights, self._device) for s in self.segments}
+        self._weights = {s.index: _Weights.of(len(s.ids), s.weights, self._device) for s in self.segments}
 
     def reweigh(self, ids: np.ndarray, share: float, total: float) -> None:
         """Mix the segments' own weights with a uniform measure: (1 - share) a_i / sum(a) + share [i in ids] / |ids|.
@@ -160,11 +157,13 @@ class Shard:
             return own * ((1 - share) / total) + (chosen[place] == segment.ids) * (share / len(chosen))
 
         found = self.each(mixed)
-        self._weights = {s.index: _Weights.of(w, self._device) for s, w in zip(self.segments, found, strict=True)}
+        self._weights = {
+            s.index: _Weights.of(len(s.ids), w, self._device) for s, w in zip(self.segments, found, strict=True)
+        }
 
     def rows(self, stride: int = 1) -> int:
         """Candidates in every stride-th segment."""
-        return sum(len(s.ids) for s in self.segments if s.index % stride == 0)
+        return sum(len(s.ids) for s in self._every(stride))
 
     def each(self, function: Callable[[Segment], np.ndarray], stride: int = 1) -> list[np.ndarray]:
         """``function`` of every stride-th segment, in their order, several at once."""
@@ -175,11 +174,11 @@ class Shard:
 
     def support(self, stride: int = 1) -> int:
         """Candidates of positive weight in every stride-th segment: those that take part in a fit."""
-        return sum(self._weights[s.index].support(len(s.ids)) for s in self.segments if s.index % stride == 0)
+        return sum(self._weights[s.index].support for s in self._every(stride))
 
     def mass(self, stride: int = 1) -> int:
         """Sum of the weights in every stride-th segment, exact; read sums of it with ``ot.exact.from_units``."""
-        return sum(to_units(self._weights[s.index].sum(len(s.ids))) for s in self.segments if s.index % stride == 0)
+        return sum(to_units(self._weights[s.index].sum) for s in self._every(stride))
 
     def draw(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids, vectors and weights of the k candidates of largest priority, or few more: this shard's part of
@@ -188,7 +187,7 @@ class Shard:
             before = np.cumsum([0, *(len(s.ids) for s in self.segments)])
             taken = [np.arange(min(max(k - n, 0), len(s.ids))) for n, s in zip(before[:-1], self.segments, strict=True)]
         else:
-            found = self.each(lambda s: priorities(s.ids, self._weights[s.index].values(len(s.ids))))
+            found = self.each(lambda s: priorities(s.ids, self._weights[s.index].values))
             every = np.concatenate(found)
             least = np.partition(every, -k)[-k] if k < len(every) else 0.0
             taken = [np.flatnonzero(part >= least) for part in found]
@@ -196,7 +195,7 @@ class Shard:
         return (
             np.concatenate([s.ids[rows] for s, rows in pairs]),
             np.concatenate([s.vectors[rows] for s, rows in pairs]),
-            np.concatenate([self._weights[s.index].values(len(s.ids))[rows] for s, rows in pairs]),
+            np.concatenate([self._weights[s.index].values[rows] for s, rows in pairs]),
         )
 
     def moments(self, total: float) -> np.ndarray:
@@ -258,8 +257,8 @@ class Shard:
         a, x = self._weights[segment.index], self._vectors[segment.index]
         keep = self._kept.room(segment.index, len(x), target) if how.keep else None
         first = segment.index * SEGMENT_ROWS
-        columns = column_marginal(x, a.scaled, target, potential, self._work(), rough=how.rough, keep=keep, first=first)
-        return to_grid(columns.cpu().numpy() * a.scale, total, a.sum(len(x)))
+        columns = column_marginal(x, a.scaled, target, potential, self._work(), keep=keep, first=first)
+        return to_grid(columns.cpu().numpy() * a.scale, total, a.sum)
 
     def _by_plan(self, target: Side, factors: Tensor, total: float, how: How, segment: Segment) -> np.ndarray:
         a, plan, work = self._weights[segment.index], self._kept.plan(segment.index), self._work()
@@ -267,7 +266,7 @@ class Shard:
         if how.grown is None:
             buffers = (work.rows(rows.stop - rows.start, target, factors.dtype) for rows in parts)
             columns = kept.column_marginal(plan, a.scaled, factors, zip(parts, buffers, strict=True))
-            return to_grid(columns.cpu().numpy() * a.scale, total, a.sum(len(plan)))
+            return to_grid(columns.cpu().numpy() * a.scale, total, a.sum)
         grown = torch.from_numpy(how.grown).to(factors)
         both = (work.rows(2 * (rows.stop - rows.start), target, factors.dtype) for rows in parts)
         found = kept.variance(plan, a.scaled, factors, grown, zip(parts, both, strict=True))
@@ -317,22 +316,28 @@ class _Kept:
 class _Weights:
     """The weights of one segment. A pass sees them divided by the largest, so that any scale fits float32."""
 
+    rows: int
     own: np.ndarray | None
+    """None is ones."""
+
     scale: float = 1.0
     scaled: Tensor | None = None
 
     @classmethod
-    def of(cls, weights: np.ndarray | None, device: str) -> _Weights:
+    def of(cls, rows: int, weights: np.ndarray | None, device: str) -> _Weights:
         if weights is None:
-            return cls(None)
+            return cls(rows, None)
         scale = float(weights.max(initial=0.0)) or 1.0
-        return cls(weights, scale, torch.from_numpy(weights / scale).to(device))
+        return cls(rows, weights, scale, torch.from_numpy(weights / scale).to(device))
 
-    def values(self, rows: int) -> np.ndarray:
-        return np.ones(rows) if self.own is None else self.own
+    @property
+    def values(self) -> np.ndarray:
+        return np.ones(self.rows) if self.own is None else self.own
 
-    def support(self, rows: int) -> int:
-        return rows if self.own is None else int(np.count_nonzero(self.own))
+    @property
+    def support(self) -> int:
+        return self.rows if self.own is None else int(np.count_nonzero(self.own))
 
-    def sum(self, rows: int) -> float:
-        return float(rows if self.own is None else self.own.sum())
+    @property
+    def sum(self) -> float:
+        return float(self.rows if self.own is None else self.own.sum())

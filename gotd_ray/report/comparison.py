@@ -7,19 +7,19 @@ from typing import Any
 from gotd_ray.report.plots import Scale
 
 
-def tables(found: dict[str, Any], better: dict[str, str]) -> list[dict[str, Any]]:
+def tables(found: dict[str, Any]) -> list[dict[str, Any]]:
     """One for each judge, set and metric, with the places of its bars on a picture 100 wide.
 
     Args:
         found: what stands in ``compare.json``.
-        better: metric -> ``lower`` or ``higher``.
     """
     places = dict.fromkeys((row["judge"], row["set"], row["metric"]) for row in found["rows"])
-    return [_table(found, place, better[place[2]]) for place in places]
+    return [_table(found, place) for place in places]
 
 
-def _table(found: dict[str, Any], place: tuple[str, str, str], better: str) -> dict[str, Any]:
+def _table(found: dict[str, Any], place: tuple[str, str, str]) -> dict[str, Any]:
     rows = [row for row in found["rows"] if (row["judge"], row["set"], row["metric"]) == place]
+    better = rows[0]["better"]
     rows.sort(key=lambda row: row["value"], reverse=better == "higher")
     scale = Scale(min(row["low"] for row in rows), max(row["high"] for row in rows), 3.0, 97.0)
     line = next((scale.at(row["value"]) for row in rows if row["arm"] == found["against"]), None)
@@ -35,7 +35,7 @@ def _table(found: dict[str, Any], place: tuple[str, str, str], better: str) -> d
     }
 
 
-def opening(found: dict[str, Any], better: dict[str, str]) -> list[str]:
+def opening(found: dict[str, Any]) -> list[str]:
     """What was compared, and by each judge's first metric which arms differ from the one they are held against."""
     arms = dict.fromkeys(row["arm"] for row in found["rows"])
     seeds = max(row["seeds"] for row in found["rows"])
@@ -47,7 +47,7 @@ def opening(found: dict[str, Any], better: dict[str, str]) -> list[str]:
         said.append(f"Only {found['cells']} of {found['cells_in_all']} runs are done.")
     first = {(row["judge"], row["set"]): row["metric"] for row in reversed(found["rows"])}
     places = {(judge, name, metric) for (judge, name), metric in first.items()}
-    for table in (table for table in tables(found, better) if table["place"] in places):
+    for table in (table for table in tables(found) if table["place"] in places):
         by: dict[str, list[str]] = {}
         for row in table["rows"]:
             if "verdict" in row:

@@ -37,10 +37,10 @@ def page(facts: dict[str, Any]) -> str:
     )
 
 
-def comparison_page(found: dict[str, Any], better: dict[str, str]) -> str:
-    """The HTML of a comparison; the arguments are those of :func:`gotd_ray.report.comparison.tables`."""
+def comparison_page(found: dict[str, Any]) -> str:
+    """The HTML of a comparison, as it stands in ``compare.json``."""
     return _template("compare.html").render(
-        facts=found, opening=comparison.opening(found, better), tables=comparison.tables(found, better)
+        facts=found, opening=comparison.opening(found), tables=comparison.tables(found)
     )
 
 

@@ -97,7 +97,7 @@ def searched(found: Mapping[str, Any]) -> str:
 
 
 def flow(manifests: Mapping[str, dict[str, Any]], tokens: Mapping[str, int]) -> list[dict[str, Any]]:
-    """One line for each stage: seconds, documents, tokens, and what came of it.
+    """One line for each stage: seconds, documents, tokens, what came of it, and what it left out or cut.
 
     Args:
         manifests: of the stages that ran, in their order.
@@ -105,6 +105,7 @@ def flow(manifests: Mapping[str, dict[str, Any]], tokens: Mapping[str, int]) -> 
     """
     return [
         {"stage": stage, "seconds": facts.get("seconds"), "documents": None, "tokens": None, "short": ""}
+        | {"told": list(facts.get("told", ()))}
         | (_STEPS[stage](facts, tokens) if stage in _STEPS else {})
         for stage, facts in manifests.items()
     ]

@@ -51,8 +51,8 @@ def read_earlier(run: config.Run, encoder: dict[str, Any]) -> Earlier | None:
         )
     try:
         potentials = Potentials.from_bytes(data)
-    except UserError as error:
-        raise UserError(f"solve.{key} '{path}': {error}") from None
+    except ValueError as error:
+        raise UserError(f"solve.{key} '{path}': {error}. Solve again to write one.") from None
     lacking = [name for name in TOLD if name not in potentials.facts] if run.solve.potentials else []
     if lacking:
         raise UserError(
@@ -80,8 +80,8 @@ def own_potentials(path: str, settings: config.Storage) -> Potentials:
         if data is not None:
             return Potentials.from_bytes(data)
         why = "they are not there"
-    except UserError as error:
-        why = str(error).rstrip(".")
+    except ValueError as error:
+        why = str(error)
     raise UserError(
         f"the potentials that the stage solve has left cannot be used, {path}: {why}. Delete {path.rpartition('/')[0]} "
         "and run again: the solve is done anew."

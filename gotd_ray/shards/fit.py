@@ -10,10 +10,11 @@ import numpy as np
 
 from gotd_ray.errors import UserError
 from gotd_ray.ot.exact import from_units
-from gotd_ray.ot.fit import fit, levels
+from gotd_ray.ot.fit import State, fit, ladder
+from gotd_ray.ot.kept import room
 from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.shard import How
-from gotd_ray.ot.sinkhorn import Solution, State
+from gotd_ray.ot.sinkhorn import Solution
 from gotd_ray.shards.pool import Pool
 from gotd_ray.shards.work import Problem
 
@@ -25,7 +26,7 @@ def fit_shards(
     *,
     tolerance: float,
     max_passes: int,
-    room: int,
+    kept_memory: float,
     sample: int = 1,
     start: np.ndarray | None = None,
     resume: State | None = None,
@@ -35,7 +36,7 @@ def fit_shards(
 
     Args:
         segments: those of the whole corpus.
-        room: bytes for kept plans, over all shards.
+        kept_memory: for plans between passes, see :func:`gotd_ray.ot.kept.room`.
         sample: the stride of the segments to fit on, see :func:`sample_stride`; 1 is all of them.
     """
     shared = pool.share(problem)
@@ -55,10 +56,11 @@ def fit_shards(
     def column_sums(g: np.ndarray, stride: int, how: How) -> np.ndarray:
         return np.sum(pool.ask("columns", shared, g, mass(stride), sample * stride, how), axis=0)
 
+    bytes_kept = room(kept_memory, sum(pool.ask("rows", 1)), problem.target.shape[1])
     with one_thread_each():  # long sums have other bits on more threads
         return fit(
             column_sums,
-            levels(rows, len(problem.b), segments // sample, problem.centre is not None, room, held),
+            ladder(rows, len(problem.b), segments // sample, bytes_kept, held),
             problem.b,
             epsilon=problem.epsilon,
             tolerance=tolerance,

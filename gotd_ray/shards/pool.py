@@ -16,7 +16,6 @@ from gotd_ray import config
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded
-from gotd_ray.ot.kernel import rough_is_fast
 from gotd_ray.ot.shard import segment_count, shard_segments
 from gotd_ray.ot.weights import thin
 from gotd_ray.remote import answer
@@ -68,11 +67,6 @@ class Pool:
         if wanted <= ray.cluster_resources().get("CPU", 0):
             return self._options
         return self._options | {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
-
-    @property
-    def rough(self) -> bool:
-        """Whether passes in 8-bit integers pay. Asked of this machine: the shards' answers do not depend on theirs."""
-        return self._holdings[0].device == "cpu" and rough_is_fast()
 
     def share(self, value: T) -> T:
         """A value to be passed to many requests: it travels to each shard once."""

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from gotd_ray import config
-from gotd_ray.ot.divergence import Precision, self_potential, transport
-from gotd_ray.ot.kernel import one_thread_each
+from gotd_ray.ot.divergence import self_potential, transport
+from gotd_ray.ot.kernel import Precision, one_thread_each
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.progress import Progress, Task
 from gotd_ray.shards.fit import fit_shards, total_mass, unfinished
@@ -56,7 +56,6 @@ class Rounds:
         self._progress = progress
         self._total = total_mass(pool, 1)
         assert solved.landmarks is not None, "rounds need a debiased fit"  # the config says so
-        self._centre = solved.landmarks.mean(0) if pool.rough else None
         self._precision: Precision = "float64" if solved.facts.get("precision") == "float64" else "float32"
         self._measured = solved.b[:MEASURED] / solved.b[:MEASURED].sum()
         with one_thread_each():
@@ -77,7 +76,6 @@ class Rounds:
             solved.epsilon,
             solved.facts["precision"],
             mixture,
-            self._centre,
         )
         tolerance = solved.facts["tolerance"]
         solution = fit_shards(
@@ -86,10 +84,10 @@ class Rounds:
             self._segments,
             tolerance=tolerance,
             max_passes=self._settings.max_passes,
-            room=self._settings.kept_memory * 10**6,
+            kept_memory=self._settings.kept_memory,
             start=self.potentials.g,
             on_pass=lambda state: task.update(
-                f"round {number}: residual {state.history[-1]:.2g}, wanted {tolerance:g}"
+                f"round {number}: residual {state.iterate.residuals[-1]:.2g}, wanted {tolerance:g}"
             ),
         )
         if told := unfinished(solution, tolerance):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +14,10 @@ from gotd_ray import config, methods
 from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded, ids_of, weights_of
 from gotd_ray.methods import Part
-from gotd_ray.ot.kernel import Side, one_thread_each, side, working_precision
+from gotd_ray.ot.kernel import Precision, Side, dtype_of, one_thread_each, side, working_precision
 from gotd_ray.ot.shard import PLAIN, How, Segment, Shard, make_segments, segment_bounds
 from gotd_ray.select.topk import TopK, may_cross, top_k
 from gotd_ray.shards.points import finite_vectors
-
-Precision = Literal["auto", "float64", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,6 @@ class Problem:
     precision: Precision
     mixture: Mixture | None = None
     """None: the candidates with their own weights."""
-
-    centre: np.ndarray | None = None
-    """(d,), about the mean of the candidates, if passes in 8-bit integers are wanted too."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +129,8 @@ class Work:
         """See :meth:`gotd_ray.ot.shard.Shard.columns`."""
         self._weigh(problem)
         if self._side is None or self._side[0] != problem.name:
-            dtype = torch.float64 if problem.precision == "float64" else torch.float32
             y, b, device = torch.tensor(problem.target), torch.tensor(problem.b), self.holding.device
-            layout = side(y, b, problem.epsilon, dtype=dtype, device=device, centre=problem.centre)
-            self._side = problem.name, layout
+            self._side = problem.name, side(y, b, problem.epsilon, dtype=dtype_of(problem.precision), device=device)
         with one_thread_each(), working_precision(problem.precision, self.holding.device):
             return self.shard.columns(self._side[1], g, total, stride, how)
 

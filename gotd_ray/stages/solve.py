@@ -17,21 +17,21 @@ from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded
 from gotd_ray.ot.divergence import self_potential
-from gotd_ray.ot.fit import centre, mean_cost, mean_square
-from gotd_ray.ot.kernel import one_thread_each
+from gotd_ray.ot.fit import State, mean_cost, mean_square
+from gotd_ray.ot.kernel import Precision, one_thread_each
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count
-from gotd_ray.ot.sinkhorn import Solution, State
+from gotd_ray.ot.sinkhorn import Solution
 from gotd_ray.progress import Progress
 from gotd_ray.results import POTENTIALS
 from gotd_ray.shards.earlier import Earlier
 from gotd_ray.shards.fit import fit_shards, sample_stride, total_mass, unfinished
 from gotd_ray.shards.points import Points, points_of
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
-from gotd_ray.shards.work import Precision, Problem
+from gotd_ray.shards.work import Problem
 from gotd_ray.stages._words import in_words
 
-VERSION = 7
+VERSION = 8
 """Raised when the result of equal settings changes."""
 
 PRESETS = {
@@ -125,8 +125,7 @@ def _solve(
         moments = np.sum(pool.ask("moments", total_mass(pool, 1)), axis=0)
         epsilon, unit_cost, tolerance = _temperature(run.solve, moments, wanted.vectors, wanted.b)
         precision = _precision(run.solve, epsilon, mean_square(moments))
-        middle = centre(moments) if pool.rough else None
-        fits = _Fits(run, pool, segments, sample, epsilon, tolerance, precision, middle, artifact, site.progress)
+        fits = _Fits(run, pool, segments, sample, epsilon, tolerance, precision, artifact, site.progress)
         toward = fits.fit("target", wanted, start)
         away = fits.fit("contrast", unwanted, start and start.unwanted) if unwanted else None
         debiased = run.solve.preset == "debiased" and not unwanted
@@ -176,7 +175,6 @@ def _facts(solution: Solution) -> dict[str, Any]:
     return {
         "residual": solution.residual,
         "passes": round(solution.passes, 2),
-        "rough_passes": round(solution.rough_passes, 2),
         "kept_passes": round(solution.kept_passes, 2),
         "reason": solution.reason,
         "last_move": solution.last_move,
@@ -220,9 +218,6 @@ class _Fits:
     epsilon: float
     tolerance: float
     precision: Precision
-    centre: np.ndarray | None
-    """See ``Problem``."""
-
     artifact: Artifact
     progress: Progress
 
@@ -235,7 +230,6 @@ class _Fits:
             points.b,
             self.epsilon,
             self.precision,
-            centre=self.centre,
         )
         path = self.artifact.path(f"{CHECKPOINT}{self.artifact.key}-{role}.safetensors")
         with self.progress.task("solve" if role == "target" else f"solve, {role}", unit="passes") as task:
@@ -243,8 +237,9 @@ class _Fits:
             def on_pass(state: State) -> None:
                 nonlocal saved
                 task.advance(1)
-                metrics.residual(state.history[-1], role)
-                task.update(note=f"residual {state.history[-1]:.2g}, wanted {self.tolerance:g}")
+                residual = state.iterate.residuals[-1]
+                metrics.residual(residual, role)
+                task.update(note=f"residual {residual:.2g}, wanted {self.tolerance:g}")
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
                     storage.write_bytes(path, state.to_bytes(), run.storage)
                     saved = time.monotonic()
@@ -256,7 +251,7 @@ class _Fits:
                 self.segments,
                 tolerance=self.tolerance,
                 max_passes=run.solve.max_passes,
-                room=run.solve.kept_memory * 10**6,
+                kept_memory=run.solve.kept_memory,
                 sample=self.sample,
                 resume=resume,
                 start=None if resume else self._warm(points, start),

@@ -27,7 +27,6 @@ from gotd_ray.remote import answers
 from gotd_ray.select.survey import Distance, distance, kept_sources, near_the_cut, ranked, sample_size
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages._encoders import READER_CPUS, encode_texts
-from gotd_ray.stages._texts import left_out_of
 from gotd_ray.stages._words import in_words
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import (
@@ -39,6 +38,7 @@ from gotd_ray.text.documents import (
     read_documents,
     source_of,
 )
+from gotd_ray.text.sets import left_out_of
 
 VERSION = 1
 """Raised when the result of equal settings changes."""

@@ -1,6 +1,6 @@
 """Stages 4 and 5, pretune and finetune: subset or target, and a base model -> a trained model with its card.
 
-One function serves both. The workers are Ray Train's; what they do is in ``models/training``. Checkpoints go to the
+One function serves both. The workers are Ray Train's; what they do is in ``training/worker``. Checkpoints go to the
 stage's own folder, so that a killed run goes on, on these machines or on others.
 """
 
@@ -11,8 +11,10 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn
 
 import ray
@@ -21,31 +23,19 @@ from ray.exceptions import RayError
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from gotd_ray import config, metrics, storage, tracking
+from gotd_ray import metrics, storage, tracking
 from gotd_ray.artifacts import Artifact
-from gotd_ray.cluster import KEEPS_ITS_MEMORY, Site
+from gotd_ray.cluster import KEEPS_ITS_MEMORY, Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.models import language
-from gotd_ray.models.checkpoints import NOTE, Checkpoints
-from gotd_ray.models.dataset import prepare
-from gotd_ray.models.job import Job, less_memory, micro_batch
 from gotd_ray.remote import answer
-from gotd_ray.stages._texts import subset_of
-from gotd_ray.stages._training import (
-    MODEL,
-    STAGES,
-    Examples,
-    Task,
-    check,
-    check_places,
-    estimate,
-    keys,
-    places,
-    read,
-    tasks,
-)
-
-__all__ = ["MODEL", "STAGES", "Task", "check", "check_places", "estimate", "keys", "tasks", "train"]
+from gotd_ray.results import SUBSET, folder_of
+from gotd_ray.stage import Plan, Stage
+from gotd_ray.training import task as training
+from gotd_ray.training.checkpoints import NOTE, Checkpoints
+from gotd_ray.training.dataset import prepare
+from gotd_ray.training.job import Job, less_memory, micro_batch, refuse_memory
+from gotd_ray.training.task import MODEL, Examples, Task, estimate, read, subset_of
 
 CHECKPOINT = "checkpoint-"
 """How the folder of a training's checkpoints begins; its key follows."""
@@ -61,20 +51,68 @@ _LOOK_SECONDS = 10.0
 """For how long the progress is asked for, which is only for show."""
 
 
-def train(run: config.Run, task: Task, artifact: Artifact, site: Site) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Curves:
+    """Where a training's curves are sent, see :mod:`gotd_ray.tracking`.
+
+    Attributes:
+        to: names of Hugging Face's callbacks.
+        name: of the training there.
+        environment: what those callbacks read.
+    """
+
+    to: tuple[str, ...] = ()
+    name: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def places(task: Task, resources: Resources) -> tuple[str, int, int]:
+    """Device, number of workers, CPUs of each.
+
+    Raises:
+        UserError: the cluster has not so many.
+    """
+    device = resources.device(task.model.device)
+    workers = task.settings.workers or max(1, resources.gpus if device == "cuda" else 1)
+    most = resources.gpus if device == "cuda" else resources.cpus
+    if workers > most:
+        raise UserError(
+            f"{task.stage}.workers is {workers}, but the cluster has {most} {'GPUs' if device == 'cuda' else 'CPUs'}. "
+            "Lower it, or take a larger cluster."
+        )
+    if device == "cuda":
+        return device, workers, resources.gpu_cpus
+    return device, workers, max(1, resources.node_cpus // -(-workers // resources.nodes))
+
+
+def check_places(task: Task, resources: Resources) -> None:
+    """Hold a training against the cluster, once it is known and before anything runs.
+
+    Raises:
+        UserError: it has not the devices, the batch cannot be dealt out to them, this machine has not the memory.
+    """
+    device, workers, _ = places(task, resources)
+    micro = micro_batch(task.settings, workers, task.stage)
+    if device == "cpu" and resources.private:
+        each = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // workers
+        needed, _, _ = estimate(task, workers)
+        refuse_memory(task.stage, task.settings, micro, workers, needed, each, "are there in all")
+
+
+def train(task: Task, curves: Curves, artifact: Artifact, site: Site) -> dict[str, Any]:
     """Train and commit.
 
     Raises:
-        UserError: data, model or settings do not serve; the loss is not a number; the workers died again and again.
+        UserError: of data, model or settings; the loss is not a number; the workers died again and again.
     """
     started = time.perf_counter()
     device, workers, cpus = places(task, site.resources)
     micro = micro_batch(task.settings, workers, task.stage)
     checkpoints = artifact.path(f"{CHECKPOINT}{artifact.key}")
     identity = {"key": artifact.key, "workers": workers, "zero_stage": task.settings.zero_stage}
-    Checkpoints(checkpoints, run.storage, identity).latest()  # another's is refused before the work
+    Checkpoints(checkpoints, task.storage, identity).latest()  # another's is refused before the work
     prepared = answer(
-        _prepare.remote(run, task, checkpoints),
+        _prepare.remote(task, checkpoints),
         died=f"{task.stage}: the process that tokenises the texts was killed, most likely for want of memory. Train on "
         "fewer, or use larger nodes.",
     )
@@ -82,12 +120,12 @@ def train(run: config.Run, task: Task, artifact: Artifact, site: Site) -> dict[s
         site.progress.say(words)
     artifact.begin()
     for name in (MODEL, "adapter"):
-        storage.delete_tree(artifact.path(name), run.storage)
+        storage.delete_tree(artifact.path(name), task.storage)
     job = Job(
         stage=task.stage,
         settings=task.settings,
         model=task.model,
-        storage=run.storage,
+        storage=task.storage,
         kind=task.kind,
         labels=prepared["labels"],
         steps=prepared["steps"],
@@ -99,12 +137,10 @@ def train(run: config.Run, task: Task, artifact: Artifact, site: Site) -> dict[s
         seed=task.seed,
         checkpoints=checkpoints,
         key=artifact.key,
-        report_to=tuple(run.tracking.to) if run.tracking else (),
-        name=f"{run.name}-{task.stage}",
+        report_to=curves.to,
+        name=curves.name,
     )
-    where = tracking.trackers(run)
-    environment = tracking.environment(where, task.stage) if where else {}
-    facts = _fit(job, artifact, workers, cpus, environment, site)
+    facts = _fit(job, artifact, workers, cpus, curves.environment, site)
     manifest = artifact.commit(prepared["facts"] | facts | {"seconds": time.perf_counter() - started})
     _drop_checkpoints(artifact, site)
     return manifest
@@ -122,19 +158,19 @@ def _drop_checkpoints(artifact: Artifact, site: Site) -> None:
 
 
 @ray.remote(num_cpus=1)
-def _prepare(run: config.Run, task: Task, checkpoints: str) -> dict[str, Any]:
+def _prepare(task: Task, checkpoints: str) -> dict[str, Any]:
     """Write the rows beside the checkpoints; every worker reads them there."""
-    base = language.find(task.model, run.storage)
-    dev = None if task.dev is None else read(run, task, dev=True)
+    base = language.find(task.model, task.storage)
+    dev = None if task.dev is None else read(task, dev=True)
     if task.subset:
-        train = Examples([(text, None) for text in subset_of(task.subset, "text", run.storage)], {}, ())
+        train = Examples([(text, None) for text in subset_of(task.subset, "text", task.storage)], {}, ())
     else:
-        train = read(run, task)
+        train = read(task)
     examples = None if dev is None else dev.examples
     data = prepare(task.stage, task.settings, task.model, base, task.kind, train.examples, examples)
     for name, rows in (("train", data.train), ("dev", data.dev)):
         if rows is not None:
-            storage.write_bytes(storage.join(checkpoints, f"{name}.safetensors"), rows.to_bytes(), run.storage)
+            storage.write_bytes(storage.join(checkpoints, f"{name}.safetensors"), rows.to_bytes(), task.storage)
     cut = [
         f"{task.stage}: of {count:,} of the {texts:,} texts of {name} only the first {task.settings.max_tokens} tokens "
         "count"
@@ -176,7 +212,7 @@ def _new_board() -> Any:
 
 
 def _fit(
-    job: Job, artifact: Artifact, workers: int, cpus: int, environment: dict[str, str], site: Site
+    job: Job, artifact: Artifact, workers: int, cpus: int, environment: Mapping[str, str], site: Site
 ) -> dict[str, Any]:
     """Start the workers until they are done, each time from the last checkpoint."""
     failures, reached = 0, _checkpoint(job)
@@ -217,14 +253,14 @@ def _give_up(job: Job, error: ray.train.TrainingFailedError) -> NoReturn:
 
 
 def _attempt(
-    job: Job, artifact: Artifact, workers: int, cpus: int, environment: dict[str, str], board: Any
+    job: Job, artifact: Artifact, workers: int, cpus: int, environment: Mapping[str, str], board: Any
 ) -> dict[str, Any]:
     folder = artifact.path("ray")
     filesystem, path = storage.resolve_folder(folder, job.storage)
     gpus = {"GPU": 1} if job.device == "cuda" else {}
     trainer = _Trainer(
         _work,
-        train_loop_config={"job": job, "out": artifact.folder, "board": board, "environment": environment},
+        train_loop_config={"job": job, "out": artifact.folder, "board": board, "environment": dict(environment)},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers, use_gpu=bool(gpus), resources_per_worker={"CPU": cpus, **gpus}
         ),
@@ -260,9 +296,9 @@ def _work(given: dict[str, Any]) -> dict[str, Any]:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ |= given["environment"]
     os.environ["DS_ACCELERATOR"] = job.device  # before DeepSpeed is imported
-    from gotd_ray.models import training
+    from gotd_ray.training import worker
 
-    return training.train(job, given["out"], lambda step, loss: board.tell.remote(step, loss))
+    return worker.train(job, given["out"], lambda step, loss: board.tell.remote(step, loss))
 
 
 def _checkpoint(job: Job) -> str | None:
@@ -299,3 +335,42 @@ def _shown(board: Any, job: Job, site: Site) -> Iterator[None]:
             end.set()
             thread.join()
             look()
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training, where its curves go, and the parts of its key."""
+
+    task: Task
+    curves: Curves
+    keyed: str
+
+    def key(self) -> Any:
+        """Of the base, the data, the settings, and the training before."""
+        return self.keyed
+
+
+def tasks_of(plan: Plan) -> dict[str, Task]:
+    """What the run trains, by stage."""
+    return plan.once("trainings", lambda: training.tasks(plan.run, storage.join(folder_of(plan.run, "select"), SUBSET)))
+
+
+def _given(stage: str, plan: Plan) -> Training | None:
+    tasks, where = tasks_of(plan), tracking.trackers(plan.run)
+    if stage not in tasks:
+        return None
+    curves = Curves(where.to, f"{plan.run.name}-{stage}", tracking.environment(where, stage)) if where else Curves()
+    return Training(tasks[stage], curves, training.keys(tasks, plan.artifacts["select"].key)[stage])
+
+
+def _train(given: Training, artifact: Artifact, site: Site) -> dict[str, Any]:
+    return train(given.task, given.curves, artifact, site)
+
+
+def _fits(given: Training, resources: Resources) -> None:
+    check_places(given.task, resources)
+
+
+PRETUNE, FINETUNE = (
+    Stage(name, training.VERSION, partial(_given, name), _train, fits=_fits) for name in training.STAGES
+)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import shown
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import BadFile, Document, Tally, check_bad_rows, check_names, read_documents
+
+WHOLE = config.Chunks(max_chars=None, min_chars=1)
+"""Texts that are classified or judged are not cut."""
 
 
 @dataclass(frozen=True)
@@ -59,3 +64,27 @@ def read_set(
             f"{where} has no text: {tally.why()}. Check its paths, {section}.text_column and what {section} leaves out."
         )
     return TextSet(documents, tally, tuple(told))
+
+
+def without_weights(text: config.Text) -> config.Text:
+    """Texts of one weight each, such as those that are trained on or judged."""
+    return text.model_copy(update={"weight_column": None, "proportions": None})
+
+
+def idea(text: config.Text, chunks: config.Chunks) -> dict[str, Any]:
+    """What decides the texts of given files, for a key: not how many bad ones are allowed, nor names of no use."""
+    nothing = {"paths", "max_bad_files", "max_bad_rows"}
+    if not text.exclude_sources:
+        nothing |= {"source_column", "source_from"}
+    return text.model_dump(exclude=nothing) | {"chunks": chunks.model_dump()}
+
+
+def state(files: list[StoredFile] | None) -> list[tuple[str, int, int]]:
+    """What tells files, as they are now, from others, for a key."""
+    return [(file.uri, file.size, file.modified) for file in files or []]
+
+
+def left_out_of(where: str, left_out: Mapping[str, int]) -> list[str]:
+    """A sentence on what was left out of a set, by reason, or none."""
+    shown = ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items()))
+    return [f"{where}: left out: {shown}"] if shown else []

@@ -9,7 +9,7 @@ from oracles import pot_potentials, squared_distances
 
 from gotd_ray.ot.divergence import self_potential
 from gotd_ray.ot.exact import from_grid, from_units
-from gotd_ray.ot.fit import fit, levels, mean_cost
+from gotd_ray.ot.fit import fit, ladder, mean_cost
 from gotd_ray.ot.kernel import side
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import Shard, make_segments, segment_count
@@ -42,7 +42,7 @@ class Fitted:
         target = side(torch.tensor(y), torch.tensor(self.b), epsilon, dtype=dtype)
         self.solution: Solution = fit(
             lambda g, stride, how: shard.columns(target, g, mass[stride], stride, how),
-            levels(shard.support, len(y), count),
+            ladder(shard.support, len(y), count, 10**9),
             self.b,
             epsilon=epsilon,
             **{"tolerance": 1e-5, "max_passes": 500} | options,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from oracles import residual_of
 
 from gotd_ray.ot import kept
+from gotd_ray.ot.anderson import Iterate
 from gotd_ray.ot.exact import from_grid, from_units
-from gotd_ray.ot.fit import centre, fit, levels
+from gotd_ray.ot.fit import State, fit, ladder
 from gotd_ray.ot.kernel import LOG2_E, Side, side
 from gotd_ray.ot.local import solve_local
 from gotd_ray.ot.shard import How, Shard, make_segments, segment_count
-from gotd_ray.ot.sinkhorn import Solution, State
+from gotd_ray.ot.sinkhorn import Solution
 
 EPSILON = 0.05
 B = np.full(40, 1 / 40)
@@ -37,8 +36,7 @@ def shard_of(corpus: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[Shard, 
     count = segment_count(len(ids))
     weights = np.random.default_rng(1).random(len(ids))
     shard = Shard(make_segments(ids, x, count, range(count), weights), threads=2)
-    mean = centre(shard.moments(from_units(shard.mass())))
-    return shard, side(torch.from_numpy(y), torch.from_numpy(B), EPSILON, centre=mean)
+    return shard, side(torch.from_numpy(y), torch.from_numpy(B), EPSILON)
 
 
 def columns(shard: Shard, target: Side, g: np.ndarray, **how: object) -> np.ndarray:
@@ -160,19 +158,19 @@ def test_candidates_of_no_weight_count_towards_the_memory_of_the_plan(corpus) ->
     count = segment_count(len(ids))
     shard = Shard(make_segments(ids, x, count, range(count), (np.arange(len(ids)) < 30).astype(float)))
     room = kept.BYTES * 40 * 200  # of some times the 30 of positive weight
-    assert levels(shard.support, 40, count, room=room, held_at=shard.support)[-1].kept
-    assert not levels(shard.support, 40, count, room=room, held_at=shard.rows)[-1].kept
+    assert ladder(shard.support, 40, count, room, shard.support)[-1].kept
+    assert not ladder(shard.support, 40, count, room, shard.rows)[-1].kept
 
 
 def solved(
-    corpus, tolerance: float, resume: State | None = None, saved: list[bytes] | None = None, **plan: Any
+    corpus, tolerance: float, resume: State | None = None, saved: list[bytes] | None = None, room: int = 10**6
 ) -> Solution:
     shard, target = shard_of(corpus)
     count = segment_count(len(corpus[0]))
     mass = {stride: from_units(shard.mass(stride)) for stride in (1, 4, 16, 64)}
     return fit(
         lambda g, stride, how: shard.columns(target, g, mass[stride], stride, how),
-        levels(shard.support, 40, count, **plan),
+        ladder(shard.support, 40, count, room),
         B,
         epsilon=EPSILON,
         tolerance=tolerance,
@@ -192,16 +190,14 @@ def test_a_solve_whose_shards_lost_the_plan_ends_in_the_same_bits(corpus) -> Non
         assert resumed.history == whole.history
 
 
-def test_a_solve_by_8_bit_passes_that_goes_on_from_any_of_them_ends_in_the_same_bits(corpus) -> None:
-    """The step that leaves a level before it is proven is made again, not the pass that it saves."""
+def test_a_solve_without_a_plan_that_goes_on_from_any_pass_ends_in_the_same_bits(corpus) -> None:
     saved: list[bytes] = []
-    without = {"rough": True, "room": 0}
-    whole = solved(corpus, 1e-3, saved=saved, **without)
-    assert whole.rough_passes > 1
+    whole = solved(corpus, 1e-3, saved=saved, room=0)
+    assert whole.kept_passes == 0 and len(saved) > 1
     for state in saved:
-        resumed = solved(corpus, 1e-3, State.from_bytes(state), **without)
+        resumed = solved(corpus, 1e-3, State.from_bytes(state), room=0)
         assert resumed.g.tobytes() == whole.g.tobytes()
-        assert resumed.rough_passes == pytest.approx(whole.rough_passes)
+        assert resumed.passes == pytest.approx(whole.passes)
 
 
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-3, 1e-5])
@@ -225,8 +221,10 @@ def test_a_step_out_of_reach_makes_the_plan_anew(corpus) -> None:
 
     start = np.zeros(40)
     start[0] = -3 * kept.REACH * EPSILON / LOG2_E
-    state = State.at(start)
-    found = fit(sums, levels(shard.support, 40, 1), B, epsilon=EPSILON, tolerance=1e-3, max_passes=99, resume=state)
+    state = State(Iterate.at(start))
+    found = fit(
+        sums, ladder(shard.support, 40, 1, 10**6), B, epsilon=EPSILON, tolerance=1e-3, max_passes=99, resume=state
+    )
     assert found.converged
     assert sum(how.keep for how in asked) > 1
 

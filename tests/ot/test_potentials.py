@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from oracles import squared_distances
 
-from gotd_ray.errors import UserError
 from gotd_ray.ot.divergence import self_potential
 from gotd_ray.ot.potentials import Potentials
 
@@ -112,5 +111,5 @@ def test_the_plain_score_needs_no_landmarks(potentials: Potentials) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"not a file at all", b"\x02\0\0\0\0\0\0\0{}  "])
 def test_another_file_is_refused(data: bytes) -> None:
-    with pytest.raises(UserError, match="potentials"):
+    with pytest.raises(ValueError, match="potentials"):
         Potentials.from_bytes(data)

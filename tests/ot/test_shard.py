@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gotd_ray.ot.exact import from_grid, from_units, to_grid
-from gotd_ray.ot.fit import Level, centre, fit, levels, mean_cost
+from gotd_ray.ot.fit import Level, fit, ladder, mean_cost
 from gotd_ray.ot.kernel import side
 from gotd_ray.ot.shard import Shard, make_segments, segment_bounds, segment_count, shard_segments
 
@@ -42,15 +42,15 @@ def make_shards(ids: np.ndarray, x: np.ndarray, shards: int) -> list[Shard]:
     return made
 
 
-def solve(shards: list[Shard], y: np.ndarray, segments: int, rough: bool = True) -> tuple[np.ndarray, float]:
+def solve(shards: list[Shard], y: np.ndarray, segments: int, room: int = 10**6) -> tuple[np.ndarray, float]:
     b = np.full(len(y), 1 / len(y))
     rows = {stride: sum(s.support(stride) for s in shards) for stride in (1, 4, 8, 16, 32, 64)}
     mass = {stride: from_units(sum(s.mass(stride) for s in shards)) for stride in rows}
     moments = np.sum([s.moments(mass[1]) for s in shards], axis=0)
-    target = side(torch.tensor(y), torch.tensor(b), 0.05, centre=centre(moments))
+    target = side(torch.tensor(y), torch.tensor(b), 0.05)
     solution = fit(
         lambda g, stride, how: np.sum([s.columns(target, g, mass[stride], stride, how) for s in shards], axis=0),
-        levels(rows.__getitem__, len(y), segments, rough),
+        ladder(rows.__getitem__, len(y), segments, room),
         b,
         epsilon=0.05,
         tolerance=1e-5,
@@ -116,7 +116,7 @@ def test_order_and_repetition_of_rows_change_nothing(corpus) -> None:
 def test_a_side_is_laid_out_row_by_row_and_leaves_its_points_as_they_were(corpus, given_as, dtype) -> None:
     points = torch.from_numpy(corpus[2]).to(given_as)
     before = points.clone()
-    made = side(points, torch.full((len(points),), 1 / len(points)), 0.1, dtype=dtype, centre=np.zeros(16))
+    made = side(points, torch.full((len(points),), 1 / len(points)), 0.1, dtype=dtype)
     assert torch.equal(points, before)
     assert made.scaled.is_contiguous() and made.scaled.dtype == dtype
     torch.testing.assert_close(made.scaled.double(), points.double().T * (2 / 0.1 / np.log(2)))
@@ -133,21 +133,19 @@ def test_mean_cost_is_the_mean_of_all_costs(corpus) -> None:
 def test_levels_end_with_an_exact_one_of_all_candidates_and_start_no_smaller_than_the_target(corpus) -> None:
     ids, x, _ = corpus
     (shard,) = make_shards(ids, x, 1)
-    for rough in (False, True):
-        assert levels(shard.rows, 40, segment_count(len(ids)), rough)[-1] == Level(1, len(ids), kept=True)
-        plan = levels(shard.rows, 40, segment_count(len(ids)), rough, room=0)
-        assert plan[-1] == Level(1, len(ids), rough=False)
-        assert [level.stride for level in plan] == sorted((level.stride for level in plan), reverse=True)
-        assert plan[0].rows >= 40
-        assert plan[0].stride > 1
-        assert all(level.rough == rough for level in plan[:-1])
+    for room in (0, 10**6):
+        levels = ladder(shard.rows, 40, segment_count(len(ids)), room)
+        assert levels[-1] == Level(1, len(ids), kept=room > 0)
+        assert [level.stride for level in levels] == sorted((level.stride for level in levels), reverse=True)
+        assert levels[0].rows >= 40
+        assert levels[0].stride > 1
 
 
-def test_a_solve_by_rough_passes_and_samples_meets_the_tolerance_and_agrees_with_an_exact_one(corpus) -> None:
+def test_a_solve_by_kept_plans_agrees_with_an_exact_one(corpus) -> None:
     ids, x, y = corpus
     count = segment_count(len(ids))
-    rough, exact = (solve(make_shards(ids, x, 1), y, count, rough)[0] for rough in (True, False))
-    assert np.abs(rough - exact).max() < 1e-4 * 0.05 * 40  # residual 1e-5 in all, b_j = 1/40
+    by_kept, exact = (solve(make_shards(ids, x, 1), y, count, room)[0] for room in (10**6, 0))
+    assert np.abs(by_kept - exact).max() < 1e-4 * 0.05 * 40  # residual 1e-5 in all, b_j = 1/40
 
 
 @settings(max_examples=50, deadline=None)

@@ -10,11 +10,10 @@ import pytest
 from gotd_ray.report.comparison import opening, tables
 from gotd_ray.report.render import comparison_page
 
-BETTER = {"perplexity": "lower", "accuracy": "higher"}
-
 
 def row(arm: str, value: float, **more: Any) -> dict[str, Any]:
-    place = {"judge": "perplexity", "set": "held", "metric": "perplexity", "arm": arm, "budget": None, "seeds": 3}
+    place = {"judge": "perplexity", "set": "held", "metric": "perplexity", "better": "lower"}
+    place |= {"arm": arm, "budget": None, "seeds": 3}
     return place | {"value": value, "low": value - 1, "high": value + 2} | more
 
 
@@ -44,16 +43,16 @@ def found() -> dict[str, Any]:
 
 
 def test_the_best_arm_comes_first_whatever_better_means(found: dict[str, Any]) -> None:
-    (table,) = tables(found, BETTER)
+    (table,) = tables(found)
     assert [one["arm"] for one in table["rows"]] == ["gotd_debiased", "target_only", "random", "base"]
     for one in found["rows"]:
-        one["metric"] = "accuracy"
-    (table,) = tables(found, BETTER)
+        one |= {"metric": "accuracy", "better": "higher"}
+    (table,) = tables(found)
     assert [one["arm"] for one in table["rows"]] == ["base", "random", "target_only", "gotd_debiased"]
 
 
 def test_bars_keep_the_order_of_the_numbers_and_stay_on_the_picture(found: dict[str, Any]) -> None:
-    (table,) = tables(found, BETTER)
+    (table,) = tables(found)
     for one in table["rows"]:
         assert 0 <= one["from"] < one["at"] < one["to"] <= 100
         assert one["line"] == next(other["at"] for other in table["rows"] if other["arm"] == "target_only")
@@ -61,17 +60,17 @@ def test_bars_keep_the_order_of_the_numbers_and_stay_on_the_picture(found: dict[
 
 
 def test_the_opening_words_say_what_is_noise_and_what_is_missing(found: dict[str, Any]) -> None:
-    said = " ".join(opening(found, BETTER))
+    said = " ".join(opening(found))
     assert "better: gotd_debiased (500); worse: base; within noise: random (500)" in said
     assert "Only 5 of 7 runs are done." in said
     assert "few seeds" not in said
     for one in found["rows"]:
         one["seeds"] = 1
-    assert "few seeds" in " ".join(opening(found, BETTER))
+    assert "few seeds" in " ".join(opening(found))
 
 
 def test_the_page_holds_no_markup_of_others_and_loads_nothing(found: dict[str, Any]) -> None:
-    page = comparison_page(found, BETTER)
+    page = comparison_page(found)
     assert "<script" not in page
     assert "<img" not in page
     assert "&lt;script&gt;" in page

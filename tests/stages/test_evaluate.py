@@ -22,10 +22,11 @@ from tiny import labelled, texts
 from gotd_ray import config, pipeline, results, show
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
-from gotd_ray.models import intervals, language
-from gotd_ray.models.perplexity import perplexity
+from gotd_ray.judging import cases, intervals
+from gotd_ray.judging.perplexity import JUDGE, perplexity
+from gotd_ray.models import language
 from gotd_ray.progress import Progress
-from gotd_ray.stages import _evaluation, evaluate
+from gotd_ray.stages import evaluate
 from gotd_ray.text.clean import clean
 
 SELECT = {"method": "random", "budget": 40}
@@ -109,7 +110,7 @@ def test_a_run_judges_its_models_and_goes_on_where_it_was_killed(
     mine = {m: [r for r in rows.to_pylist() if r["model"] == m] for m in ("finetune", "base")}
     a, b = ({n: np.array([r[n] for r in mine[m]]) for n in ("nll", "tokens", "example")} for m in mine)
     (changed,) = (row for row in facts["differences"] if row["set"] == "held_out" and row["metric"] == "perplexity")
-    assert [changed[n] for n in ("value", "low", "high")] == list(intervals.difference("perplexity", a, b, 0))
+    assert [changed[n] for n in ("value", "low", "high")] == list(intervals.difference(JUDGE.metrics[0], a, b, 0))
     assert changed["value"] < 0 and changed["against"] == "base"
     out = Console(file=io.StringIO(), width=200)
     show.results(results.read(plan.run), out)
@@ -162,8 +163,8 @@ def evaluated(run: config.Run) -> tuple[dict[str, Any], list[str]]:
     progress.say = said.append  # type: ignore[method-assign]
     site = Site(Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False), plan.device, progress)
     keys = {name: artifact.key for name, artifact in plan.artifacts.items()} | {"base": "b"}
-    units = _evaluation.units(plan.run, plan.evaluation, keys)
-    return evaluate.evaluate(plan.run, plan.evaluation, units, plan.artifacts["evaluate"], site), said
+    units = cases.units(plan.evaluation, keys)
+    return evaluate.evaluate(plan.evaluation, units, plan.artifacts["evaluate"], site), said
 
 
 def lines(path: Path, *rows: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from tiny import labelled, texts
 from gotd_ray import config, pipeline, preflight
 from gotd_ray.cluster import Resources
 from gotd_ray.errors import UserError
-from gotd_ray.stages import _evaluation, _judged, evaluate
+from gotd_ray.judging import JUDGES, cases, measure
+from gotd_ray.stages import evaluate
 from gotd_ray.text.chunks import split
 from gotd_ray.text.clean import clean
 from gotd_ray.text.documents import document_id
@@ -65,7 +67,7 @@ def planned(run: config.Run) -> pipeline.Plan:
 def checked(run: config.Run) -> list[str]:
     plan = planned(run)
     assert plan.evaluation
-    return _evaluation.check(plan.run, plan.evaluation)
+    return cases.check(plan.evaluation)
 
 
 def faults(sets: Path, llama: Path, bert: Path) -> list[tuple[str, Path, dict[str, Any], dict[str, Any]]]:
@@ -171,8 +173,7 @@ def test_a_base_that_cannot_judge_is_refused_before(library: Path, llama: Path, 
 def test_large_sets_are_looked_at_in_part(
     library: Path, llama: Path, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (_evaluation, preflight):
-        monkeypatch.setattr(module, "EXACT_BYTES", 100)
+    monkeypatch.setattr(preflight, "EXACT_BYTES", 100)
     assert checked(judged(tmp_path, library, llama, {"perplexity": {"a": f"{sets}/held_out.parquet"}})) == []
     assert said(judged(tmp_path, library, llama, {"perplexity": {"a": f"{sets}/half.jsonl"}})).startswith(
         "evaluate.perplexity.a: 4 of 8 rows are unusable ({'empty_text': 4}), and target.max_bad_rows allows"
@@ -182,7 +183,7 @@ def test_large_sets_are_looked_at_in_part(
 def test_a_gpu_that_is_not_there_is_said(library: Path) -> None:
     small = Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=True)
     with pytest.raises(UserError) as raised:
-        _evaluation.places(config.Model(base="x", device="cuda"), small)
+        evaluate.places(config.Model(base="x", device="cuda"), small)
     assert str(raised.value) == (
         "model.device is cuda, but no GPU is there. Set it to auto or cpu, or run where a GPU is."
     )
@@ -193,7 +194,7 @@ def key_of(run: config.Run) -> str:
     plan = planned(run)
     assert plan.evaluation
     keys = {"base": "b", "pretune": "p", "finetune": "f", "select": f"of {run.select.budget}"}
-    return _evaluation.key(plan.run, plan.evaluation, _evaluation.units(plan.run, plan.evaluation, keys), keys)
+    return cases.key(plan.evaluation, cases.units(plan.evaluation, keys), keys["select"])
 
 
 def test_what_decides_the_numbers_is_in_the_key(
@@ -216,10 +217,12 @@ def test_what_decides_the_numbers_is_in_the_key(
         key({"perplexity": {"another": str(sets / "held_out.parquet")}}),
         key(target={"text_column": "source"}), key(finetune=SHORT), key(pretune=SHORT),
     ]  # fmt: skip
-    for name in ("VERSION", "MEASURE_VERSION"):
-        with monkeypatch.context() as patch:
-            patch.setattr(_evaluation, name, 10**6)
-            others.append(key())
+    with monkeypatch.context() as patch:
+        patch.setattr(cases, "MEASURE_VERSION", 10**6)
+        others.append(key())
+    with monkeypatch.context() as patch:
+        patch.setitem(JUDGES, "perplexity", replace(JUDGES["perplexity"], version=10**6))
+        others.append(key())
     assert len({first, *others}) == len(others) + 1
 
 
@@ -245,9 +248,9 @@ def test_the_texts_that_were_trained_on_are_in_the_key_whoever_is_judged(
 def test_a_text_is_known_by_itself_and_by_its_pieces() -> None:
     text = " ".join(f"Sentence number {number} of a longer text." for number in range(40))
     pieces = split(text, 200)
-    found = evaluate.ids_of(text, config.Chunks(max_chars=200, min_chars=40))
+    found = measure.ids_of(text, config.Chunks(max_chars=200, min_chars=40))
     assert found == {document_id(piece) for piece in [text, *pieces]} and len(pieces) > 3
-    assert evaluate.ids_of("short", config.Chunks()) == {document_id("short")}
+    assert measure.ids_of("short", config.Chunks()) == {document_id("short")}
 
 
 def test_a_set_is_read_in_the_order_of_its_texts(library: Path, llama: Path, sets: Path, tmp_path: Path) -> None:
@@ -259,5 +262,5 @@ def test_a_set_is_read_in_the_order_of_its_texts(library: Path, llama: Path, set
             judged(tmp_path / "out", library, llama, {"perplexity": {"a": str(tmp_path / f"{name}.parquet")}})
         )
         assert plan.evaluation
-        read.append([one.text for one in _judged.read(plan.run, plan.evaluation, "perplexity", "a").documents])
+        read.append([one.text for one in plan.evaluation.cases[0].reads[0].read().documents])
     assert read[0] == read[1] and sorted(read[0]) == sorted(map(clean, texts(9)))

@@ -16,11 +16,11 @@ from gotd_ray.artifacts import Artifact
 from gotd_ray.checks import check_selection
 from gotd_ray.errors import UserError
 from gotd_ray.index import Index
+from gotd_ray.methods import mmd
 from gotd_ray.methods.dsir import weights_name
 from gotd_ray.results import LOG_WEIGHTS, POTENTIALS, SUBSET
 from gotd_ray.shards import read_back, rounds
 from gotd_ray.shards.earlier import own_potentials
-from gotd_ray.stages import select
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import BadFile, document_id
 
@@ -212,7 +212,7 @@ def test_arithmetic_that_breaks_down_in_a_round_is_told_as_in_the_solve(
 
 
 def test_a_bandwidth_that_cannot_be_found_names_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(select, "median_bandwidth", lambda *_: (_ for _ in ()).throw(ValueError("it is 0")))
+    monkeypatch.setattr(mmd, "median_bandwidth", lambda *_: (_ for _ in ()).throw(ValueError("it is 0")))
     here = Selected(tmp_path, {"a.parquet": TEXTS}, method="mmd", budget=10)
     assert here.refused() == "it is 0. Set select.bandwidth, or check the paths and the encoder."
 

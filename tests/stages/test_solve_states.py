@@ -123,7 +123,7 @@ def test_a_damaged_checkpoint_is_said_and_the_fit_begins_anew(
             "empty": b"",
             "half": whole[: len(whole) // 2],
             "other": b"no such thing, but rather long" * 30,
-            "nan": save(arrays | {"g": arrays["g"] * np.nan}),
+            "nan": save(arrays | {"iterate.x": arrays["iterate.x"] * np.nan}),
         }[damage]
     )
     broken_off.solve()

@@ -31,7 +31,8 @@ from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.progress import Progress
 from gotd_ray.remote import answer
-from gotd_ray.stages import _training, train
+from gotd_ray.stages import train
+from gotd_ray.training import task as training
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +107,14 @@ def test_what_decides_no_text_of_the_target_decides_no_training(library: Path, l
 def test_a_gpus_worker_gets_its_share_of_the_cpus_beside_it(library: Path, llama: Path, tmp_path: Path) -> None:
     """A head without a GPU does not count, however many CPUs it has."""
     run = pipeline.resolve_paths(settings(tmp_path, library, llama, finetune={"steps": 1}))
-    task = train.tasks(run, "")["finetune"]
+    task = training.tasks(run, "")["finetune"]
     cluster = Resources(cpus=80, gpus=4, nodes=2, node_cpus=16, private=False, gpu_cpus=4)
-    assert _training.places(task, cluster) == ("cuda", 4, 4)
+    assert train.places(task, cluster) == ("cuda", 4, 4)
 
 
 def test_a_run_without_trainings_has_none(library: Path, tmp_path: Path) -> None:
     plan = pipeline.plan(pipeline.resolve_paths(make_run(tmp_path, library, select=SELECT)))
-    assert plan.stages[-2:] == ("select", "report")
+    assert list(plan.steps)[-2:] == ["select", "report"]
 
 
 def kill_worker(folder: Path, killed: list[int]) -> None:
@@ -162,12 +163,12 @@ def test_a_worker_killed_in_mid_training_changes_nothing_and_finetune_goes_on_fr
     assert "pretune: done before, skipped" in lines and "finetune: done before, skipped" in lines
 
 
-def made_ready(run: config.Run, folder: Path) -> tuple[config.Run, train.Task, Artifact]:
+def made_ready(run: config.Run, folder: Path) -> tuple[training.Task, Artifact]:
     """The fine-tuning of a run, as if all before it were done."""
     run = pipeline.resolve_paths(run)
     assert run.model
     run = run.model_copy(update={"model": run.model.model_copy(update={"precision": "float32"})})
-    return run, train.tasks(run, "")["finetune"], Artifact(str(folder / "finetune"), "a key", run.storage)
+    return training.tasks(run, "")["finetune"], Artifact(str(folder / "finetune"), "a key", run.storage)
 
 
 def quiet_site() -> tuple[Site, list[str]]:
@@ -186,17 +187,17 @@ def test_a_fault_that_only_the_training_comes_upon_is_one_line_as_well(
     """Files may have changed since they were looked at: whatever is raised where the texts are prepared or trained."""
     target = {"source_column": None}
     *_, (words, base, _, finetune) = (one for one in faults(sets, llama, bert) if "longest" in one[0])
-    run, task, artifact = made_ready(settings(tmp_path, library, base, target=target, finetune=finetune), tmp_path)
+    task, artifact = made_ready(settings(tmp_path, library, base, target=target, finetune=finetune), tmp_path)
     before = replace(artifact, key="an older key").commit({})
     with pytest.raises(UserError) as raised:
-        train.train(run, task, artifact, quiet_site()[0])
+        train.train(task, train.Curves(), artifact, quiet_site()[0])
     assert artifact.lies() == before  # what lies there is not lost to a run that cannot be
     assert str(raised.value) == words and type(raised.value) is UserError and raised.value.__suppress_context__
     wild = {"max_tokens": 64, "paths": str(sets / "plain.jsonl"), "steps": 3, "max_grad_norm": 0, "workers": 1}
-    run, task, artifact = made_ready(settings(tmp_path, library, llama, target=target, finetune=wild), tmp_path)
+    task, artifact = made_ready(settings(tmp_path, library, llama, target=target, finetune=wild), tmp_path)
     task = replace(task, settings=task.settings.model_copy(update={"learning_rate": 1e30}))
     with pytest.raises(UserError) as raised:
-        train.train(run, task, artifact, quiet_site()[0])
+        train.train(task, train.Curves(), artifact, quiet_site()[0])
     said = str(raised.value)
     assert said == (
         "finetune: the loss is not a number at step 2 of 3; there is no checkpoint yet. Lower finetune.learning_rate "
@@ -219,7 +220,7 @@ def test_a_training_tells_what_it_left_out_and_clears_up_behind_it(
         **{"max_tokens": 64, "truncate": True, "steps": 2, "batch_size": 4, "checkpoint_every": 1, "workers": 1},
     }
     run = settings(tmp_path / "out", library, bert, target={"source_column": None}, finetune=finetune)
-    run, task, artifact = made_ready(run, tmp_path)
+    task, artifact = made_ready(run, tmp_path)
     for name in ("checkpoint-of-old", "checkpoint-older"):
         (tmp_path / "finetune" / name).mkdir(parents=True)
         (tmp_path / "finetune" / name / "gigabytes").touch()
@@ -233,7 +234,7 @@ def test_a_training_tells_what_it_left_out_and_clears_up_behind_it(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Artifact, "commit", seen)
-        facts = train.train(run, task, artifact, site)
+        facts = train.train(task, train.Curves(), artifact, site)
     assert facts["left_out"] == {"equal_text": 1, "no_label": 1} and facts["dev_left_out"] == {}
     assert (facts["texts"], facts["cut"], facts["dev_cut"], facts["labels"]) == (11, 1, 0, ["no", "yes"])
     assert (
@@ -312,7 +313,7 @@ def test_a_checkpoint_of_other_workers_is_refused_before_the_texts_are_prepared(
 ) -> None:
     finetune = {"max_tokens": 64, "paths": str(sets / "plain.jsonl"), "steps": 1, "workers": 2}
     target = {"source_column": None}
-    run, task, artifact = made_ready(settings(tmp_path, library, llama, target=target, finetune=finetune), tmp_path)
+    task, artifact = made_ready(settings(tmp_path, library, llama, target=target, finetune=finetune), tmp_path)
     note = tmp_path / "finetune" / "checkpoint-a key" / "latest.json"
     note.parent.mkdir(parents=True)
     folder = note.parent
@@ -324,5 +325,5 @@ def test_a_checkpoint_of_other_workers_is_refused_before_the_texts_are_prepared(
     ):  # fmt: skip
         note.write_text(content)
         with pytest.raises(UserError) as raised:
-            train.train(run, task, artifact, quiet_site()[0])
+            train.train(task, train.Curves(), artifact, quiet_site()[0])
         assert str(raised.value) == words

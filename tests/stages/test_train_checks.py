@@ -13,8 +13,8 @@ from trainings import CLASSES, LONG, PRETUNE, faults, lines, settings, write_set
 from gotd_ray import config, pipeline
 from gotd_ray.cluster import Resources
 from gotd_ray.errors import UserError
-from gotd_ray.stages import _training, train
-from gotd_ray.stages._texts import subset_of
+from gotd_ray.stages import train
+from gotd_ray.training.task import check, read, subset_of, tasks
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def said_before(run: config.Run) -> str:
     """What a run is refused for before anything is started."""
     run = pipeline.resolve_paths(run)
     with pytest.raises(UserError) as raised:
-        train.check(run, train.tasks(run, "subset.parquet"))
+        check(tasks(run, "subset.parquet"))
     said = str(raised.value)
     assert "\n" not in said and "\x1b" not in said
     return said
@@ -68,7 +68,7 @@ def test_a_pretune_is_held_against_its_base_and_its_dev_before_there_is_a_subset
             pretune=PRETUNE | {"dev": str(sets / "plain.jsonl")},
         )
     )
-    assert train.check(run, train.tasks(run, "subset.parquet")) == []
+    assert check(tasks(run, "subset.parquet")) == []
 
 
 def test_a_held_out_split_of_the_target_is_never_trained_on(library: Path, bert: Path, tmp_path: Path) -> None:
@@ -87,24 +87,23 @@ def test_a_held_out_split_of_the_target_is_never_trained_on(library: Path, bert:
         run = pipeline.resolve_paths(
             settings(tmp_path, library, bert, target=target, finetune=finetune | {"max_tokens": 64})
         )
-        task = train.tasks(run, "")["finetune"]
-        found = _training.read(run, task)
+        task = tasks(run, "")["finetune"]
+        found = read(task)
         wanted = {(row["text"], row["label"] if finetune else None) for row in rows if row["split"] == "train"}
         assert set(found.examples) == wanted and len(found.examples) == 30
         assert found.left_out == {"equal_text": 1, "excluded_source": 10}
         assert found.told == ("finetune: target: left out: 1 equal_text, 10 excluded_source",)
-        assert train.check(run, {"finetune": task}) == list(found.told)
+        assert check({"finetune": task}) == list(found.told)
 
 
 def test_large_files_are_read_in_part_before_and_the_part_decides_nothing(
     library: Path, bert: Path, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_training, "EXACT_BYTES", 100)
     monkeypatch.setattr("gotd_ray.preflight.EXACT_BYTES", 100)
     base = {"target": {"source_column": None}}
     one = {"paths": str(sets / "one.jsonl"), "dev": str(sets / "two.jsonl"), **CLASSES}
     run = pipeline.resolve_paths(settings(tmp_path, library, bert, finetune=one, **base))
-    train.check(run, train.tasks(run, ""))  # another label may stand in what was not read
+    check(tasks(run, ""))  # another label may stand in what was not read
     bad = settings(tmp_path, library, bert, finetune=CLASSES | {"paths": str(sets / "lists.jsonl")}, **base)
     assert said_before(bad).startswith("finetune.paths: 8 of 8 rows are unusable ({'bad_label': 8})")
 
@@ -112,16 +111,16 @@ def test_large_files_are_read_in_part_before_and_the_part_decides_nothing(
 def test_what_the_cluster_has_not_is_said_once_it_is_known(library: Path, llama: Path, tmp_path: Path) -> None:
     run = settings(tmp_path, library, llama, pretune={"workers": 8, "steps": 1}, finetune={"batch_size": 3})
     run = pipeline.resolve_paths(run)
-    tasks = train.tasks(run, "subset.parquet")
+    found = tasks(run, "subset.parquet")
     small = Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=True)
-    train.check_places(run, {"finetune": tasks["finetune"]}, small)
+    train.check_places(found["finetune"], small)
     for stage, cluster, words in (
         ("pretune", small, "pretune.workers is 8, but the cluster has 2 CPUs. Lower it, or take a larger cluster."),
         ("finetune", replace(small, gpus=2), "finetune.batch_size is 3, which 2 workers cannot take 1 rows at a time "
          "each. Make it a multiple of 2, or change micro_batch or workers."),
     ):  # fmt: skip
         with pytest.raises(UserError) as raised:
-            train.check_places(run, {stage: tasks[stage]}, cluster)
+            train.check_places(found[stage], cluster)
         assert str(raised.value) == words
 
 
@@ -129,15 +128,15 @@ def test_a_training_that_this_machine_can_never_hold_is_refused_before(
     library: Path, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = pipeline.resolve_paths(settings(tmp_path, library, llama, pretune=PRETUNE))
-    tasks = train.tasks(run, "subset.parquet")
+    found = tasks(run, "subset.parquet")
     small = Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=True)
-    train.check_places(run, tasks, small)
-    monkeypatch.setattr(_training.os, "sysconf", lambda name: 4096 if "SIZE" in name else 10)
+    train.check_places(found["pretune"], small)
+    monkeypatch.setattr(train.os, "sysconf", lambda name: 4096 if "SIZE" in name else 10)
     with pytest.raises(
         UserError, match=r"^pretune needs at least 0.0 GiB on its one worker, and 0.0 GiB are there in all. "
     ):
-        train.check_places(run, tasks, small)
-    train.check_places(run, tasks, Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False))  # not its own
+        train.check_places(found["pretune"], small)
+    train.check_places(found["pretune"], Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False))  # not its own
 
 
 def test_a_subset_that_is_gone_or_damaged_is_said_with_what_to_do(tmp_path: Path) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import re
+import runpy
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from gotd_ray import config
+from gotd_ray.text import formats
 from gotd_ray.text.formats import FORMATS, format_of
 from gotd_ray.text.formats.base import Format
+from gotd_ray.text.readers import read_rows
+
+LOCAL = config.Storage()
 
 
 def test_the_config_names_the_formats_that_there_are() -> None:
@@ -30,3 +38,16 @@ def test_files_are_known_by_their_endings(known: Format) -> None:
             assert format_of(f"a{ending}{packed}") is (known if known.packed else None)
         assert format_of(f"a{ending}.bz2") is format_of(f"{ending}/a") is None
     assert format_of("a.unknown", known.name) is known
+
+
+def test_the_example_of_the_documents_is_a_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+    example = next(block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "FORMAT =" in block)
+    (tmp_path / "fortune.py").write_text(example)
+    monkeypatch.setattr(formats, "FORMATS", (*FORMATS, runpy.run_path(str(tmp_path / "fortune.py"))["FORMAT"]))
+    path = tmp_path / "a.fortune.gz"
+    path.write_bytes(gzip.compress(b"one\ntwo\n%\n" + b"x" * 3000 + b"\nmore\n%\nbad \xff\n%\nlast"))
+    text = config.Text(paths=["x"], max_document_bytes=2000)
+    found = [(row.number, getattr(row.content, "reason", row.content)) for row in read_rows(str(path), text, LOCAL)]
+    assert found == [(0, "one\ntwo\n"), (1, "too_long"), (2, "invalid_utf8"), (3, "last")]
+    assert [row.number for row in read_rows(str(path), text, LOCAL, {1})] == [1]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from gotd_ray.filesystems import split_name
-from gotd_ray.text.formats import jsonl, parquet, text, warc
+from gotd_ray.text.formats import arrow, csv, jsonl, parquet, text, warc
 from gotd_ray.text.formats.base import Format
 
-FORMATS: tuple[Format, ...] = (parquet.FORMAT, jsonl.FORMAT, text.FORMAT, warc.FORMAT)
+FORMATS: tuple[Format, ...] = (
+    parquet.FORMAT, jsonl.FORMAT, csv.FORMAT, arrow.FORMAT, text.FORMAT, warc.FORMAT,
+)  # fmt: skip
 
 FAULTS = frozenset().union(*(one.faults for one in FORMATS))
 """Reasons of one format alone for which a row is bad."""

@@ -12,7 +12,7 @@ from gotd_ray.text.rows import BadFile, Columns, Row
 
 Read = Callable[[InputFile, Columns, int, Container[int]], Iterator[Row]]
 
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 
 
 class Aside(NamedTuple):

@@ -11,8 +11,8 @@ from tiny import texts
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.models import language
-from gotd_ray.models.dataset import Dataset, Example, prepare, rows_of
-from gotd_ray.models.job import micro_batch
+from gotd_ray.training.dataset import Dataset, Example, prepare, rows_of
+from gotd_ray.training.job import micro_batch
 
 
 def made(folder: Path, kind: Any, train: list[Example], dev: list[Example] | None = None, **keys: Any) -> Dataset:
@@ -104,7 +104,7 @@ def test_texts_that_are_cut_are_counted(bert: Path) -> None:
     assert (facts["texts"], facts["cut"], facts["dev_texts"], facts["dev_cut"]) == (22, 2, 1, 1)
 
 
-def test_texts_without_a_token_to_foretell_are_refused(llama: Path) -> None:
+def test_texts_without_a_token_to_predict_are_refused(llama: Path) -> None:
     tokenizer = language.load_tokenizer(language.find(config.Model(base=str(llama)), config.Storage()), None)
     tokenizer.eos_token = None
     one: list[Example] = [("a", None)]
@@ -112,7 +112,7 @@ def test_texts_without_a_token_to_foretell_are_refused(llama: Path) -> None:
         with pytest.raises(UserError) as raised:
             rows_of("finetune", config.Finetune(max_tokens=64), tokenizer, "causal", name, one, ())
         assert str(raised.value) == (
-            f"finetune: no text of the {name} has a second token, which a causal model could learn to foretell. Add "
+            f"finetune: no text of the {name} has a second token, which a causal model could learn to predict. Add "
             "longer texts, or check the text column."
         )
 

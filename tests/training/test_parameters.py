@@ -10,7 +10,7 @@ import pytest
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.models import language
-from gotd_ray.models.parameters import choose, depths, groups
+from gotd_ray.training.parameters import choose, depths, groups
 
 
 def load(folder: Path, kind: Any) -> Any:

@@ -11,8 +11,9 @@ from tiny import texts
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
+from gotd_ray.judging.cases import window_tokens
+from gotd_ray.judging.perplexity import perplexity, windows
 from gotd_ray.models import language
-from gotd_ray.models.perplexity import perplexity, refuse, window_tokens, windows
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_batches_and_the_order_of_texts_change_nothing(loaded) -> None:  # type:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 12, 13, 40, 41])
-def test_windows_foretell_every_token_but_the_first_once_and_with_context(count: int) -> None:
+def test_windows_predict_every_token_but_the_first_once_and_with_context(count: int) -> None:
     tokens, length = np.arange(count), 8
     told: list[int] = []
     for window in windows(tokens, length):
@@ -67,10 +68,6 @@ def test_a_long_text_is_the_sum_of_its_windows(loaded) -> None:  # type: ignore[
 
 
 def test_what_cannot_be_measured_is_refused_with_a_remedy() -> None:
-    with pytest.raises(
-        UserError, match=r"needs a causal language model, but bert is a masked one.*Drop evaluate.perplexity"
-    ):
-        refuse("perplexity", "masked", "bert")
     with pytest.raises(UserError, match=r"evaluate.max_tokens is 300, but the model takes 128 at most. Lower it"):
         window_tokens(300, 128)
     assert [window_tokens(None, 128), window_tokens(None, None), window_tokens(64, 128)] == [128, 1024, 64]

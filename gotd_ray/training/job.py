@@ -14,7 +14,7 @@ from gotd_ray import config, storage
 from gotd_ray.errors import UserError
 from gotd_ray.models import language
 from gotd_ray.models.packing import Rows
-from gotd_ray.models.parameters import choose
+from gotd_ray.training.parameters import choose
 
 MICRO_BATCH = 8
 
@@ -48,7 +48,7 @@ class Job:
     settings: config.Training
     model: config.Model
     storage: config.Storage
-    kind: language.Kind
+    kind: str
     labels: tuple[str, ...]
     steps: int
     micro_batch: int
@@ -126,7 +126,7 @@ def less_drastic(job: Job) -> str:
 def needed_bytes(
     settings: config.Training,
     base: language.Base,
-    kind: language.Kind,
+    kind: str,
     labels: list[str],
     micro_batch: int,
     workers: int,

@@ -8,10 +8,20 @@ from scipy.stats import bootstrap
 from sklearn import metrics as oracle
 
 from gotd_ray.errors import UserError
-from gotd_ray.models.intervals import METRICS, METRICS_OF, difference, interval
+from gotd_ray.judging import JUDGES, intervals
+from gotd_ray.judging.intervals import Examples, Interval
 
+METRICS = {metric.name: metric for judge in JUDGES.values() for metric in judge.metrics}
 RNG = np.random.default_rng(3)
 N = 150
+
+
+def interval(metric: str, examples: Examples, seed: int, resamples: int = 1000) -> Interval:
+    return intervals.interval(METRICS[metric], examples, seed, resamples)
+
+
+def difference(metric: str, a: Examples, b: Examples, seed: int) -> Interval:
+    return intervals.difference(METRICS[metric], a, b, seed)
 
 
 def documents(worse: float = 0.0) -> dict[str, np.ndarray]:
@@ -34,7 +44,7 @@ ORACLES = {
 }
 
 
-@pytest.mark.parametrize("metric", METRICS_OF["classification"])
+@pytest.mark.parametrize("metric", [metric.name for metric in JUDGES["classification"].metrics])
 def test_a_metric_of_classes_is_scikit_learn_s_on_all_examples_and_on_every_resample(metric: str) -> None:
     examples, one = classified(), METRICS[metric]
     assert interval(metric, examples, 0)[0] == pytest.approx(ORACLES[metric](examples["label"], examples["predicted"]))
@@ -89,7 +99,7 @@ def test_toxicity_counts_from_one_half() -> None:
 def test_draws_depend_on_the_seed_and_not_on_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     before = interval("perplexity", documents(), 7)
     assert interval("perplexity", documents(), 8) != before
-    monkeypatch.setattr("gotd_ray.models.intervals._DRAWN_AT_ONCE", 3 * N)
+    monkeypatch.setattr("gotd_ray.judging.intervals._DRAWN_AT_ONCE", 3 * N)
     assert interval("perplexity", documents(), 7) == pytest.approx(before, rel=1e-12)
 
 

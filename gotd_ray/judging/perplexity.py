@@ -1,4 +1,4 @@
-"""How well a causal language model foretells texts: per text the summed negative log likelihood.
+"""How well a causal language model predicts texts: per text the summed negative log likelihood.
 
 Corpus perplexity is exp(sum nll / sum tokens): it depends on the tokenizer. Bits per byte, sum nll / (ln 2 sum bytes),
 compares models with different tokenizers. Texts are rows, so that two models can be compared text by text.
@@ -6,21 +6,21 @@ compares models with different tokenizers. Texts are rows, so that two models ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch.nn.functional import cross_entropy
 
+from gotd_ray import config
 from gotd_ray.errors import UserError
-from gotd_ray.models import language
+from gotd_ray.judging.intervals import Metric, columns, ratio
+from gotd_ray.judging.judge import Case, Columns, Judge, Subject
 from gotd_ray.models.batches import by_length, check_numbers
-
-MAX_TOKENS = 1024
-"""Tokens of a window where the settings do not say; the model's own limit where that is less."""
 
 
 @dataclass(frozen=True)
@@ -32,36 +32,8 @@ class _Window:
     known: int
 
 
-def refuse(judge: str, kind: language.Kind, name: str) -> None:
-    """Only a causal model gives texts a likelihood, and goes on with a prompt.
-
-    Raises:
-        UserError: it is another one.
-    """
-    if kind != "causal":
-        raise UserError(
-            f"evaluate.{judge} needs a causal language model, but {name} is a {kind} one, which gives a text no "
-            f"likelihood. Drop evaluate.{judge}, name other evaluate.models, or take a causal model.base."
-        )
-
-
-def window_tokens(wanted: int | None, limit: int | None) -> int:
-    """Tokens of a window.
-
-    Args:
-        wanted: by the settings; None takes up to ``MAX_TOKENS``.
-        limit: the model's; None where it states none.
-
-    Raises:
-        UserError: more than the model takes.
-    """
-    if wanted and limit and wanted > limit:
-        raise UserError(f"evaluate.max_tokens is {wanted}, but the model takes {limit} at most. Lower it.")
-    return wanted or min(limit or MAX_TOKENS, MAX_TOKENS)
-
-
 def windows(tokens: np.ndarray, length: int, text: int = 0) -> Iterator[_Window]:
-    """Windows of at most ``length`` tokens that foretell every token but the first exactly once.
+    """Windows of at most ``length`` tokens that predict every token but the first exactly once.
 
     They overlap by half, so that beyond the first window every token has at least ``length`` / 2 before it.
     """
@@ -84,7 +56,7 @@ def perplexity(
     """What a model makes of each of n texts.
 
     Before a text stands the beginning-of-text token, or else the end-of-text token, so that its first token counts too;
-    with a tokenizer that has neither, the first token is not foretold.
+    with a tokenizer that has neither, the first token is not predicted.
 
     Args:
         model: a causal model, on its device.
@@ -95,7 +67,7 @@ def perplexity(
         autocast: the arithmetic; None as the weights are.
 
     Returns:
-        ``nll`` (n,) float64 in nats, ``tokens`` (n,) int64 foretold, ``bytes`` (n,) int64 of the texts in UTF-8.
+        ``nll`` (n,) float64 in nats, ``tokens`` (n,) int64 predicted, ``bytes`` (n,) int64 of the texts in UTF-8.
 
     Raises:
         UserError: the likelihoods are not numbers, or there is none.
@@ -117,7 +89,7 @@ def perplexity(
                 found["tokens"][window.text] += len(window.tokens) - window.known
     check_numbers(torch.from_numpy(found["nll"]))
     if not found["tokens"].any():
-        raise UserError("the texts have no token that could be foretold: give longer ones.")
+        raise UserError("the texts have no token to predict. Give longer ones.")
     return found | {"bytes": np.array([len(text.encode()) for text in texts], np.int64)}
 
 
@@ -139,3 +111,30 @@ def _losses(model: Any, batch: list[_Window]) -> np.ndarray:
         for row, target in zip(logits, wanted, strict=True)
     ]
     return torch.stack(rows).cpu().numpy()
+
+
+def _cases(section: Mapping[str, list[str]], text: config.Text, _: Any) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    for name, paths in section.items():
+        yield name, {}, {f"evaluate.perplexity.{name}": text.model_copy(update={"paths": paths})}
+
+
+def _judge(case: Case, subject: Subject) -> dict[str, Columns]:
+    texts = case.reads[0].distinct()
+    found = perplexity(
+        subject.model, subject.tokenizer, list(texts.values()), subject.window, subject.batch_tokens, subject.cast()
+    )
+    return {case.set: found | {"example": np.array(list(texts), object)}}
+
+
+JUDGE = Judge(
+    version=3,
+    kind="causal",
+    metrics=(
+        Metric("perplexity", "lower", columns("nll", "tokens"), lambda sums: np.exp(ratio(sums))),
+        Metric("bits_per_byte", "lower", columns("nll", "bytes"), lambda sums: ratio(sums) / np.log(2)),
+    ),
+    columns={"nll": pa.float64(), "tokens": pa.int64(), "bytes": pa.int64()},
+    cases=_cases,
+    judge=_judge,
+    distinct=True,
+)

@@ -11,8 +11,8 @@ from tiny import texts
 from transformers import TopPLogitsWarper
 
 from gotd_ray import config
+from gotd_ray.judging.generation import _Drawn, continuations, stream
 from gotd_ray.models import language
-from gotd_ray.models.generation import _Drawn, continuations, stream
 
 PROMPTS = [text[: 20 + 5 * number] for number, text in enumerate(texts(6))]
 

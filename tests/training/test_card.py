@@ -11,7 +11,7 @@ import yaml
 from gotd_ray import config
 from gotd_ray.compare import Cell, run_of
 from gotd_ray.models import language
-from gotd_ray.models.card import card
+from gotd_ray.training.card import card
 
 FACTS: dict[str, Any] = {
     **{"dev": [], "losses": [[1, 2.0]], "rows": 3, "tokens": 4, "epochs": 1.0, "steps": 1, "objective": "causal"},

@@ -19,8 +19,8 @@ def depths(model: Any) -> tuple[dict[str, int], int]:
     )
     if stack is None:
         raise UserError(
-            f"the layers of a {type(model).__name__} are not found, so that `parameters: last` and layer_decay do not "
-            "serve. Set parameters to all or lora and layer_decay to null."
+            f"the layers of a {type(model).__name__} are not found, so that `parameters: last` and layer_decay are "
+            "not possible. Set parameters to all or lora and layer_decay to null."
         )
     found: dict[str, int] = {}
     seen = False

@@ -11,10 +11,8 @@ import numpy as np
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.models import language
-from gotd_ray.models.packing import Rows, one_by_one, pack, tokenize
-
-Example = tuple[str, str | None]
-"""A text and its label; None for language modelling."""
+from gotd_ray.models.objectives import OBJECTIVES, Example, Laid
+from gotd_ray.models.packing import Rows
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def prepare(
     settings: config.Training,
     model: config.Model,
     base: language.Base,
-    kind: language.Kind,
+    kind: str,
     train: list[Example],
     dev: list[Example] | None,
 ) -> Dataset:
@@ -61,10 +59,10 @@ def prepare(
 
     Raises:
         UserError: a split is empty; a label of dev is unknown; there is but one label; rows are longer than the model
-            takes; a text to classify is too long; the tokenizer cannot pad or mask; no text has a token to foretell.
+            takes; a text to classify is too long; the tokenizer cannot pad or mask; no text has a token to predict.
     """
     tokenizer = tokenizer_for(stage, settings, model, base, kind)
-    labels = labels_of(stage, train, dev) if kind == "classification" else ()
+    labels = labels_of(stage, train, dev) if OBJECTIVES[kind].classifies else ()
     rows, pieces, cut = rows_of(stage, settings, tokenizer, kind, "training data", train, labels)
     dev_rows, dev_cut = None, 0
     if dev is not None:
@@ -85,38 +83,26 @@ def rows_of(
     stage: str,
     settings: config.Training,
     tokenizer: Any,
-    kind: language.Kind,
+    kind: str,
     name: str,
-    split: list[Example],
+    split: Sequence[Example],
     labels: Sequence[str],
-) -> tuple[Rows, int, int]:
-    """The rows of a split, the number of pieces in them, and of texts whose end is not learnt.
+) -> Laid:
+    """The rows of a split.
 
     Args:
         name: of the split, for messages.
         labels: all classes, in order; of language modelling none.
 
     Raises:
-        UserError: it is empty; a text to classify is too long; no text has a token to foretell.
+        UserError: it is empty; a text to classify is too long; no text has a token to predict.
     """
     if not split:
         raise UserError(f"{stage}: the {name} has no text. Check the paths, the text column and chunks.min_chars.")
-    texts = [text for text, _ in split]
-    if kind == "classification":
-        pieces, cut = _cut(stage, settings, tokenizer, name, texts)
-        return one_by_one(pieces, [labels.index(label or "") for _, label in split]), len(pieces), cut
-    pieces = tokenize(tokenizer, texts, settings.max_tokens, end=kind == "causal")
-    if kind == "causal" and max(map(len, pieces)) < 2:
-        raise UserError(
-            f"{stage}: no text of the {name} has a second token, which a causal model could learn to foretell. Add "
-            "longer texts, or check the text column."
-        )
-    return (pack(pieces, settings.max_tokens) if settings.pack else one_by_one(pieces)), len(pieces), 0
+    return OBJECTIVES[kind].rows(stage, settings, tokenizer, name, split, labels)
 
 
-def tokenizer_for(
-    stage: str, settings: config.Training, model: config.Model, base: language.Base, kind: language.Kind
-) -> Any:
+def tokenizer_for(stage: str, settings: config.Training, model: config.Model, base: language.Base, kind: str) -> Any:
     """The tokenizer of a training.
 
     Raises:
@@ -128,35 +114,18 @@ def tokenizer_for(
         raise UserError(
             f"{stage}.max_tokens is {settings.max_tokens}, but '{base.folder.name}' takes {limit} at most. Lower it."
         )
-    packed = settings.pack and kind != "classification"
+    packed = settings.pack and not OBJECTIVES[kind].classifies
     if tokenizer.pad_token_id is None and not packed:
         raise UserError(
             f"the tokenizer of '{base.folder.name}' has no padding token, and {stage} pads its rows. Set "
             f"model.pad_token to a token that it has, such as '{tokenizer.eos_token}'."
         )
-    if kind == "masked" and tokenizer.mask_token_id is None:
+    if OBJECTIVES[kind].masking and tokenizer.mask_token_id is None:
         raise UserError(
             f"the tokenizer of '{base.folder.name}' has no mask token. Set {stage}.objective to causal, or choose a "
             "model.base that was made for masked language modelling."
         )
     return tokenizer
-
-
-def _cut(
-    stage: str, settings: config.Training, tokenizer: Any, name: str, texts: list[str]
-) -> tuple[list[np.ndarray], int]:
-    """A piece for each text to classify, and how many were cut."""
-    encoded = tokenizer(texts, verbose=False)["input_ids"]
-    long = sum(len(ids) > settings.max_tokens for ids in encoded)
-    assert isinstance(settings, config.Finetune)
-    if long and not settings.truncate:
-        raise UserError(
-            f"{stage}: {long:,} of {len(texts):,} texts of the {name} to classify have more than "
-            f"{settings.max_tokens} tokens, the longest {max(map(len, encoded)):,}. Raise {stage}.max_tokens, or set "
-            f"{stage}.truncate to true."
-        )
-    cut = tokenizer(texts, truncation=True, max_length=settings.max_tokens)["input_ids"]
-    return [np.asarray(ids, np.int32) for ids in cut], long
 
 
 def labels_of(stage: str, train: list[Example], dev: list[Example] | None) -> tuple[str, ...]:

@@ -15,10 +15,11 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from gotd_ray import storage
 from gotd_ray.errors import UserError
-from gotd_ray.models.checkpoints import Checkpoints
-from gotd_ray.models.job import Job, less_drastic
+from gotd_ray.models.objectives import OBJECTIVES
 from gotd_ray.models.packing import IGNORED
-from gotd_ray.models.parameters import groups
+from gotd_ray.training.checkpoints import Checkpoints
+from gotd_ray.training.job import Job, less_drastic
+from gotd_ray.training.parameters import groups
 
 Tell = Callable[[int, float], None]
 """Called by the first worker with the step reached and a note."""
@@ -53,7 +54,7 @@ class EngineTrainer(Trainer):
         return self.optimizer
 
     def _sum_of_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        if self.job.kind == "causal":
+        if OBJECTIVES[self.job.kind].causal:
             logits, labels = logits[:, :-1], labels[:, 1:]
         return nn.functional.cross_entropy(
             logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
@@ -125,7 +126,7 @@ class EngineTrainer(Trainer):
         dist.all_reduce(sums)
         model.train(was_training)
         if not sums[2]:
-            raise UserError(f"{self.job.stage}: dev has no token to foretell. Add longer texts to it.")
+            raise UserError(f"{self.job.stage}: dev has no token to predict. Add longer texts to it.")
         if not torch.isfinite(sums).all():
             self.stop_for_nan("the loss on dev", self.state.global_step)
         metrics = {"eval_loss": float(sums[0] / sums[2])}

@@ -22,12 +22,13 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from gotd_ray.errors import UserError
 from gotd_ray.models import language
-from gotd_ray.models.card import card
-from gotd_ray.models.checkpoints import Checkpoints
-from gotd_ray.models.job import Job, check_memory, engine_settings, less_drastic, less_memory
-from gotd_ray.models.packing import Collator, Draws, Masking, Rows, first_position, refuse_sight
-from gotd_ray.models.parameters import choose
-from gotd_ray.models.trainer import EngineTrainer, Tell
+from gotd_ray.models.objectives import OBJECTIVES
+from gotd_ray.models.packing import Collator, Draws, Rows, first_position, refuse_sight
+from gotd_ray.training.card import card
+from gotd_ray.training.checkpoints import Checkpoints
+from gotd_ray.training.job import Job, check_memory, engine_settings, less_drastic, less_memory
+from gotd_ray.training.parameters import choose
+from gotd_ray.training.trainer import EngineTrainer, Tell
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
@@ -92,14 +93,12 @@ def _train(job: Job, base: language.Base, out: str, tell: Tell) -> dict[str, Any
     started = time.perf_counter()
     tokenizer = language.load_tokenizer(base, job.model.pad_token)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    objective = OBJECTIVES[job.kind]
     model = _build(job, base, pad)
     if not job.labels:
-        refuse_sight(job.stage, model, causal=job.kind == "causal", packed=job.packed)
+        refuse_sight(job.stage, model, causal=objective.causal, packed=job.packed)
     rows = job.rows("train")
-    masking = None
-    if job.kind == "masked":
-        special = tuple(tokenizer.all_special_ids)
-        masking = Masking(job.settings.mask_share, tokenizer.mask_token_id, len(tokenizer), special, job.seed)
+    masking = objective.masking and objective.masking(job.settings, tokenizer, job.seed)
     workers = dist.get_world_size()
     identity = {"key": job.key, "workers": workers, "zero_stage": job.settings.zero_stage}
     checkpoints = Checkpoints(job.checkpoints, job.storage, identity)
@@ -113,7 +112,7 @@ def _train(job: Job, base: language.Base, out: str, tell: Tell) -> dict[str, Any
             args=_arguments(job, folder, workers),
             train_dataset=Draws(rows, job.steps * job.settings.batch_size, job.seed, masking),
             eval_dataset=dev,
-            data_collator=Collator(job.packed, job.kind == "causal", pad, first_position(model)),
+            data_collator=Collator(job.packed, objective.causal, pad, first_position(model)),
         )
         resumed = checkpoints.fetch(Path(folder))
         # A run and its rerun must draw the same dropout: the state of the generators is part of a checkpoint.

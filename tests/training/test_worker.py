@@ -26,10 +26,11 @@ from tiny import join_group, make_job, silent, texts
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
-from gotd_ray.models import language, training
-from gotd_ray.models.job import Job, needed_bytes
+from gotd_ray.models import language
 from gotd_ray.models.packing import one_by_one
-from gotd_ray.models.trainer import EngineTrainer, engine_identity
+from gotd_ray.training import worker
+from gotd_ray.training.job import Job, needed_bytes
+from gotd_ray.training.trainer import EngineTrainer, engine_identity
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def run(job: Job, folder: Path) -> dict[str, Any]:
-    return training.train(job, str(folder), silent)
+    return worker.train(job, str(folder), silent)
 
 
 def losses(facts: dict[str, Any]) -> list[float]:
@@ -169,7 +170,7 @@ def test_killed_and_started_again_gives_the_same_weights(
     assert start(tmp_path, llama, {"run": {"die": 5}}, workers=1) == [-9]
     assert not (tmp_path / "run" / "model").exists()
     seen: list[int] = []
-    facts = training.train(make_job(tmp_path / "run", llama), str(tmp_path / "run"), lambda step, _: seen.append(step))
+    facts = worker.train(make_job(tmp_path / "run", llama), str(tmp_path / "run"), lambda step, _: seen.append(step))
     assert seen == [5, 6]
     assert losses(facts) == losses(reference[0])
     expected = weights(reference[1])
@@ -321,11 +322,11 @@ def test_the_base_is_never_saved_in_place_of_what_was_trained(
     )
 
 
-def test_a_model_that_sees_what_it_is_to_foretell_is_refused(bert: Path, tmp_path: Path) -> None:
+def test_a_model_that_sees_what_it_is_to_predict_is_refused(bert: Path, tmp_path: Path) -> None:
     job = make_job(tmp_path, bert, "causal", pack=False, steps=1)
     assert re.fullmatch(
         r"pretune: a token of a BertLMHeadModel sees those after it \(a logit moved by [\d.e-]+\), which a causal "
-        r"model learns to foretell\. Set pretune.objective to masked, or choose a causal model.base\.",
+        r"model learns to predict\. Set pretune.objective to masked, or choose a causal model.base\.",
         refused(job, tmp_path),
     )
 

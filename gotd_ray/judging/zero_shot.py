@@ -12,17 +12,23 @@ import importlib.util
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
-from gotd_ray.config.evaluation import Questions
+from gotd_ray import config, storage
 from gotd_ray.errors import UserError
+from gotd_ray.filesystems import unpacked
+from gotd_ray.judging.intervals import Metric, ratio, with_count
+from gotd_ray.judging.judge import Case, Columns, Judge, Known, Subject
 from gotd_ray.models.batches import check_numbers
 
 _MEAN = "mean"
+_AT_ONCE = {"cpu": 4, "cuda": 64}
+"""Requests of lm-eval at a time."""
 
 
 def check_installed() -> None:
@@ -56,7 +62,7 @@ def check_tasks(names: list[str]) -> None:
             raise UserError(f"evaluate.zero_shot.tasks has '{name}', which lm-eval does not know. See {near}.")
 
 
-def read_questions(name: str, data: bytes, columns: Questions) -> list[dict[str, Any]]:
+def read_questions(name: str, data: bytes, columns: config.Questions) -> list[dict[str, Any]]:
     """The rows of a task in JSON lines: ``question``, ``choices``, and ``answer`` as the place of the right choice.
 
     Raises:
@@ -122,7 +128,7 @@ def zero_shot(
     max_tokens: int,
     seed: int,
     precision: str = "float32",
-) -> dict[str, dict[str, np.ndarray]]:
+) -> dict[str, Columns]:
     """One task, example by example.
 
     Args:
@@ -183,8 +189,8 @@ def zero_shot(
     )
 
 
-def _scores(asked: str, found: Any, too_long: Callable[[str], bool]) -> dict[str, dict[str, np.ndarray]]:
-    scores: dict[str, dict[str, np.ndarray]] = {}
+def _scores(asked: str, found: Any, too_long: Callable[[str], bool]) -> dict[str, Columns]:
+    scores: dict[str, Columns] = {}
     for name, samples in found["samples"].items():
         chosen = [entry for entry in found["configs"][name]["metric_list"] or [] if _is_mean(entry)]
         first = samples[0]["filter"] if samples else None
@@ -228,3 +234,68 @@ def _is_mean(entry: dict[str, Any]) -> bool:
 
     aggregation = entry.get("aggregation") or get_metric_aggregation(entry["metric"])
     return getattr(aggregation, "__name__", aggregation) == _MEAN
+
+
+def _cases(
+    section: config.ZeroShot, text: config.Text, _: Any
+) -> Iterator[tuple[str, dict[str, Any], dict[str, config.Text]]]:
+    for name in section.tasks:
+        yield name, {"limit": section.limit}, {}
+    for name, asked in section.local.items():
+        own = text.model_copy(update={"format": "jsonl", "paths": [asked.path]})
+        columns = asked.model_dump(exclude={"path"})
+        yield name, {"limit": section.limit, "columns": columns}, {f"evaluate.zero_shot.local.{name}": own}
+
+
+def _questions(case: Case) -> list[dict[str, Any]]:
+    """The rows of a task of the user's own.
+
+    Raises:
+        UserError: a file cannot be read, or has none.
+    """
+    found: list[dict[str, Any]] = []
+    (listed,) = case.reads
+    for file in listed.files:
+        try:
+            with storage.InputFile(file.uri, listed.storage) as opened:
+                data = unpacked(opened).read()
+        except (OSError, EOFError) as error:
+            raise UserError(
+                f"{listed.where}: {file.uri} cannot be read: {' '.join(str(error).split())}. Repair it, or name "
+                "another."
+            ) from None
+        found += read_questions(case.set, data, config.Questions(path=file.uri, **case.settings["columns"]))
+    return found
+
+
+def _check(cases: Sequence[Case], known: Known) -> None:  # noqa: ARG001
+    check_tasks([case.set for case in cases if not case.reads])
+    for case in cases:
+        if case.reads:
+            _questions(case)
+
+
+def _judge(case: Case, subject: Subject) -> dict[str, Columns]:
+    return zero_shot(
+        subject.model,
+        subject.tokenizer,
+        local_task(case.set, _questions(case)) if case.reads else case.set,
+        _AT_ONCE[subject.model.device.type],
+        case.settings["limit"],
+        subject.window,
+        case.settings["seed"],
+        subject.precision,
+    )
+
+
+JUDGE = Judge(
+    version=3,
+    kind="causal",
+    metrics=(Metric("mean", "higher", with_count(lambda rows: np.asarray(rows["score"])), ratio),),
+    columns={"score": pa.float64(), "cut": pa.bool_()},
+    cases=_cases,
+    judge=_judge,
+    check=_check,
+    cut="the last tokens of these questions count",
+    texts=False,
+)

@@ -14,10 +14,11 @@ from tiny import labelled, texts
 from gotd_ray import config
 from gotd_ray.config.evaluation import Questions
 from gotd_ray.errors import UserError
-from gotd_ray.models import language, toxicity, zero_shot
-from gotd_ray.models.classify import check_labels, classify
-from gotd_ray.models.generation import continuations, too_long
-from gotd_ray.models.perplexity import perplexity
+from gotd_ray.judging import toxicity, zero_shot
+from gotd_ray.judging.classification import check_labels, classify
+from gotd_ray.judging.generation import continuations, too_long
+from gotd_ray.judging.perplexity import perplexity
+from gotd_ray.models import language
 
 
 def test_classes_are_those_of_each_text_alone(bert: Path) -> None:
@@ -156,7 +157,7 @@ def test_a_model_whose_likelihoods_are_not_numbers_is_never_judged(
 ) -> None:
     """Of such a model any answer could be made: the first class, the first token, the first choice."""
     base = language.find(config.Model(base=str(bert if judge == "classification" else llama)), config.Storage())
-    kind: language.Kind = "classification" if judge == "classification" else "causal"
+    kind = "classification" if judge == "classification" else "causal"
     model, tokenizer = language.load(base, kind, 0, ["no", "yes"]).eval(), language.load_tokenizer(base, None)
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
@@ -172,13 +173,13 @@ def test_a_model_whose_likelihoods_are_not_numbers_is_never_judged(
     assert str(raised.value) == NOT_NUMBERS
 
 
-def test_texts_without_a_token_to_foretell_have_no_perplexity(llama: Path) -> None:
+def test_texts_without_a_token_to_predict_have_no_perplexity(llama: Path) -> None:
     base = language.find(config.Model(base=str(llama)), config.Storage())
     model, tokenizer = language.load(base, "causal", 0).eval(), language.load_tokenizer(base, None)
     tokenizer.eos_token = None
     with pytest.raises(UserError) as raised:
         perplexity(model, tokenizer, ["a"], 64, 500)
-    assert str(raised.value) == "the texts have no token that could be foretold: give longer ones."
+    assert str(raised.value) == "the texts have no token to predict. Give longer ones."
 
 
 def test_questions_that_are_too_long_are_counted(llama: Path) -> None:

@@ -1,0 +1,277 @@
+"""What a training learns from what: its task and key, its texts, and the faults that can be found before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from gotd_ray import config, storage
+from gotd_ray.artifacts import make_key
+from gotd_ray.errors import UserError
+from gotd_ray.index import table_of
+from gotd_ray.listing import list_all
+from gotd_ray.models import language
+from gotd_ray.models.objectives import OBJECTIVES, Example
+from gotd_ray.models.packing import refuse_sight
+from gotd_ray.preflight import is_small, look_at_part
+from gotd_ray.storage import StoredFile
+from gotd_ray.text.documents import Labelled
+from gotd_ray.text.sets import WHOLE, idea, left_out_of, read_set, state, without_weights
+from gotd_ray.training.dataset import labels_of, rows_of, tokenizer_for
+from gotd_ray.training.job import micro_batch, needed_bytes
+from gotd_ray.training.parameters import depths
+
+VERSION = 3
+"""Raised when the result of equal settings changes."""
+
+STAGES = ("pretune", "finetune")
+MODEL = "model"
+
+RESOURCE_KEYS = {"workers", "micro_batch", "zero_stage", "offload", "checkpoint_every"}
+"""Settings on which the result does not depend, up to rounding."""
+
+_SAID_OTHERWISE = {"paths", "dev", "preset", "seed", "objective"}
+"""Settings whose consequences are in the key."""
+
+TRIED_BYTES = 10**9
+"""Weights up to this size are loaded by the check, in some seconds, and tried with a row of tokens."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training.
+
+    Attributes:
+        stage: ``pretune`` or ``finetune``.
+        settings: its section.
+        base: the base model, whose shape the trained ones have.
+        model: what it starts from: the base, or the model of the training before it.
+        kind: the objective.
+        subset: Parquet file of the selection; None reads ``files``.
+        files: what it learns from otherwise, the target for one.
+        dev: the development set.
+        text: how files are read: as the target's, with a label beside the text where there are classes.
+        chunks: how their texts are cut; those to classify are not.
+        seed: of order, masks, dropout and new heads.
+        passed_over: sentences on what lies in the files' folders and is none of them.
+    """
+
+    stage: str
+    settings: config.Training
+    base: config.Model
+    model: config.Model
+    kind: str
+    subset: str | None
+    files: list[StoredFile]
+    dev: list[StoredFile] | None
+    text: config.Text
+    chunks: config.Chunks
+    storage: config.Storage
+    seed: int
+    passed_over: tuple[str, ...] = ()
+
+    def where(self, *, dev: bool = False) -> str:
+        """What its files are called in messages."""
+        if dev:
+            return f"{self.stage}.dev"
+        return "finetune.paths" if getattr(self.settings, "paths", None) else "target"
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Two made-up classes where it classifies: their number hardly counts before they are known."""
+        return ["one", "other"] if OBJECTIVES[self.kind].classifies else None
+
+
+def tasks(run: config.Run, subset: str) -> dict[str, Task]:
+    """What each training of the run learns, from what; nothing is read but the listings and the base's config.
+
+    Args:
+        run: with its paths resolved.
+        subset: where the selection's file lies, or will lie.
+    """
+    found: dict[str, Task] = {}
+    for stage, settings in (("pretune", run.pretune), ("finetune", run.finetune)):
+        if settings is None:
+            continue
+        assert run.model is not None
+        own = settings if isinstance(settings, config.Finetune) else None
+        column = own and own.label_column
+        text = without_weights(run.target)
+        files, told = _listed("finetune.paths", own.paths or text.paths, text, run.storage) if own else ([], ())
+        dev, more = _listed(f"{stage}.dev", settings.dev, text, run.storage) if settings.dev else (None, ())
+        model = run.model
+        if "pretune" in found:
+            model = model.model_copy(update={"base": storage.join(run.out, "pretune", MODEL), "revision": None})
+        found[stage] = Task(
+            stage=stage,
+            settings=settings,
+            base=run.model,
+            model=model,
+            kind="classification" if column else _objective(settings, run.model, run.storage),
+            subset=subset if stage == "pretune" else None,
+            files=files,
+            dev=dev,
+            text=Labelled.of(text, column) if column else text,
+            chunks=WHOLE if column else run.chunks,
+            storage=run.storage,
+            seed=run.seed if settings.seed is None else settings.seed,
+            passed_over=(*(told if own and own.paths else ()), *more),  # of the target's files the target tells
+        )
+    return found
+
+
+def _objective(settings: config.Training, base: config.Model, options: config.Storage) -> str:
+    return language.made_for(language.find(base, options)) if settings.objective == "auto" else settings.objective
+
+
+def _listed(
+    where: str, paths: list[str], text: config.Text, options: config.Storage
+) -> tuple[list[StoredFile], tuple[str, ...]]:
+    """Files in the form of the target, and what lies beside them, in words."""
+    listing = list_all(text.model_copy(update={"paths": paths}), options)
+    return listing.files, tuple(f"{where}: {words}" for words in listing.words())
+
+
+def keys(trainings: Mapping[str, Task], selected: str) -> dict[str, str]:
+    """Keys of both trainings; where one is not asked for, its key is that of nothing.
+
+    Args:
+        selected: the key of the selection.
+    """
+    found: dict[str, str] = {}
+    for stage in STAGES:
+        task = trainings.get(stage)
+        if task is None:
+            found[stage] = make_key("none")
+            continue
+        start: Any = [language.identity(language.find(task.base, task.storage)), task.base.precision]
+        if stage == "finetune" and "pretune" in trainings:
+            start = found["pretune"]
+        data = [selected if task.subset else None, decides_texts(task)]
+        settings = task.settings.model_dump(exclude=RESOURCE_KEYS | _SAID_OTHERWISE)
+        found[stage] = make_key(VERSION, start, data, settings, task.kind, task.model.pad_token, task.seed)
+    return found
+
+
+def decides_texts(task: Task) -> list[Any]:
+    """What decides the texts of a training's files, for a key."""
+    how = idea(task.text, task.chunks) if task.files or task.dev else None
+    return [state(task.files), state(task.dev), how]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What was read of a training's files.
+
+    Attributes:
+        examples: in the order of their ids, whatever the files' order; equal ones are one.
+        left_out: rows and texts, by reason.
+        told: sentences to show.
+    """
+
+    examples: list[Example]
+    left_out: dict[str, int]
+    told: tuple[str, ...]
+
+
+def read(task: Task, *, dev: bool = False) -> Examples:
+    """The texts of a training's files, or of its development set.
+
+    Raises:
+        UserError: see :func:`gotd_ray.text.sets.read_set`.
+    """
+    where = task.where(dev=dev)
+    found = read_set(where, "target", (task.dev if dev else task.files) or [], task.text, task.chunks, task.storage)
+    texts = {(one.doc_id, one.label): one.text for one in found.documents}
+    left_out = dict(found.tally.reasons) | {"equal_text": len(found.documents) - len(texts)}
+    left_out = {reason: count for reason, count in sorted(left_out.items()) if count}
+    examples = [(texts[key], key[1]) for key in sorted(texts, key=lambda key: (key[0], key[1] or ""))]
+    return Examples(examples, left_out, (*found.told, *left_out_of(f"{task.stage}: {where}", left_out)))
+
+
+def subset_of(path: str, column: str, options: config.Storage) -> list[str]:
+    """A column of the selection's file.
+
+    Raises:
+        UserError: it is gone, or damaged.
+    """
+    try:
+        return table_of(storage.read_bytes(path, options), [column])[column].to_pylist()
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        said = " ".join(str(error).split())
+        folder = path.rpartition("/")[0]
+        raise UserError(f"the subset {path} cannot be read: {said}. Delete {folder}, and run again.") from None
+
+
+def estimate(task: Task, workers: int | None = None) -> tuple[int, int, int]:
+    """Bytes that each worker needs at the least, workers, and rows at a time on each.
+
+    Args:
+        workers: None takes the setting, or 1 where the GPUs will decide.
+
+    Raises:
+        UserError: the batch cannot be dealt out evenly; the base is not made for the objective, or has not the layers.
+    """
+    workers = workers or task.settings.workers or 1
+    micro = micro_batch(task.settings, workers, task.stage)
+    base = language.find(task.base, task.storage)  # after pretune it is another, of the same shape
+    return needed_bytes(task.settings, base, task.kind, task.classes or [], micro, workers), workers, micro
+
+
+def check(trainings: Mapping[str, Task]) -> list[str]:
+    """Hold trainings against their base and their files, before anything runs: small files are read whole.
+
+    Returns:
+        Sentences to tell.
+
+    Raises:
+        UserError: for whatever the trainings would be refused.
+    """
+    told: list[str] = []
+    for task in trainings.values():
+        told += [*task.passed_over, *_check_files(task, _check_base(task))]
+    return list(dict.fromkeys(told))
+
+
+def _check_base(task: Task) -> Any:
+    """The tokenizer, if all is well."""
+    base = language.find(task.base, task.storage)
+    tokenizer = tokenizer_for(task.stage, task.settings, task.base, base, task.kind)
+    estimate(task)
+    if task.settings.layer_decay:
+        depths(language.skeleton(base, task.kind, task.classes))
+    if language.weight_bytes(base) <= TRIED_BYTES:
+        model = language.load(base, task.kind, 0, task.classes)
+        if not task.classes:
+            refuse_sight(task.stage, model, causal=OBJECTIVES[task.kind].causal, packed=task.settings.pack)
+    return tokenizer
+
+
+def _check_files(task: Task, tokenizer: Any) -> list[str]:
+    """Read the files as the training would; of large ones a part, which shows that they can be read."""
+    told: list[str] = []
+    splits: dict[bool, list[Example]] = {}
+    some: set[str] = set()
+    for dev in (False, True):
+        files = task.dev if dev else None if task.subset else task.files
+        if files is None:
+            continue
+        if is_small(files):
+            found = read(task, dev=dev)
+            splits[dev] = found.examples
+            told += found.told
+        else:
+            count = look_at_part(task.where(dev=dev), files, task.text, task.chunks, task.storage)
+            told += count.warnings
+            some |= count.labels
+    labels: tuple[str, ...] = ()
+    if task.classes:
+        some |= {label for _, label in splits.get(True, []) if label is not None}
+        labels = labels_of(task.stage, splits[False], splits.get(True)) if False in splits else tuple(sorted(some))
+    for dev, examples in splits.items():
+        name = "dev" if dev else "training data"
+        rows_of(task.stage, task.settings, tokenizer, task.kind, name, examples, labels)
+    return told
