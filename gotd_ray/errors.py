@@ -12,6 +12,11 @@ class UserError(ValueError):
     exit_code = 2
 
 
+def said_by(error: BaseException) -> str:
+    """What an exception says, on one line; its name where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class HeldError(UserError):
     """Another run works on the same folder."""
 

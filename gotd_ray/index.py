@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from gotd_ray import storage
 from gotd_ray.config import Storage, Text
-from gotd_ray.errors import UserError
+from gotd_ray.errors import UserError, said_by
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import source_of
 
@@ -312,7 +312,7 @@ def scan(paths: list[str], columns: list[str], wanted: pc.Expression, settings: 
         return pads.dataset(keys, format="parquet", filesystem=filesystem).to_table(columns=columns, filter=wanted)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(
-            f"a result of an earlier stage cannot be read: {' '.join(str(error).split())}. If the storage answers, "
+            f"a result of an earlier stage cannot be read: {said_by(error)}. If the storage answers, "
             "delete that file and run again: what is missing is made anew."
         ) from None
 

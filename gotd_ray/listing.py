@@ -209,7 +209,7 @@ def _look(filesystem: pafs.FileSystem, path: str) -> _Entry | None:
     """What is at a path: with the reason ``folder`` or ``special``, a file, or None."""
     if isinstance(filesystem, pafs.LocalFileSystem):
         try:
-            return _local(path, os.stat(path), _is_linked(path))  # noqa: PTH116
+            return _at(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
     info = filesystem.get_file_info(path)
@@ -223,8 +223,9 @@ def _remote(info: pafs.FileInfo) -> _Entry:
     return _Entry(info.path, reason="folder" if info.type == pafs.FileType.Directory else "special")
 
 
-def _is_linked(path: str) -> int:
-    return os.path.realpath(path) != path.rstrip("/")
+def _at(path: str) -> _Entry:
+    """What is at a local path that was named."""
+    return _local(path, os.stat(path), os.path.realpath(path) != path.rstrip("/"))  # noqa: PTH116
 
 
 def _local(path: str, status: os.stat_result, links: int) -> _Entry:
@@ -262,7 +263,7 @@ def _walk(folder: str) -> Iterator[_Entry]:
     """What lies below a local folder. Links to folders are followed last, and none to one that was seen: loops end."""
     seen: set[object] = set()
     linked: list[_Entry] = []
-    waiting = [_local(folder, os.stat(folder), _is_linked(folder))]  # noqa: PTH116
+    waiting = [_at(folder)]
     while waiting or linked:
         if not waiting:
             linked.sort(key=lambda entry: (entry.links, entry.path), reverse=True)
@@ -305,7 +306,7 @@ def _glob(filesystem: pafs.FileSystem, pattern: str) -> list[_Entry]:
     folder = pattern[: first.start()].rpartition("/")[0] or "/"
     rest = pattern[len(folder) :].strip("/")
     if isinstance(filesystem, pafs.LocalFileSystem):
-        found = _matching(_local(folder, os.stat(folder), _is_linked(folder)), rest.split("/"))  # noqa: PTH116
+        found = _matching(_at(folder), rest.split("/"))
     else:
         below = _selected(filesystem, folder, recursive="/" in rest or "**" in rest)
         found = (entry for entry in below if _fits(entry, folder, rest))
@@ -347,11 +348,8 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # Python keeps other bytes as lone surrogates, which no log and no table takes
-        return False
-    return True
+    """Python keeps other bytes as lone surrogates, which no log and no table takes."""
+    return name.encode(errors="ignore").decode() == name
 
 
 def _uri(scheme: str, path: str) -> str:

@@ -10,14 +10,7 @@ from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import shown, split_name
 from gotd_ray.listing import StoredFile
-from gotd_ray.text.documents import (
-    BadFile,
-    Tally,
-    check_bad_files,
-    check_bad_rows,
-    check_names,
-    read_documents,
-)
+from gotd_ray.text.documents import BadFile, Tally, check_bad_files, check_bad_rows, check_names, read_documents
 from gotd_ray.text.formats import format_of
 from gotd_ray.text.names import one_line
 from gotd_ray.text.tally import nearest
@@ -91,8 +84,7 @@ def count_documents(
         UserError: more files or rows of those read are bad than ``max_bad_files`` and ``max_bad_rows`` allow; all was
             read, and a name in the settings matches nothing.
     """
-    total = sum(file.size for file in files)
-    small = total <= EXACT_BYTES
+    small = is_small(files)
     step = 1 if small else max(1, len(files) // SAMPLE_FILES)
     tally = Tally()
     bad: list[str] = []
@@ -105,9 +97,8 @@ def count_documents(
     for file in files[::step]:
         found = 0
         try:
-            for document in islice(
-                read_documents(file, text, chunks, storage, tally), None if small else SAMPLE_DOCUMENTS
-            ):
+            read = read_documents(file, text, chunks, storage, tally)
+            for document in islice(read, None if small else SAMPLE_DOCUMENTS):
                 found += 1
                 characters += len(document.text)
                 sources.add(document.source)
@@ -129,7 +120,7 @@ def count_documents(
     check_bad_rows(where, tally, text, section)
     return Count(
         files=len(files),
-        bytes=total,
+        bytes=sum(file.size for file in files),
         documents=documents if small else estimated * step,
         exact=small,
         mean_chars=characters / documents if documents else 0.0,

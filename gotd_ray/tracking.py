@@ -13,7 +13,7 @@ from typing import Any
 
 from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
-from gotd_ray.errors import UserError
+from gotd_ray.errors import UserError, said_by
 from gotd_ray.progress import Progress
 
 _PACKAGES = {"mlflow": ("mlflow",), "wandb": ("wandb",), "tensorboard": ("tensorboard", "tensorboardX")}
@@ -77,7 +77,7 @@ def _ask_mlflow() -> None:
 
 def _said(error: Exception) -> str:
     """An error on one line, without the login that an address may hold."""
-    return re.sub(r"//[^/@\s]*@", "//...@", " ".join(str(error).split()))[:600].rstrip(".")
+    return re.sub(r"//[^/@\s]*@", "//...@", said_by(error))[:600].rstrip(".")
 
 
 def environment(where: Trackers, stage: str) -> dict[str, str]:

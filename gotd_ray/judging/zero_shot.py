@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 
 from gotd_ray import config, storage
-from gotd_ray.errors import UserError
+from gotd_ray.errors import UserError, said_by
 from gotd_ray.filesystems import unpacked
 from gotd_ray.judging.intervals import Metric, ratio, with_count
 from gotd_ray.judging.judge import Case, Columns, Judge, Known, Subject
@@ -261,8 +261,7 @@ def _questions(case: Case) -> list[dict[str, Any]]:
                 data = unpacked(opened).read()
         except (OSError, EOFError) as error:
             raise UserError(
-                f"{listed.where}: {file.uri} cannot be read: {' '.join(str(error).split())}. Repair it, or name "
-                "another."
+                f"{listed.where}: {file.uri} cannot be read: {said_by(error)}. Repair it, or name another."
             ) from None
         found += read_questions(case.set, data, config.Questions(path=file.uri, **case.settings["columns"]))
     return found

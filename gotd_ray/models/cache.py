@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.fs as pafs
 
 from gotd_ray import config, storage
-from gotd_ray.errors import UserError
+from gotd_ray.errors import UserError, said_by
 
 _UNUSED = 24 * 3600.0
 """Seconds without use after which an older state of a copied model is deleted."""
@@ -103,7 +103,7 @@ def fetch(uri: str, options: config.Storage) -> Path:
         raise
     except Exception as error:  # noqa: BLE001 - every client has exceptions of its own
         raise UserError(
-            f"the model {uri} cannot be copied to {root()}: {' '.join(str(error).split())}. Try again when the storage "
+            f"the model {uri} cannot be copied to {root()}: {said_by(error)}. Try again when the storage "
             "answers, or set XDG_CACHE_HOME to a folder that can be written and has room for it."
         ) from None
     _forget(address, folder)

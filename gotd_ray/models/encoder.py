@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from torch import nn
 
 from gotd_ray.config import Encoder
-from gotd_ray.errors import UserError
+from gotd_ray.errors import UserError, said_by
 from gotd_ray.models import tokenizer as files
-from gotd_ray.models.language import one_line, quiet, some
+from gotd_ray.models.language import quiet, some
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LENGTH_STEP = 16  # tokens; a row is padded to the next multiple
@@ -154,7 +154,7 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
             )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise UserError(
-            f"the encoder '{folder.name}' does not load: {one_line(error)}. Fetch it again, or choose another "
+            f"the encoder '{folder.name}' does not load: {said_by(error)}. Fetch it again, or choose another "
             "encoder.model."
         ) from None
     # What this pooler gives is never used, and many models come without one.

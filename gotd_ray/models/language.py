@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from gotd_ray import config, storage
-from gotd_ray.errors import UserError
+from gotd_ray.errors import UserError, said_by
 from gotd_ray.models import cache
 from gotd_ray.models.objectives import OBJECTIVES
 from gotd_ray.models.tokenizer import download
@@ -114,7 +114,7 @@ def weight_bytes(base: Base) -> int:
                 shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118 - no mapping
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"model.base '{base.folder.name}': {path.name} cannot be read: {one_line(error)}. Fetch the model "
+                f"model.base '{base.folder.name}': {path.name} cannot be read: {said_by(error)}. Fetch the model "
                 "again, or choose another."
             ) from None
         total += 4 * sum(math.prod(shape) for shape in shapes)
@@ -137,7 +137,7 @@ def _unpacked(file: Path) -> Path:
         raise
     except Exception as error:  # noqa: BLE001 - a parser of foreign files may stumble in any way
         raise UserError(
-            f"model.base '{file.name}' cannot be unpacked to {cache.root()}: {one_line(error)}. Choose another base, "
+            f"model.base '{file.name}' cannot be unpacked to {cache.root()}: {said_by(error)}. Choose another base, "
             "or set XDG_CACHE_HOME to a folder that can be written and has room for its weights in float32."
         ) from None
 
@@ -181,11 +181,6 @@ def some(names: Collection[str]) -> str:
     return ", ".join(few) + (f" and {len(names) - len(few)} others" if len(names) > len(few) else "")
 
 
-def one_line(error: BaseException) -> str:
-    """What an exception says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def made_for(base: Base) -> str:
     """The objective of a base, by the model's own config; GGUF files hold causal models.
 
@@ -217,7 +212,7 @@ def load_tokenizer(base: Base, pad_token: str | None) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - a parser of foreign files may stumble in any way
         raise UserError(
-            f"the tokenizer of '{base.folder.name}' does not load: {one_line(error)}. Put tokenizer.json and "
+            f"the tokenizer of '{base.folder.name}' does not load: {said_by(error)}. Put tokenizer.json and "
             "tokenizer_config.json beside the weights, or choose another model.base."
         ) from None
     if pad_token is not None:
@@ -243,7 +238,7 @@ def load_config(base: Base, labels: list[str] | None = None) -> Any:
         settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - a parser of foreign files may stumble in any way
         raise UserError(
-            f"the config of '{base.folder.name}' does not load: {one_line(error)}. Choose another model.base, or a "
+            f"the config of '{base.folder.name}' does not load: {said_by(error)}. Choose another model.base, or a "
             "newer transformers if it has its model."
         ) from None
     if labels:
@@ -271,7 +266,7 @@ def _as_user_error(base: Base, kind: str) -> Iterator[None]:
         if "allocate memory" in str(error):  # torch says so in a RuntimeError: for the caller to put in words
             raise
         # What transformers says of a model without such a head goes on with the names of all that have one.
-        said = one_line(error).partition(" Model type should be one of")[0].rstrip(". ")
+        said = said_by(error).partition(" Model type should be one of")[0].rstrip(". ")
         raise UserError(
             f"model.base '{base.folder.name}' does not load as a {kind} model: {said}. Choose another base, or the "
             "objective that it was made for."

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gotd_ray.config import Encoder
-from gotd_ray.errors import UserError
+from gotd_ray.errors import UserError, said_by
 
 # Modules of a sentence-transformers model that TextEncoder computes itself.
 _KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}
@@ -121,7 +121,7 @@ def _as_user_error(what: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - a parser of foreign files may stumble in any way
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = said_by(error)
         raise UserError(
             f"the {what} of the encoder '{folder.name}' does not load: {said}. Fetch it again, or choose another "
             "encoder.model."

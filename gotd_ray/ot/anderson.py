@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 MEMORY = 8
-"""Differences kept. Five to ten serve; the driver holds 2 (MEMORY + 1) m numbers, however many the candidates."""
+"""Differences kept; five to ten are enough. The driver holds 2 (MEMORY + 1) m numbers, however many the candidates."""
 
 _RIDGE = 1e-10
 """Regularises the small least-squares problem, relative to its trace."""

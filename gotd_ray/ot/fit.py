@@ -38,11 +38,13 @@ _KEPT_SHARE = 0.75
 """Share of the tolerance at which passes with a kept plan stop; the rest is for what they get wrong."""
 
 _UNBELIEVED = 64
-"""Tolerances: whatever error of a column is larger in one segment of a sample, its plan is kept anew all the same."""
+"""Bound on a column's error in one segment, in tolerances: a plan with so much is rejected anyway."""
 
 _FLOOR = 1e-30
+"""Mass of a target that no candidate reaches: quotients stay finite."""
+
 _RATIO = 8.0
-"""Bound on what a kept plan is corrected by: there it says little."""
+"""Bound on the factor that a kept plan's columns are corrected by."""
 
 ColumnSums = Callable[[np.ndarray, int, How], np.ndarray]
 """(g (m,), stride, arithmetic) -> (m,) int64 grid sums over all shards."""
@@ -121,6 +123,7 @@ class State:
     kept_passes: float = 0.0
 
     def to_bytes(self) -> bytes:
+        """A safetensors file."""
         arrays = {f"iterate.{name}": getattr(self.iterate, name) for name in ("x", "images", "errors", "fallback")}
         if self.base is not None:
             arrays |= {f"base.{name}": array for name, array in vars(self.base).items()}

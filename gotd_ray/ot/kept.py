@@ -39,13 +39,12 @@ def room(kept_memory: float, rows: int, width: int) -> int:
 
 
 REACH = 12.0
-"""How far apart the factors u may be, in powers of 2, before the plan is computed anew: entries are kept down to 2^-36
-of their row's largest, and those near it with few digits. Where the column falls that holds a row's mass, all other
-entries of the row rise."""
+"""Largest spread of the factors u, in powers of 2, for which the kept plan is trusted. Entries are kept down to 2^-36
+of their row's largest, and those near it with few digits; beyond the spread they could dominate their row."""
 
 
 def in_reach(powers: np.ndarray) -> bool:
-    """Whether the plan serves where the factors are 2^powers (m,)."""
+    """Whether the kept plan is trusted where the factors are 2^powers (m,)."""
     return bool(powers.max() - powers.min() <= REACH)
 
 
@@ -100,7 +99,7 @@ def column_marginal(plan: Tensor, a: Tensor | None, factors: Tensor, buffers: It
 def variance(
     plan: Tensor, a: Tensor | None, factors: Tensor, grown: Tensor, buffers: Iterator[tuple[slice, Tensor]]
 ) -> Tensor:
-    """Variance of what rounding does to the columns at g over these rows, what it does at g0 taken out.
+    """Variance of the rounding error of the column sums at g over these rows, the known error at g0 taken out.
 
     Rounding changes a code c evenly within half a step and so an entry by a share of variance (4 / c)^2 / 12. In
     column j the entry of row i counts a_i P_ij(g), less a_i P_ij(g0) times the growth of the column, for which its sum

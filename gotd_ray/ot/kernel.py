@@ -80,6 +80,7 @@ class Side:
         return self.scaled.shape[1]
 
     def tile_rows(self) -> int:
+        """Rows of candidates that are worked on at once."""
         entries = GPU_TILE_ENTRIES if self.scaled.is_cuda else CPU_TILE_ENTRIES
         return max(64, entries // self.size)
 
@@ -176,12 +177,16 @@ def column_marginal(
 ) -> Tensor:
     """Column sums of the plan of (f(g), g) over these rows, whose row sums are then exactly a.
 
-    sum_i a_i P_ij / (sum_k P_ik): the exponentials of the row sums serve the columns too, so that a whole Sinkhorn
-    iteration is one matmul and one exponential per entry.
+    sum_i a_i P_ij / (sum_k P_ik): the exponentials of the row sums are used for the columns too, so that a whole
+    Sinkhorn iteration is one matmul and one exponential per entry.
 
     Args:
-        x: (r, d); a: (r,) weights, or None for ones; to: the target; g: (m,) float64.
-        keep: (r, m) uint8, is overwritten with the plan's rows for :mod:`gotd_ray.ot.kept`; first: number of the first.
+        x: (r, d).
+        a: (r,) weights, or None for ones.
+        to: the target.
+        g: (m,) float64.
+        keep: (r, m) uint8, overwritten with the plan's rows for :mod:`gotd_ray.ot.kept`.
+        first: number of the first row, among all of the corpus.
 
     Returns:
         (m,) float64.

@@ -46,7 +46,7 @@ def solve_local(
         FloatingPointError: a point is not finite, or epsilon is too small for the precision.
     """
     a = None if a is None else np.asarray(a, np.float64) / (np.max(a) or 1.0)
-    count = segment_count(len(x)) // 2  # nobody shares them, and a larger segment has less to start
+    count = segment_count(len(x)) // 2  # no shards share them, and larger segments have less overhead
     threads = threads or (os.cpu_count() or 1 if device == "cpu" else 1)
     shard = Shard([_segment(x, a, i, count) for i in range(count)], device, threads)
     b = np.full(len(y), 1.0 / len(y)) if b is None else np.asarray(b, np.float64) / np.sum(b)
@@ -74,4 +74,4 @@ def _segment(x: np.ndarray, a: np.ndarray | None, index: int, count: int) -> Seg
     """Every count-th row: rows that stand together, such as those of one source, go to different segments."""
     rows = x[index::count]
     weights = None if a is None else np.asarray(a[index::count], np.float64)
-    return Segment(index, np.zeros(len(rows), "S32"), rows, weights)  # nobody asks for the ids
+    return Segment(index, np.zeros(len(rows), "S32"), rows, weights)  # the ids are not used

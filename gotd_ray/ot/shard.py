@@ -92,7 +92,7 @@ MOST_SEGMENTS = 2**20
 """Whose sums of variances fit the grid."""
 
 MOST_VARIANCE = 1 / MOST_SEGMENTS
-"""Of a column in one segment. It stands for an error of 1e-3 in one column: nobody believes such a plan."""
+"""Of a column in one segment. It stands for an error of 1e-3 in one column: a plan with so much is rejected anyway."""
 
 
 @dataclass(frozen=True)

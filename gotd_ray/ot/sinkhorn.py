@@ -76,9 +76,9 @@ def solve(
         tolerance: residual at which to stop.
         max_passes: passes at the most, those in ``iterate`` included.
         iterate: where to start; g = 0 if None. It is changed in place.
-        known: (m,) the columns there, if somebody has made that pass.
-        leap: stop after the step that should reach the tolerance, if it gains what the last one did; the pass that
-            would prove it is the caller's.
+        known: (m,) the columns there, where that pass has been made.
+        leap: stop one step early, where the last improvement, made once more, would reach the tolerance; the caller
+            verifies.
         on_pass: called after each pass but the last; checkpoints and progress hang here.
 
     Raises:

@@ -100,6 +100,7 @@ class Work:
         return make_segments(ids_of(table), vectors, self.holding.count, self.holding.segments, weights_of(table))
 
     def rows(self, stride: int) -> int:
+        """See :meth:`gotd_ray.ot.shard.Shard.rows`; so are ``support``, ``mass`` and ``moments``."""
         return self.shard.rows(stride)
 
     def support(self, stride: int, problem: Problem | None = None) -> int:

@@ -44,7 +44,7 @@ class Tally:
         documents: candidates given.
         reasons: how many rows (pieces, for too_short and not_sampled) were left out, by reason.
         examples: the first three (path, row, detail) of each reason; details are escaped and hold no text.
-        named_rows: of the rows, those whose parts have names: readable rows of Parquet and JSON lines.
+        named_rows: of the rows, those whose parts have names: readable rows of formats with columns.
         columns: of those, how many have each column or key that the settings name.
         unnamed: rows that should name their source and do not; they took the one that their file's address names.
         excluded: rows left out by their source, by source.
@@ -107,33 +107,15 @@ class Tally:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, in a fixed order."""
-        return {
-            "rows": self.rows,
-            "documents": self.documents,
-            "reasons": dict(sorted(self.reasons.items())),
-            "examples": {reason: [list(one) for one in self.examples[reason]] for reason in sorted(self.examples)},
-            "named_rows": self.named_rows,
-            "columns": dict(sorted(self.columns.items())),
-            "unnamed": self.unnamed,
-            "excluded": dict(sorted(self.excluded.items())),
-            "seen": self.seen,
-        }
+        counts = vars(self).items()
+        return {name: dict(sorted(one.items())) if isinstance(one, dict) else one for name, one in counts}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Tally:
-        """The tally that ``to_dict`` wrote; what earlier versions did not count is 0."""
+        """The tally that ``to_dict`` wrote; what is not in it is 0."""
+        counters = {name: Counter(data.get(name, {})) for name in ("reasons", "columns", "excluded")}
         examples = {reason: [(p, r, d) for p, r, d in kept] for reason, kept in data["examples"].items()}
-        return cls(
-            data["rows"],
-            data["documents"],
-            Counter(data["reasons"]),
-            examples,
-            data.get("named_rows", 0),
-            Counter(data.get("columns", {})),
-            data.get("unnamed", 0),
-            Counter(data.get("excluded", {})),
-            list(data.get("seen", [])),
-        )
+        return cls(**dict(data) | counters | {"examples": examples})
 
     def why(self) -> str:
         """What was left out, in words."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from gotd_ray import config, storage
 from gotd_ray.artifacts import make_key
-from gotd_ray.errors import UserError
+from gotd_ray.errors import UserError, said_by
 from gotd_ray.index import table_of
 from gotd_ray.listing import list_all
 from gotd_ray.models import language
@@ -201,9 +201,10 @@ def subset_of(path: str, column: str, options: config.Storage) -> list[str]:
     try:
         return table_of(storage.read_bytes(path, options), [column])[column].to_pylist()
     except (OSError, KeyError, pa.ArrowInvalid) as error:
-        said = " ".join(str(error).split())
         folder = path.rpartition("/")[0]
-        raise UserError(f"the subset {path} cannot be read: {said}. Delete {folder}, and run again.") from None
+        raise UserError(
+            f"the subset {path} cannot be read: {said_by(error)}. Delete {folder}, and run again."
+        ) from None
 
 
 def estimate(task: Task, workers: int | None = None) -> tuple[int, int, int]:

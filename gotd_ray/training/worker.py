@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from transformers import TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from gotd_ray.errors import UserError
+from gotd_ray.errors import UserError, said_by
 from gotd_ray.models import language
 from gotd_ray.models.objectives import OBJECTIVES
 from gotd_ray.models.packing import Collator, Draws, Rows, first_position, refuse_sight
@@ -57,7 +57,7 @@ def train(job: Job, out: str, tell: Tell) -> dict[str, Any]:
             ) from None
         if _no_room(error):
             raise UserError(
-                f"{job.stage}: a file could not be written: {language.one_line(error)}. A checkpoint takes up to three "
+                f"{job.stage}: a file could not be written: {said_by(error)}. A checkpoint takes up to three "
                 f"times the model in float32, in {tempfile.gettempdir()} (TMPDIR) and in {out}: make room there, or "
                 "set parameters to lora."
             ) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gotd_ray.report.words import reason, searched
+from gotd_ray.report.words import flow, reason, searched
 
 
 def test_what_was_searched_for_is_said_with_what_was_not() -> None:
@@ -18,3 +18,8 @@ def test_what_was_searched_for_is_said_with_what_was_not() -> None:
 def test_a_reason_without_words_of_its_own_is_still_read() -> None:
     assert reason("source_quota") == "over its source's quota"
     assert reason("some_new_reason") == "some new reason"
+
+
+def test_what_a_stage_left_out_or_cut_stands_in_its_line() -> None:
+    facts = {"results": [], "seconds": 1.0, "told": ["evaluate.perplexity.a: left out: 1 empty_text"]}
+    assert [row["told"] for row in flow({"evaluate": facts, "other": {}}, {})] == [facts["told"], []]
