@@ -146,7 +146,7 @@ def test_a_storage_that_does_not_answer_stops_the_selection(tmp_path: Path, monk
     def texts_at(*_: Any) -> dict[str, str]:
         raise BadFile("io_error", "OSError: no route to host", transient=True)
 
-    monkeypatch.setattr(read_back, "texts_at", texts_at)
+    monkeypatch.setattr(addresses, "texts_at", texts_at)
     assert here.refused() == (
         f"{tmp_path}/corpus/a.parquet cannot be read back: io_error: OSError: no route to host. Run again when the "
         "storage answers."
@@ -159,8 +159,8 @@ def test_what_a_reading_task_refuses_comes_in_one_line_through_ray(tmp_path: Pat
     here = Selected(tmp_path, {"a.parquet": TEXTS[:10], "b.parquet": TEXTS[10:20]}, budget=20)
     damaged(tmp_path / "corpus" / "a.parquet", "no column")
     assert here.select()["set_aside"] == {"text_changed": 10}
-    elsewhere = here.run.model_copy(update={"storage": config.Storage(library="pyarrow", options={"a": "b"})})
-    asked = read_back._texts_of_files.remote({"s3://bucket/x.parquet": {(0, 0): "f" * 32}}, elsewhere)
+    reading = here.run.corpus, here.run.chunks, config.Storage(library="pyarrow", options={"a": "b"})
+    asked = read_back._texts_of_files.remote({"s3://bucket/x.parquet": {(0, 0): "f" * 32}}, *reading)
     with pytest.raises(UserError) as raised:
         read_back.answer(asked)
     assert str(raised.value).startswith("storage.options (a) are options of s3fs, but storage.library is pyarrow.")
