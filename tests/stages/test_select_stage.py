@@ -22,6 +22,7 @@ from gotd_ray.results import LOG_WEIGHTS, POTENTIALS, SUBSET
 from gotd_ray.shards import read_back, rounds
 from gotd_ray.shards.earlier import own_potentials
 from gotd_ray.storage import StoredFile
+from gotd_ray.text import addresses
 from gotd_ray.text.documents import BadFile, document_id
 
 
