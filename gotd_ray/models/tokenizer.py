@@ -224,9 +224,10 @@ class Tokenizer:
         return empty[: len(empty) - tail], empty[len(empty) - tail :]
 
     @property
-    def vocabulary(self) -> int:
-        """One more than the largest id."""
-        return max(self._fast.get_vocab().values()) + 1
+    def vocabulary(self) -> list[str]:
+        """The tokens by their ids; of an id without one, nothing."""
+        names = {number: name for name, number in self._fast.get_vocab().items()}
+        return [names.get(number, "") for number in range(max(names) + 1)]
 
     def __call__(self, texts: list[str]) -> tuple[list[np.ndarray], np.ndarray]:
         """Args:

@@ -33,16 +33,23 @@ def test_a_vector_is_the_average_of_the_tokens_centred_and_weighted(bert: Path) 
     ours = make(bert)
     one = transformer.Encoder(Encoder(model=str(bert), precision="float32", max_tokens=8))
     first, last = one.tokenize([""])[0][0]
-    ids = [np.array([first, token, last]) for token in range(one.tokenize.vocabulary)]
+    ids = [np.array([first, token, last]) for token in range(len(one.tokenize.vocabulary))]
     *tokens, empty = one.encode_ids([*ids, np.array([first, last])]).astype(np.float64)
-    rank = np.arange(1, len(tokens) + 1)
-    p = 1 / rank / (1 / rank).sum()
+    p = static.guessed(one.tokenize.vocabulary)
     weights = static.RARE / (static.RARE + p)
     mean = np.average(tokens, 0, p * weights)
     for text, vector in zip(TEXTS, ours.encode(TEXTS), strict=True):
         own = ours.tokenize([text])[0][0][1:-1]
         expected = (weights[own, None] * (np.array(tokens)[own] - mean)).mean(0) if len(own) else empty - mean
         np.testing.assert_allclose(vector, unit(expected), atol=3e-3)
+
+
+def test_a_frequency_is_guessed_from_the_rank_among_words() -> None:
+    found = static.guessed(
+        ["[PAD]", "[unused1]", "<s>", "!", "\N{GREEK SMALL LETTER ALPHA}", "the", "##s", "of", "##ing"]
+    )
+    rank = np.array([3000, 3000, 3000, 10, 3000, 1, 10, 2, 3])
+    np.testing.assert_allclose(found, 1 / rank / (1 / rank).sum())
 
 
 def test_an_empty_text_has_a_vector_of_length_1(bert: Path) -> None:

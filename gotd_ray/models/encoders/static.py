@@ -3,7 +3,7 @@
 Each token of the vocabulary goes once through the run's own model, alone between the special tokens. The vectors are
 centred, those of frequent tokens count less, and a text's vector is the average over its tokens, of length 1 where
 ``encoder.normalize`` is on: Model2Vec (Minish 2024) without its PCA. A token of the probability p counts a / (a + p)
-(SIF, Arora et al. 2017), and p is guessed from the token's rank in the vocabulary (Zipf).
+(SIF, Arora et al. 2017); p is guessed, and the centre is the mean weighted by p a / (a + p), as texts have it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from gotd_ray.artifacts import make_key
 from gotd_ray.models import cache
 from gotd_ray.models import tokenizer as files
 
-RARE = 1e-3
+RARE = 1e-4
 """The a of a / (a + p)."""
+
+FREQUENT, SCARCE = 10, 3000
+"""Ranks that a single character is taken to have, of ASCII and of other scripts."""
 
 TABLE = "tokens.safetensors"
 
@@ -82,11 +85,24 @@ class Encoder:
                 "batch_tokens": None,
             }
         )
-        texts = [np.concatenate([head, own, tail]) for own in (*np.arange(self.tokenize.vocabulary)[:, None], [])]
+        texts = [np.concatenate([head, own, tail]) for own in (*np.arange(len(self.tokenize.vocabulary))[:, None], [])]
         vectors = transformer.Encoder(settings, "cpu", self._threads).encode_ids(texts).astype(np.float32)
-        probabilities = 1 / np.arange(1.0, len(vectors))
-        probabilities /= probabilities.sum()
+        probabilities = guessed(self.tokenize.vocabulary)
         weights = RARE / (RARE + probabilities)
         vectors -= np.average(vectors[:-1], 0, probabilities * weights).astype(np.float32)
         vectors[:-1] *= weights[:, None]
         save_file({"vectors": vectors.astype(np.float16)}, folder / TABLE)
+
+
+def guessed(vocabulary: list[str]) -> np.ndarray:
+    """(V,) probabilities of tokens by Zipf's law: 1 / rank, in the order of the vocabulary, which is by frequency.
+
+    But for what stands before the words there: special tokens, which have no rank, and single characters by their code.
+    """
+    texts = [
+        token.lstrip("#\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}\N{LOWER ONE EIGHTH BLOCK}") for token in vocabulary
+    ]
+    words = np.array([len(text) > 1 and text[0] not in "[<" for text in texts])
+    others = [FREQUENT if len(text) < 2 and text.isascii() else SCARCE for text in texts]
+    found = 1 / np.where(words, np.cumsum(words), others)
+    return found / found.sum()
