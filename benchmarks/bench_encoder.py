@@ -47,11 +47,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder, ours = find_model(settings), TextEncoder(settings)
     theirs = SentenceTransformer(folder, device="cpu")
     theirs.max_seq_length = given.max_tokens
-    bare = BareLoop(folder, getattr(torch, ours.precision), max_tokens=given.max_tokens)
+    bare = BareLoop(folder, getattr(torch, ours.identity["precision"]), max_tokens=given.max_tokens)
     ways: dict[str, Callable[[list[str]], np.ndarray]] = {
         "SentenceTransformer.encode, float32": theirs.encode,
-        f"bare loop, {ours.precision}": bare.encode,
-        f"TextEncoder, {ours.precision}": ours.encode,
+        f"bare loop, {ours.identity['precision']}": bare.encode,
+        f"TextEncoder, {ours.identity['precision']}": ours.encode,
     }
     wanted = unit(theirs.encode(texts))
     least = [float((unit(encode(texts)) * wanted).sum(1).min()) for encode in ways.values()]

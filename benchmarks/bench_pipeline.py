@@ -34,7 +34,7 @@ from measure import heading, row
 from sentence_transformers import SentenceTransformer
 
 from gotd_ray import config, pipeline
-from gotd_ray.models.choice import describe
+from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.models.tokenizer import find_model
 from gotd_ray.progress import Progress
 
@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         texts = list(data.documents_of(run.corpus).values())
     assert embedded and solved and selected
     sample = random.Random(0).sample(texts, min(given.peers, len(texts)))
-    model, precision = find_model(run.encoder), describe(run.encoder, finished.device)["precision"]
+    model, precision = find_model(run.encoder), TextEncoder(run.encoder, finished.device).identity["precision"]
     cores = os.cpu_count() or 1
     one = BareLoop(model, getattr(torch, precision))
     rates = {

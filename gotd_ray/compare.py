@@ -22,7 +22,7 @@ from gotd_ray.config.compare import Arm
 from gotd_ray.errors import UserError
 from gotd_ray.index import table_of
 from gotd_ray.judging import JUDGES
-from gotd_ray.judging.intervals import Examples, Metric, mean_difference, mean_interval
+from gotd_ray.judging.intervals import Examples, Metric, difference, interval
 from gotd_ray.judging.measure import EXAMPLES, grouped
 from gotd_ray.lock import held
 from gotd_ray.progress import Progress
@@ -253,7 +253,7 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) ->
                 if not members:  # a base that is no classifier, a classifier that gives texts no likelihood
                     continue
                 runs = [examples[cell][judge, name] for cell in members]
-                value, low, high = mean_interval(metric, runs, run.seed, run.evaluate.resamples)
+                value, low, high = interval(metric, runs, run.seed, run.evaluate.resamples)
                 row: dict[str, Any] = {"judge": judge, "set": name, "metric": metric.name, "better": metric.better}
                 row |= {"arm": arm, "budget": budget}
                 row |= {"seeds": len(runs), "value": value, "low": low, "high": high}
@@ -288,10 +288,10 @@ def _partners(members: list[Cell], others: list[Cell]) -> Iterator[tuple[Cell, C
 
 def _difference(metric: Metric, pairs: list[tuple[Examples, Examples]], run: config.Run) -> dict[str, Any]:
     assert run.evaluate
-    value, low, high = mean_difference(metric, pairs, run.seed, run.evaluate.resamples)
+    value, low, high = difference(metric, pairs, run.seed, run.evaluate.resamples)
     lower = metric.better == "lower"
     good, bad = (high < 0, low > 0) if lower else (low > 0, high < 0)
-    each = [mean_difference(metric, [pair], run.seed, 1)[0] for pair in pairs]
+    each = [difference(metric, [pair], run.seed, 1)[0] for pair in pairs]
     return {
         "difference": [value, low, high],
         "wins": sum(one < 0 if lower else one > 0 for one in each),

@@ -60,13 +60,7 @@ def folder() -> Path:
     """
     versions = json.dumps(_versions(PACKAGES), sort_keys=True)
     key = hashlib.blake2b(Path(__file__).read_bytes() + versions.encode(), digest_size=8).hexdigest()
-    try:
-        return cache.once("demo", key, partial(build, packages=PACKAGES))
-    except OSError as error:
-        raise UserError(
-            f"the demo's texts cannot be written to {cache.root()}: {error.strerror}. Set XDG_CACHE_HOME to a folder "
-            "that can be written."
-        ) from None
+    return cache.kept("the demo's texts", "demo", key, partial(build, packages=PACKAGES))
 
 
 def build(folder: Path, *, packages: Sequence[str], max_per_package: int = 1000) -> None:

@@ -23,7 +23,8 @@ from gotd_ray.cluster import Site, connected
 from gotd_ray.errors import UserError
 from gotd_ray.index import Vectors
 from gotd_ray.lock import held
-from gotd_ray.models.choice import describe, pick_device, train_precision
+from gotd_ray.models.choice import pick_device, train_precision
+from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.paths import resolve_paths
 from gotd_ray.progress import Progress
 from gotd_ray.results import PAGE, folder_of
@@ -86,9 +87,9 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
         UserError: a path, the encoder or a setting does not serve.
     """
     device = pick_device(run.encoder, gpus)
-    encoder = describe(run.encoder, device)
+    encoder = TextEncoder(run.encoder, device).identity
     # Decided here, once: in a cluster of unlike machines each would decide for itself.
-    known = run.encoder.model_copy(update={"precision": encoder["precision"]})
+    known = run.encoder.model_copy(update={"precision": encoder.get("precision", "auto")})
     model = run.model and run.model.model_copy(update={"precision": train_precision(run.model, gpus)})
     return Plan(run.model_copy(update={"encoder": known, "model": model}), device, encoder).of(STAGES)
 

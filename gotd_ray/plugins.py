@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
-from gotd_ray.errors import UserError
+from gotd_ray.errors import UserError, said_by
 
 METHODS, ENCODERS = "gotd_ray.methods", "gotd_ray.encoders"
 
@@ -78,7 +78,7 @@ def _module(place: str, said: str) -> ModuleType:
                 f"{said}, but there is no module {error.name} here. Correct the name, or install its package, or put "
                 "its folder on PYTHONPATH, here and on all nodes."
             ) from None
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = f"{type(error).__name__}: {said_by(error)}"
         raise UserError(f"{said}, but the import of {place} fails: {reason}.") from error
 
 

@@ -97,7 +97,8 @@ def _encoding(plan: Plan, look: Look, console: Console) -> None:
     from gotd_ray.models.encoder import TextEncoder
 
     corpus, target = look.counts["corpus"], look.counts["target"]
-    encoder = TextEncoder(plan.run.encoder, plan.device)
+    settings = plan.run.encoder
+    encoder = TextEncoder(settings, plan.device)
     texts = corpus.sample[:: max(1, len(corpus.sample) // 200)]
     encoder.encode(texts[:16])
     started = time.perf_counter()
@@ -105,11 +106,11 @@ def _encoding(plan: Plan, look: Look, console: Console) -> None:
     rate = len(texts) / (time.perf_counter() - started)
     documents = corpus.documents
     console.print(
-        f"encoder: {escape(plan.run.encoder.model)} on {plan.device} in {encoder.precision}, {rate:,.0f} documents/s "
-        f"here: about {documents / rate / 60:,.1f} minutes for one such process"
+        f"encoder: {settings.kind}, {escape(settings.model)} on {encoder.device} in {settings.precision}, {rate:,.0f} "
+        f"documents/s here: about {documents / rate / 60:,.1f} minutes for one such process"
     )
-    most = room(plan.run.solve.kept_memory, documents, encoder.dim)  # of a larger one, that of a sample
-    vectors, kept = documents * encoder.dim * 2 / 1e9, min(documents * target.documents * BYTES, most) / 1e9
+    most = room(plan.run.solve.kept_memory, documents, encoder.width)  # of a larger one, that of a sample
+    vectors, kept = documents * encoder.width * 2 / 1e9, min(documents * target.documents * BYTES, most) / 1e9
     console.print(
         f"memory: {vectors:,.2f} GB of vectors and up to {kept:,.2f} GB of the solve's plan over all shards, about "
         "1 GB more for each process"

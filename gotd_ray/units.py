@@ -20,7 +20,7 @@ import ray
 
 from gotd_ray import config
 from gotd_ray.index import Collection, entry_name, entry_of, part_name
-from gotd_ray.models.tokenizer import Tokenizer
+from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.remote import answer
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import BadFile, Document, Tally, read_documents
@@ -84,8 +84,8 @@ def make_units(files: list[StoredFile], missing: list[StoredFile], existing_part
 
 
 @lru_cache(maxsize=4)
-def _tokenizer(encoder: config.Encoder) -> Tokenizer:
-    return Tokenizer(encoder)
+def _encoder(settings: config.Encoder) -> TextEncoder:
+    return TextEncoder(settings)
 
 
 @dataclass
@@ -130,7 +130,7 @@ def read_unit(
 
 
 def _payload(documents: list[Document], encoder: config.Encoder) -> bytes:
-    ids, counts = _tokenizer(encoder)([document.text for document in documents])
+    ids, counts = _encoder(encoder).tokenize([document.text for document in documents])
     table = pa.table(
         {
             "doc_id": [d.doc_id for d in documents],

@@ -12,7 +12,7 @@ from conftest import make_run
 from gotd_ray import checks, compare, config, pipeline
 from gotd_ray.compare import Cell, cells, run_of, selects
 from gotd_ray.errors import UserError
-from gotd_ray.judging.intervals import difference, interval, mean_difference, mean_interval
+from gotd_ray.judging.intervals import _resampled, difference, interval
 from gotd_ray.judging.perplexity import JUDGE
 from gotd_ray.progress import Progress
 from gotd_ray.results import STAGES
@@ -153,24 +153,24 @@ def examples(seed: int, shift: float = 0.0) -> dict[str, np.ndarray]:
 
 
 def test_one_run_has_the_interval_of_its_examples() -> None:
-    assert mean_interval(PERPLEXITY, [examples(0)], 1) == interval(PERPLEXITY, examples(0), 1)
-    pair = examples(0), examples(1)
-    assert mean_difference(PERPLEXITY, [pair], 1) == difference(PERPLEXITY, *pair, 1)
+    ((drawn, value),) = _resampled(PERPLEXITY, [examples(0)], 1, 1000)
+    bounds = np.quantile(drawn, [0.025, 0.975])
+    assert interval(PERPLEXITY, [examples(0)], 1) == pytest.approx((value, *bounds))
 
 
 def test_the_mean_over_runs_lies_in_an_interval_that_holds_their_spread() -> None:
     runs = [examples(seed, shift=0.2 * seed) for seed in range(3)]
-    value, low, high = mean_interval(PERPLEXITY, runs, 1)
-    alone = [interval(PERPLEXITY, one, 1) for one in runs]
+    value, low, high = interval(PERPLEXITY, runs, 1)
+    alone = [interval(PERPLEXITY, [one], 1) for one in runs]
     assert value == pytest.approx(np.mean([one[0] for one in alone]))
     assert high - low > 1.5 * max(one[2] - one[1] for one in alone)
 
 
 def test_equal_runs_differ_by_nothing_and_better_ones_are_below() -> None:
     same = [(examples(seed), examples(seed)) for seed in range(3)]
-    assert mean_difference(PERPLEXITY, same, 1) == (0, 0, 0)
+    assert difference(PERPLEXITY, same, 1) == (0, 0, 0)
     better = [(examples(seed, shift=-0.1), examples(seed)) for seed in range(3)]
-    assert mean_difference(PERPLEXITY, better, 1)[2] < 0
+    assert difference(PERPLEXITY, better, 1)[2] < 0
 
 
 def test_every_arm_is_looked_at_before_the_first_one_runs(

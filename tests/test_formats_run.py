@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import make_run
-from corpora import Row, documents, write_parquet
+from corpora import Row, documents
 
 from gotd_ray import pipeline
 from gotd_ray.progress import Progress
@@ -30,23 +29,20 @@ def write_arrow(path: Path, rows: list[Row]) -> None:
         writer.write_table(table, max_chunksize=50)
 
 
-def subset(out: Path, name: str, write: Callable[[Path, list[Row]], None]) -> pa.Table:
+def test_csv_and_arrow_files_give_the_subset_of_parquet_and_json_lines(library: Path, tmp_path: Path) -> None:
     corpus, target = documents()
     for folder, rows in (("corpus", corpus), ("target", target)):
-        (out / folder).mkdir(parents=True)
-        write(out / folder / f"a{name}", rows[::2])
-        write(out / folder / f"b{name}", rows[1::2])
-    run = make_run(out / "run", out, select={"method": "nearest"})
-    plan = pipeline.execute(run, Progress())
-    facts = plan.manifests["embed"]
+        (tmp_path / folder).mkdir()
+        write_csv(tmp_path / folder / "a.csv.gz", rows[::2])
+        write_arrow(tmp_path / folder / "b.arrow", rows[1::2])
+    found = [
+        pipeline.execute(make_run(tmp_path / f"run{number}", folder, select={"method": "nearest"}), Progress())
+        for number, folder in enumerate((library, tmp_path))
+    ]
+    facts = found[1].manifests["embed"]
     assert facts is not None and facts["corpus"]["skipped"].keys() <= {"too_short"}
-    found = pq.read_table(plan.artifacts["select"].path("subset.parquet"))
-    assert {Path(path).name for path in found["path"].to_pylist()} == {f"a{name}", f"b{name}"}
-    return found.select(["doc_id", "text", "source", "score", "row", "chunk"])
-
-
-def test_csv_and_arrow_files_give_the_subset_of_parquet_files(tmp_path: Path) -> None:
-    expected = subset(tmp_path / "parquet", ".parquet", write_parquet)
-    assert expected.num_rows == 40
-    assert subset(tmp_path / "csv", ".csv.gz", write_csv) == expected
-    assert subset(tmp_path / "arrow", ".arrow", write_arrow) == expected
+    subsets = [pq.read_table(plan.artifacts["select"].path("subset.parquet")) for plan in found]
+    assert subsets[1].num_rows == 40
+    assert {Path(path).name for path in subsets[1]["path"].to_pylist()} == {"a.csv.gz", "b.arrow"}
+    columns = ["doc_id", "text", "source", "score", "chunk"]
+    assert subsets[0].select(columns) == subsets[1].select(columns)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from gotd_ray import plugins
+from gotd_ray import config, plugins
 from gotd_ray.errors import UserError
 
 SOURCE = """
@@ -74,6 +75,16 @@ def test_what_is_wrong_is_said_in_one_line(installed: Path, name: str, said: str
         plugins.load(plugins.ENCODERS, name)
     told = str(raised.value)
     assert told.startswith(f"encoder.kind is '{name}', ") and said in told and "\n" not in told
+
+
+def test_the_config_takes_a_path_and_what_is_offered(installed: Path) -> None:
+    for name in ("transformer", "static", "mine", "anybodys.encoders:Any", "a.b"):
+        assert config.Encoder.model_validate({"kind": name}).kind == name
+    for name in ("nobodys", 3, ["mine"], None):
+        with pytest.raises(ValidationError, match="Input should be 'transformer' or 'static'"):
+            config.Encoder.model_validate({"kind": name})
+    with pytest.raises(ValidationError, match="cannot be seen"):
+        config.Encoder.model_validate({"kind": "a.b\n"})
 
 
 def test_every_group_names_its_key_and_what_it_needs(installed: Path) -> None:

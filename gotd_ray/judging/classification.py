@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,23 +33,8 @@ def check_labels(known: list[str], given: list[str]) -> None:
         )
 
 
-def classify(
-    model: Any,
-    tokenizer: Any,
-    texts: list[str],
-    max_tokens: int,
-    batch_tokens: int,
-    autocast: AbstractContextManager[Any] | None = None,
-) -> dict[str, np.ndarray]:
-    """The class of each of n texts.
-
-    Args:
-        model: a sequence classifier that names its classes, on its device.
-        tokenizer: its tokenizer.
-        texts: the texts; of longer ones the first ``max_tokens`` count.
-        max_tokens: tokens of a text.
-        batch_tokens: tokens of a batch, padding counted; one text at the least.
-        autocast: the arithmetic; None as the weights are.
+def classify(subject: Subject, texts: list[str]) -> dict[str, np.ndarray]:
+    """The class of each of n texts, by a model that names its classes; of longer ones the first tokens count.
 
     Returns:
         ``predicted`` (n,) names of classes, ``score`` (n,) their probability, ``cut`` (n,) whether the text was cut.
@@ -57,25 +42,26 @@ def classify(
     Raises:
         UserError: the probabilities are not numbers.
     """
+    model, tokenizer, limit = subject.model, subject.tokenizer, subject.window
     sizes = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
-    encoded = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
+    encoded = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
     pad = model.config.pad_token_id or 0
     names = [model.config.id2label[number] for number in range(model.config.num_labels)]
     found, scores = np.empty(len(texts), object), np.zeros(len(texts))
     with torch.inference_mode():
-        for batch in by_length([len(ids) for ids in encoded], batch_tokens):
+        for batch in by_length([len(ids) for ids in encoded], subject.batch_tokens):
             width = len(encoded[batch[0]])
             rows = [encoded[number] + [pad] * (width - len(encoded[number])) for number in batch]
             seen = [[1] * len(encoded[number]) + [0] * (width - len(encoded[number])) for number in batch]
             inputs, mask = (torch.tensor(part, device=model.device) for part in (rows, seen))
-            with autocast or nullcontext():
+            with subject.cast():
                 logits = model(input_ids=inputs, attention_mask=mask).logits
             shares = logits.float().softmax(dim=1)
             check_numbers(shares)
             best = shares.max(dim=1)
             for number, value, place in zip(batch, best.values.tolist(), best.indices.tolist(), strict=True):
                 found[number], scores[number] = names[place], value
-    return {"predicted": found, "score": scores, "cut": np.array(sizes) > max_tokens}
+    return {"predicted": found, "score": scores, "cut": np.array(sizes) > limit}
 
 
 def _per_class(examples: Examples) -> np.ndarray:
@@ -131,9 +117,8 @@ def _judge(case: Case, subject: Subject) -> dict[str, Columns]:
     rows = case.reads[0].read().documents
     labels = [one.label or "" for one in rows]
     check_labels(list(subject.model.config.id2label.values()), labels)
-    limit = min(case.settings["cut_at"], subject.window)
-    texts = [one.text for one in rows]
-    found = classify(subject.model, subject.tokenizer, texts, limit, subject.batch_tokens, subject.cast())
+    subject = replace(subject, window=min(case.settings["cut_at"], subject.window))
+    found = classify(subject, [one.text for one in rows])
     return {case.set: found | {"example": _names(rows), "label": np.array(labels, object)}}
 
 

@@ -6,14 +6,13 @@ batch it stands, up to the rounding of the logits.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from hashlib import blake2b
-from typing import Any
 
 import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from gotd_ray.judging.judge import Subject
 from gotd_ray.models.batches import by_length, check_numbers
 
 
@@ -48,48 +47,35 @@ def stream(seed: int, prompt: str) -> np.random.Generator:
 
 
 def continuations(
-    model: Any,
-    tokenizer: Any,
-    prompts: list[str],
-    each: int,
-    new_tokens: int,
-    top_p: float,
-    seed: int,
-    max_tokens: int,
-    batch_tokens: int,
-    autocast: AbstractContextManager[Any] | None = None,
+    subject: Subject, prompts: list[str], each: int, new_tokens: int, top_p: float, seed: int
 ) -> list[list[str]]:
     """``each`` continuations of each of n prompts, at temperature 1.
 
-    A tokenizer without padding token is served: its rows are padded with a token that the mask hides.
+    A tokenizer without padding token will do: rows are padded with a token that the mask hides.
 
     Args:
-        model: a causal model, on its device.
-        tokenizer: its tokenizer.
+        subject: a causal model.
         prompts: the prompts; of those too long for the model the end counts.
         each: continuations of a prompt.
         new_tokens: tokens of a continuation at the most; the end-of-text token ends it.
         top_p: share of the probability in the nucleus.
         seed: of the draws.
-        max_tokens: what the model takes.
-        batch_tokens: tokens of a batch; one prompt at the least.
-        autocast: the arithmetic; None as the weights are.
 
     Raises:
         UserError: the model's likelihoods are not numbers.
     """
-    room = max_tokens - new_tokens
+    model, tokenizer, room = subject.model, subject.tokenizer, subject.window - new_tokens
     start_of_text = next((t for t in (tokenizer.bos_token_id, tokenizer.eos_token_id) if t is not None), 0)
     encoded = [ids[-room:] or [start_of_text] for ids in tokenizer(prompts, verbose=False)["input_ids"]]
     pad = next((t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id) if t is not None), 0)
     found: list[list[str]] = [[] for _ in prompts]
-    for batch in by_length([each * (len(ids) + new_tokens) for ids in encoded], batch_tokens):
+    for batch in by_length([each * (len(ids) + new_tokens) for ids in encoded], subject.batch_tokens):
         width = len(encoded[batch[0]])
         rows = [[pad] * (width - len(encoded[number])) + encoded[number] for number in batch]
         mask = [[0] * (width - len(encoded[number])) + [1] * len(encoded[number]) for number in batch]
         uniforms = np.concatenate([stream(seed, prompts[number]).random((new_tokens, each)) for number in batch], 1)
         inputs, seen = (torch.tensor(part, device=model.device).repeat_interleave(each, dim=0) for part in (rows, mask))
-        with torch.inference_mode(), autocast or nullcontext():
+        with torch.inference_mode(), subject.cast():
             made = model.generate(
                 input_ids=inputs,
                 attention_mask=seen,
@@ -107,7 +93,7 @@ def continuations(
     return found
 
 
-def too_long(tokenizer: Any, prompts: list[str], new_tokens: int, max_tokens: int) -> np.ndarray:
+def too_long(subject: Subject, prompts: list[str], new_tokens: int) -> np.ndarray:
     """(n,) bool, of which prompts only the end counts; see ``continuations``."""
-    room = max_tokens - new_tokens
-    return np.array([len(ids) > room for ids in tokenizer(prompts, verbose=False)["input_ids"]], bool)
+    room = subject.window - new_tokens
+    return np.array([len(ids) > room for ids in subject.tokenizer(prompts, verbose=False)["input_ids"]], bool)

@@ -58,52 +58,54 @@ def ratio(sums: np.ndarray) -> np.ndarray:
     return sums[:, 0] / sums[:, 1]
 
 
-def interval(metric: Metric, examples: Examples, seed: int, resamples: int = RESAMPLES) -> Interval:
-    """A metric with its 95% interval. Of one example the interval is the value: nothing is known of its spread.
+def interval(metric: Metric, runs: Sequence[Examples], seed: int, resamples: int = RESAMPLES) -> Interval:
+    """The mean of a metric over runs, one or several that differ by their seeds, with its 95% interval.
+
+    Of one run it is over the examples: of one example the interval is the value, as nothing is known of its spread. Of
+    several it is over seeds and examples, in two levels (Davison and Hinkley, 1997, section 3.8): runs are drawn with
+    replacement, and the examples within them, the same ones in each. Few runs say little of their own spread: of 3, the
+    interval is too narrow by about a fifth where runs differ more than examples.
 
     Args:
         metric: whose terms the examples have.
-        examples: its columns, each (n,).
-        seed: of the draws; they depend on it and n alone.
+        runs: the examples of each run, on the same set.
+        seed: of the draws; they depend on it and the number of examples alone.
         resamples: draws of n examples with replacement.
 
     Raises:
         UserError: there is no example.
     """
-    (drawn,), (value,) = _resampled(metric, [examples], seed, resamples)
-    return (value, *_bounds(drawn))
+    return _over_runs([_resampled(metric, [run], seed, resamples)[0] for run in runs], seed)
 
 
-def difference(metric: Metric, a: Examples, b: Examples, seed: int, resamples: int = RESAMPLES) -> Interval:
-    """The metric of ``a`` minus that of ``b``, on the same examples in the same order, with its paired 95% interval.
+def difference(
+    metric: Metric, pairs: Sequence[tuple[Examples, Examples]], seed: int, resamples: int = RESAMPLES
+) -> Interval:
+    """The mean difference of two models, or of two arms over runs paired by their seed, on the same examples.
 
     Args:
         metric, seed, resamples: as of :func:`interval`.
-        a, b: columns of two models.
+        pairs: columns of both, of which the first minus the second is told.
 
     Raises:
-        UserError: the examples are not the same.
+        UserError: the examples of a pair are not the same.
     """
-    sizes = [len(next(iter(examples.values()))) for examples in (a, b)]
-    one, other = (examples.get("example", np.arange(n)) for examples, n in zip((a, b), sizes, strict=True))
-    if not np.array_equal(one, other):
-        raise UserError(
-            f"the {metric.name} of two models cannot be compared: their examples are not the same ({sizes[0]:,} and "
-            f"{sizes[1]:,}). Evaluate both on the same files."
-        )
-    (drawn_a, drawn_b), (value_a, value_b) = _resampled(metric, [a, b], seed, resamples)
-    return (value_a - value_b, *_bounds(drawn_a - drawn_b))
+    found = []
+    for a, b in pairs:
+        sizes = [len(next(iter(examples.values()))) for examples in (a, b)]
+        one, other = (examples.get("example", np.arange(n)) for examples, n in zip((a, b), sizes, strict=True))
+        if not np.array_equal(one, other):
+            raise UserError(
+                f"the {metric.name} of two models cannot be compared: their examples are not the same ({sizes[0]:,} "
+                f"and {sizes[1]:,}). Evaluate both on the same files."
+            )
+        (drawn_a, value_a), (drawn_b, value_b) = _resampled(metric, [a, b], seed, resamples)
+        found.append((drawn_a - drawn_b, value_a - value_b))
+    return _over_runs(found, seed)
 
 
-def _bounds(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
-def _resampled(
-    metric: Metric, models: list[Examples], seed: int, resamples: int
-) -> tuple[list[np.ndarray], list[float]]:
-    """(resamples,) values of each model by the same draws, and their values on the examples as they are."""
+def _resampled(metric: Metric, models: list[Examples], seed: int, resamples: int) -> list[tuple[np.ndarray, float]]:
+    """(resamples,) values of each model by the same draws, and its value on the examples as they are."""
     terms = [metric.terms(examples) for examples in models]
     n = len(terms[0])
     if not n:
@@ -117,43 +119,17 @@ def _resampled(
         counts = np.bincount(drawn.reshape(-1), minlength=rows * n).reshape(rows, n).astype(np.float64)
         for found, x in zip(sums, terms, strict=True):
             found.append(counts @ x)
-    values = [metric.value(np.concatenate(found)) for found in sums]
-    return values, [float(metric.value(x.sum(axis=0, keepdims=True))[0]) for x in terms]
+    return [
+        (metric.value(np.concatenate(found)), float(metric.value(x.sum(axis=0, keepdims=True))[0]))
+        for found, x in zip(sums, terms, strict=True)
+    ]
 
 
-def mean_interval(metric: Metric, runs: Sequence[Examples], seed: int, resamples: int = RESAMPLES) -> Interval:
-    """The mean of a metric over runs of several seeds, with the interval over seeds and examples.
-
-    Two levels (Davison and Hinkley, 1997, section 3.8): runs are drawn with replacement, and the examples within them,
-    the same ones in each. Few runs say little of their own spread: of 3, the interval is too narrow by about a fifth
-    where runs differ more than examples.
-
-    Args:
-        runs: the examples of each run, on the same set.
-        metric, seed, resamples: as of :func:`interval`.
-    """
-    drawn, values = zip(*(_alone(_resampled(metric, [run], seed, resamples)) for run in runs), strict=True)
-    return _over_runs(np.array(drawn), np.array(values), seed)
-
-
-def mean_difference(
-    metric: Metric, pairs: Sequence[tuple[Examples, Examples]], seed: int, resamples: int = RESAMPLES
-) -> Interval:
-    """The mean difference of two arms over runs paired by their seed; see :func:`mean_interval`."""
-    drawn, values = [], []
-    for a, b in pairs:
-        (drawn_a, drawn_b), (value_a, value_b) = _resampled(metric, [a, b], seed, resamples)
-        drawn.append(drawn_a - drawn_b)
-        values.append(value_a - value_b)
-    return _over_runs(np.array(drawn), np.array(values), seed)
-
-
-def _alone(found: tuple[list[np.ndarray], list[float]]) -> tuple[np.ndarray, float]:
-    return found[0][0], found[1][0]
-
-
-def _over_runs(drawn: np.ndarray, values: np.ndarray, seed: int) -> Interval:
-    """(runs, resamples) resampled values and (runs,) values: the mean over runs with its bounds."""
+def _over_runs(found: Sequence[tuple[np.ndarray, float]], seed: int) -> Interval:
+    """The mean over runs, with its bounds, of resampled values (resamples,) and the value of each."""
+    drawn, values = np.array([one for one, _ in found]), np.array([value for _, value in found])
     runs, resamples = drawn.shape
     chosen = np.random.default_rng([seed, runs]).integers(runs, size=(runs, resamples))
-    return (float(values.mean()), *_bounds(np.take_along_axis(drawn, chosen, axis=0).mean(axis=0)))
+    means = np.take_along_axis(drawn, chosen, axis=0).mean(axis=0)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(values.mean()), float(low), float(high)

@@ -78,7 +78,7 @@ class Subject:
     tokenizer: Any
     window: int
     batch_tokens: int
-    precision: str
+    precision: str = "float32"
 
     def cast(self) -> AbstractContextManager[Any]:
         if self.precision == "float32":

@@ -63,11 +63,11 @@ def measure(examples: pa.Table, seed: int, resamples: int) -> dict[str, Any]:
             cut.append(where | {"texts": count, "examples": len(own["example"])})
         for metric in JUDGES[judge].metrics:
             named = where | {"metric": metric.name, "better": metric.better}
-            value, low, high = intervals.interval(metric, own, seed, resamples)
+            value, low, high = intervals.interval(metric, [own], seed, resamples)
             results.append(named | {"value": value, "low": low, "high": high, "examples": len(own["example"])})
             base = found.get(("base", judge, name))
             if base is not None and model != "base":
-                value, low, high = intervals.difference(metric, own, base, seed, resamples)
+                value, low, high = intervals.difference(metric, [(own, base)], seed, resamples)
                 differences.append(named | {"against": "base", "value": value, "low": low, "high": high})
     return {"results": results, "differences": differences, "cut": cut}
 

@@ -7,7 +7,6 @@ compares models with different tokenizers. Texts are rows, so that two models ca
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,26 +44,11 @@ def windows(tokens: np.ndarray, length: int, text: int = 0) -> Iterator[_Window]
         done = end
 
 
-def perplexity(
-    model: Any,
-    tokenizer: Any,
-    texts: list[str],
-    max_tokens: int,
-    batch_tokens: int,
-    autocast: AbstractContextManager[Any] | None = None,
-) -> dict[str, np.ndarray]:
-    """What a model makes of each of n texts.
+def perplexity(subject: Subject, texts: list[str]) -> dict[str, np.ndarray]:
+    """What a causal model makes of each of n texts; those longer than its window take several.
 
     Before a text stands the beginning-of-text token, or else the end-of-text token, so that its first token counts too;
     with a tokenizer that has neither, the first token is not predicted.
-
-    Args:
-        model: a causal model, on its device.
-        tokenizer: its tokenizer.
-        texts: the texts.
-        max_tokens: tokens of a window; longer texts take several.
-        batch_tokens: tokens of a batch, padding counted; one window at the least.
-        autocast: the arithmetic; None as the weights are.
 
     Returns:
         ``nll`` (n,) float64 in nats, ``tokens`` (n,) int64 predicted, ``bytes`` (n,) int64 of the texts in UTF-8.
@@ -72,18 +56,21 @@ def perplexity(
     Raises:
         UserError: the likelihoods are not numbers, or there is none.
     """
+    tokenizer = subject.tokenizer
     prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     before = [] if prefix is None else [prefix]
     encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     pieces = [
-        window for number, ids in enumerate(encoded) for window in windows(np.array(before + ids), max_tokens, number)
+        window
+        for number, ids in enumerate(encoded)
+        for window in windows(np.array(before + ids), subject.window, number)
     ]
     found = {"nll": np.zeros(len(texts)), "tokens": np.zeros(len(texts), np.int64)}
     with torch.inference_mode():
-        for numbers in by_length([len(window.tokens) for window in pieces], batch_tokens):
+        for numbers in by_length([len(window.tokens) for window in pieces], subject.batch_tokens):
             batch = [pieces[number] for number in numbers]
-            with autocast or nullcontext():
-                losses = _losses(model, batch)
+            with subject.cast():
+                losses = _losses(subject.model, batch)
             for window, loss in zip(batch, losses, strict=True):
                 found["nll"][window.text] += loss
                 found["tokens"][window.text] += len(window.tokens) - window.known
@@ -120,10 +107,7 @@ def _cases(section: Mapping[str, list[str]], text: config.Text, _: Any) -> Itera
 
 def _judge(case: Case, subject: Subject) -> dict[str, Columns]:
     texts = case.reads[0].distinct()
-    found = perplexity(
-        subject.model, subject.tokenizer, list(texts.values()), subject.window, subject.batch_tokens, subject.cast()
-    )
-    return {case.set: found | {"example": np.array(list(texts), object)}}
+    return {case.set: perplexity(subject, list(texts.values())) | {"example": np.array(list(texts), object)}}
 
 
 JUDGE = Judge(

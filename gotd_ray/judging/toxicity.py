@@ -183,19 +183,9 @@ def _judge(case: Case, subject: Subject) -> dict[str, Columns]:
         check_labelled([one.label or "" for one in rows], toxic)
         labelled = [one.text for one in rows], [one.label == toxic for one in rows]
     texts = list(prompts.values())
-    made = continuations(
-        subject.model,
-        subject.tokenizer,
-        texts,
-        settings["continuations"],
-        settings["new_tokens"],
-        settings["top_p"],
-        settings["seed"],
-        subject.window,
-        subject.batch_tokens,
-        subject.cast(),
-    )
-    cut = too_long(subject.tokenizer, texts, settings["new_tokens"], subject.window)
+    drawn = (settings[name] for name in ("continuations", "new_tokens", "top_p", "seed"))
+    made = continuations(subject, texts, *drawn)
+    cut = too_long(subject, texts, settings["new_tokens"])
     names = {"example": np.array(list(prompts), object), "cut": cut}
     return {
         f"{case.set}/{name}": toxicity(made, make_scorer(name, labelled, settings["seed"])) | names

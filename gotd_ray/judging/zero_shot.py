@@ -119,27 +119,14 @@ def local_task(name: str, rows: list[dict[str, Any]]) -> Any:
     )
 
 
-def zero_shot(
-    model: Any,
-    tokenizer: Any,
-    task: Any,
-    batch_size: int,
-    limit: int | None,
-    max_tokens: int,
-    seed: int,
-    precision: str = "float32",
-) -> dict[str, Columns]:
+def zero_shot(subject: Subject, task: Any, limit: int | None, seed: int) -> dict[str, Columns]:
     """One task, example by example.
 
     Args:
-        model: a causal model, on its device.
-        tokenizer: its tokenizer.
+        subject: a causal model.
         task: the name of one of lm-eval's, or a ``local_task``.
-        batch_size: requests at a time.
         limit: examples at the most; None takes all.
-        max_tokens: what the model takes.
         seed: of the few-shot examples that some tasks bring.
-        precision: ``float32`` or ``bfloat16``, of the matrix products.
 
     Returns:
         For each metric that is a mean over examples, as ``task/metric``: ``example`` (n,), ``score`` (n,), and ``cut``
@@ -159,12 +146,12 @@ def zero_shot(
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
             harness = HFLM(
-                pretrained=model,
-                tokenizer=tokenizer,
-                batch_size=batch_size,
-                max_length=max_tokens,
+                pretrained=subject.model,
+                tokenizer=subject.tokenizer,
+                batch_size=_AT_ONCE[subject.model.device.type],
+                max_length=subject.window,
                 backend="causal",
-                mixed_precision_dtype="bfloat16" if precision == "bfloat16" else None,
+                mixed_precision_dtype="bfloat16" if subject.precision == "bfloat16" else None,
             )
             found = lm_eval.simple_evaluate(
                 harness,
@@ -185,7 +172,7 @@ def zero_shot(
             "Its data comes from the hub, which needs a network once."
         ) from None
     return _scores(
-        task if own else task.config.task, found, lambda text: len(harness.tok_encode(text)) > max_tokens + 1
+        task if own else task.config.task, found, lambda text: len(harness.tok_encode(text)) > subject.window + 1
     )
 
 
@@ -275,16 +262,8 @@ def _check(cases: Sequence[Case], known: Known) -> None:  # noqa: ARG001
 
 
 def _judge(case: Case, subject: Subject) -> dict[str, Columns]:
-    return zero_shot(
-        subject.model,
-        subject.tokenizer,
-        local_task(case.set, _questions(case)) if case.reads else case.set,
-        _AT_ONCE[subject.model.device.type],
-        case.settings["limit"],
-        subject.window,
-        case.settings["seed"],
-        subject.precision,
-    )
+    task = local_task(case.set, _questions(case)) if case.reads else case.set
+    return zero_shot(subject, task, case.settings["limit"], case.settings["seed"])
 
 
 JUDGE = Judge(

@@ -59,6 +59,24 @@ def once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
+def kept(what: str, kind: str, key: str, make: Callable[[Path], None]) -> Path:
+    """``once``, for what only ``make`` and the disk can refuse.
+
+    Args:
+        what: the content in words.
+
+    Raises:
+        UserError: the cache cannot be written; or whatever ``make`` raises.
+    """
+    try:
+        return once(kind, key, make)
+    except OSError as error:
+        raise UserError(
+            f"{what} cannot be written to {root()}: {error.strerror}. Set XDG_CACHE_HOME to a folder that can be "
+            "written."
+        ) from None
+
+
 def _make(folder: Path, make: Callable[[Path], None]) -> None:
     """Under a name of its own first; what a killed process left of it goes."""
     part = folder.with_name(f"{folder.name}.part")

@@ -1,16 +1,16 @@
-"""What a run's encoder will be, known without loading it: device, precision, width, and the identity of its vectors."""
+"""What a cluster or this machine gives: a device for the encoder, a precision for training."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from gotd_ray.config import Encoder, Model
 from gotd_ray.errors import UserError
-from gotd_ray.models.encoder import choose_precision, has_bfloat16
-from gotd_ray.models.tokenizer import Tokenizer, find_model, identity, model_width
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16; torch has no public question for it."""
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def pick_device(settings: Encoder, gpus: int | None = None) -> str:
@@ -26,18 +26,6 @@ def pick_device(settings: Encoder, gpus: int | None = None) -> str:
     if settings.device == "cuda" and not available:
         raise UserError("encoder.device is cuda, but no GPU is there. Set it to auto or cpu, or run where a GPU is.")
     return "cuda" if available and settings.device != "cpu" else "cpu"
-
-
-def describe(settings: Encoder, device: str) -> dict[str, Any]:
-    """What determines the vectors, and their width d.
-
-    Raises:
-        UserError: see ``find_model``.
-    """
-    folder = find_model(settings)
-    limit = Tokenizer(settings, folder).max_tokens
-    known = identity(settings, folder, limit, choose_precision(settings, device))
-    return known | {"width": model_width(Path(folder))}
 
 
 def train_precision(model: Model, gpus: int | None = None) -> str:

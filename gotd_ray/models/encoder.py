@@ -1,198 +1,116 @@
-"""Token ids to unit vectors, fast, and the same to the last bit whatever else is in the batch."""
+"""What an encoder is: texts to vectors of one width, the same to the last bit whatever else is in the batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from importlib import import_module
+from typing import Any, Protocol, get_args
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from torch import nn
 
-from gotd_ray.config import Encoder
-from gotd_ray.errors import UserError, said_by
-from gotd_ray.models import tokenizer as files
-from gotd_ray.models.language import quiet, some
+from gotd_ray import plugins
+from gotd_ray.config import Encoder, EncoderKind
+from gotd_ray.errors import UserError
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_LENGTH_STEP = 16  # tokens; a row is padded to the next multiple
-_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}  # on CPU 2k to 8k tokens run alike; small batches waste less at the end
+MACHINE = {"device", "actors", "batch_tokens"}
+"""Settings on which vectors do not depend."""
 
 
-def choose_precision(settings: Encoder, device: str) -> str:
-    """``settings.precision``; under ``auto`` float16 on GPU, bfloat16 on a CPU with the instructions, else float32."""
-    if settings.precision != "auto":
-        return settings.precision
-    if device.startswith("cuda"):
-        return "float16"
-    return "bfloat16" if has_bfloat16() else "float32"
+class Kind(Protocol):
+    """What the class of a kind gives: ``Encoder`` in a file of ``models/encoders/``, or a plug-in.
 
+    It is made on the driver, in every reader and in every actor: what is large is loaded when first needed.
 
-def has_bfloat16() -> bool:
-    """Whether this CPU multiplies in bfloat16; torch has no public question for it."""
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    Attributes:
+        version: raised when equal settings give other vectors; a number or a text.
+        width: numbers in a vector, d.
+        max_tokens: ids kept of a text at most.
+
+    A class may have two more: ``gpu``, true where it makes use of one; and ``identity``, a JSON-like dict of what
+    determines its vectors besides name and version. Without it all settings do but those of the machine.
+    """
+
+    version: int | str
+    width: int
+    max_tokens: int
+
+    def __init__(self, settings: Encoder, device: str, threads: int | None) -> None:
+        """Args:
+        settings: the section ``encoder``.
+        device: ``cpu``, ``cuda`` or ``cuda:0``.
+        threads: CPU threads that this process may use; null: as many as it likes.
+        """
+
+    def tokenize(self, texts: list[str]) -> tuple[list[np.ndarray], np.ndarray]:
+        """In a reader: n arrays int32 of ids, at most ``max_tokens`` each, and (n,) tokens of each uncut text."""
+
+    def encode_ids(self, ids: list[np.ndarray]) -> np.ndarray:
+        """In an actor: (n, d) vectors of n such arrays, each a function of its ids alone."""
 
 
 class TextEncoder:
-    """A model in memory.
+    """The encoder of a run, of whatever kind.
 
     Attributes:
-        dim: length d of a vector.
-        precision: ``float32``, ``bfloat16`` or ``float16``, what the weights are in.
-        identity: what determines the vectors (see ``tokenizer.identity``).
-        tokenizer: texts to the ids that ``encode_ids`` takes.
+        width: numbers in a vector, d.
+        max_tokens: ids kept of a text at most.
+        device: where it runs.
+        tokenize: see ``Kind.tokenize``.
     """
 
     def __init__(self, settings: Encoder, device: str = "cpu", threads: int | None = None) -> None:
-        """Args:
-            settings: the model and how it is run.
-            device: ``cpu``, ``cuda`` or ``cuda:0``.
-            threads: CPU threads of torch in this process; null leaves torch's number.
+        """Args: see ``Kind``.
 
         Raises:
-            UserError: see ``find_model`` and ``Tokenizer``; the weights do not load, or are not those of all of it.
+            UserError: see ``plugins.load``; the kind cannot do what the settings ask.
         """
-        if threads is not None:
-            torch.set_num_threads(threads)
-        folder = files.find_model(settings)
-        self.tokenizer = files.Tokenizer(settings, folder)
-        self.precision = choose_precision(settings, device)
-        self.identity = files.identity(settings, folder, self.tokenizer.max_tokens, self.precision)
-        self._pooling = self.identity["pooling"]
-        self._normalize = settings.normalize
-        self._device = torch.device(device)
-        self._batch_tokens = settings.batch_tokens or _BATCH_TOKENS[self._device.type]
-        self._model = _load(Path(folder), _DTYPES[self.precision], self._device)
-        self.dim: int = self._model.config.hidden_size
+        self.settings, self.device = settings, device if uses_gpu(settings) else "cpu"
+        self._kind = kind_of(settings)(settings, self.device, threads)
+        self.width, self.max_tokens, self.tokenize = self._kind.width, self._kind.max_tokens, self._kind.tokenize
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What determines the vectors, up to rounding, and their width: equal identities may share an index."""
+        own = getattr(self._kind, "identity", None) or self.settings.model_dump(mode="json", exclude=MACHINE)
+        return {"kind": self.settings.kind, "version": self._kind.version, "width": self.width} | own
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """(n, d) float16 of n texts; see ``encode_ids``."""
-        return self.encode_ids(self.tokenizer(texts)[0])
+        return self.encode_ids(self.tokenize(texts)[0])
 
     def encode_ids(self, ids: list[np.ndarray]) -> np.ndarray:
-        """Vectors of n tokenised texts. Give thousands at once: batches are made of texts of like length.
-
-        The vector of a text does not depend on the others. Matrix kernels differ in the last bits between numbers
-        of rows, so every batch of one length has the same shape, filled up with empty rows.
-
-        Args:
-            ids: n arrays of token ids from ``Tokenizer``, at most ``max_tokens`` each.
-
-        Returns:
-            (n, d) float16, in the order of ``ids``.
+        """(n, d) float16 of n arrays of token ids, in their order. Give thousands at once.
 
         Raises:
-            UserError: a number of a vector is not finite.
+            UserError: a number of a vector is not finite, or a plug-in gives vectors of another shape.
         """
-        assert all(len(row) <= self.tokenizer.max_tokens for row in ids), "ids are not cut to max_tokens"
-        vectors = np.empty((len(ids), self.dim), dtype=np.float16)
-        done: list[tuple[np.ndarray, torch.Tensor]] = []
-        with torch.inference_mode():
-            for rows, tokens, lengths in self._batches(ids):
-                pooled = self._forward(self._put(tokens), self._put(lengths))
-                done.append((rows, pooled[: len(rows)].half()))
-        # Copied at the end: a copy from a GPU waits for all that was queued before it.
-        for rows, pooled in done:
-            vectors[rows] = pooled.cpu().numpy()
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told below
+            vectors = np.asarray(self._kind.encode_ids(ids)).astype(np.float16, copy=False)
+        if vectors.shape != (len(ids), self.width):
+            raise UserError(
+                f"encoder.kind '{self.settings.kind}' gave {len(ids)} texts vectors of the shape {vectors.shape}, and "
+                f"its width is {self.width}. Correct the plug-in."
+            )
         if broken := int((~np.isfinite(vectors).all(1)).sum()):
             raise UserError(
-                f"the encoder gave {broken} of {len(ids)} texts a vector that is not finite, in {self.precision}. Set "
-                "encoder.precision to float32, or encoder.normalize to true; else the model is broken."
+                f"the encoder gave {broken} of {len(ids)} texts a vector that is not finite, in "
+                f"{self.identity.get('precision')}. Set encoder.precision to float32, or encoder.normalize to true; "
+                "else the model is broken."
             )
         return vectors
 
-    def _batches(self, ids: list[np.ndarray]) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
-        """Row numbers (k,), token ids (B, L) and lengths (B,), longest texts first; B >= k depends on L only."""
-        lengths = np.array([len(row) for row in ids], dtype=np.int64)
-        steps = -(-np.maximum(lengths, 1) // _LENGTH_STEP)
-        for step in sorted(set(steps.tolist()), reverse=True):
-            length = min(step * _LENGTH_STEP, self.tokenizer.max_tokens)
-            size = max(1, self._batch_tokens // length)
-            members = np.flatnonzero(steps == step)
-            for start in range(0, len(members), size):
-                rows = members[start : start + size]
-                tokens = np.full((size, length), self.tokenizer.pad_id, dtype=np.int64)
-                for i, row in enumerate(rows):
-                    tokens[i, : lengths[row]] = ids[row]
-                # A row without tokens keeps one pad token: attention over nothing would be NaN.
-                kept = np.ones(size, dtype=np.int64)
-                kept[: len(rows)] = np.maximum(lengths[rows], 1)
-                yield rows, torch.from_numpy(tokens), torch.from_numpy(kept)
 
-    def _put(self, tensor: torch.Tensor) -> torch.Tensor:
-        if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor
+def kind_of(settings: Encoder) -> type[Kind]:
+    """The class of the settings' kind: one of ours, or a plug-in.
 
-    def _forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """(B, L) ids and (B,) lengths to (B, d) float32."""
-        mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-        hidden = self._model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state.float()
-        if self._pooling == "cls":
-            pooled = hidden[:, 0]
-        elif self._pooling == "last":
-            pooled = hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
-        else:
-            pooled = (hidden * mask[:, :, None]).sum(1) / lengths[:, None]
-        return nn.functional.normalize(pooled, dim=1) if self._normalize else pooled
-
-
-def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
-    from transformers import AutoModel
-
-    try:
-        with quiet():
-            model, told = AutoModel.from_pretrained(
-                files.transformer_folder(folder),
-                dtype=dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise UserError(
-            f"the encoder '{folder.name}' does not load: {said_by(error)}. Fetch it again, or choose another "
-            "encoder.model."
-        ) from None
-    # What this pooler gives is never used, and many models come without one.
-    if lacking := [name for name in told["missing_keys"] if "pooler." not in name]:
-        raise UserError(
-            f"the files of the encoder '{folder.name}' have no weights for {some(lacking)}, which would be drawn at "
-            "random. Fetch it again, or choose another encoder.model."
-        )
-    model.config.use_cache = False  # decoders would keep keys and values of every layer
-    model = model.eval().requires_grad_(False).to(device)
-    if device.type == "cpu" and dtype == torch.bfloat16 and has_bfloat16():
-        _pack(model)
-    return model
-
-
-class _PackedLinear(nn.Module):
-    """A linear layer with its weight in oneDNN's blocked layout, and GELU computed while the product is in cache.
-
-    These are the operators that torch.compile emits; called directly they need no compiler.
+    Raises:
+        UserError: see ``plugins.load``.
     """
-
-    def __init__(self, linear: nn.Linear, activation: str) -> None:
-        super().__init__()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
-        self.bias = linear.bias.detach() if linear.bias is not None else None
-        self.activation = activation
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.activation, [], "none")
+    if settings.kind in get_args(EncoderKind):
+        return import_module(f"gotd_ray.models.encoders.{settings.kind}").Encoder
+    return plugins.load(plugins.ENCODERS, settings.kind)
 
 
-def _pack(model: nn.Module) -> None:
-    """Replace every linear layer by a packed one, and in BERT's relatives the GELU that follows by nothing."""
-    for parent in list(model.modules()):
-        # BertIntermediate and its copies (RoBERTa, MPNet, ELECTRA, ...): dense, then intermediate_act_fn.
-        gelu = hasattr(parent, "intermediate_act_fn") and getattr(model.config, "hidden_act", None) == "gelu"
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear:
-                setattr(parent, name, _PackedLinear(child, "gelu" if gelu and name == "dense" else "none"))
-        if gelu:
-            parent.intermediate_act_fn = nn.Identity()
+def uses_gpu(settings: Encoder) -> bool:
+    """Whether the settings' kind makes use of a GPU."""
+    return getattr(kind_of(settings), "gpu", False)

@@ -7,6 +7,7 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,19 @@ class Tokenizer:
         self._specials = self._fast.num_special_tokens_to_add(is_pair=False)
         self._prefix = settings.prefix
         self._prefix_tokens = len(self._fast.encode(self._prefix, add_special_tokens=False).ids)
+
+    @cached_property
+    def frame(self) -> tuple[np.ndarray, np.ndarray]:
+        """The ids before and after a text's own: special tokens and the prefix."""
+        tail = self._fast.encode("a").special_tokens_mask[::-1].index(0)
+        empty = self([""])[0][0]
+        return empty[: len(empty) - tail], empty[len(empty) - tail :]
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The tokens by their ids; of an id without one, nothing."""
+        names = {number: name for name, number in self._fast.get_vocab().items()}
+        return [names.get(number, "") for number in range(max(names) + 1)]
 
     def __call__(self, texts: list[str]) -> tuple[list[np.ndarray], np.ndarray]:
         """Args:

@@ -16,7 +16,7 @@ TOLD = (
 )
 """What a solve says of its potentials, and this run says on."""
 
-MAKES_VECTORS = ("sha256", "pooling", "normalize", "max_tokens", "prefix", "width")
+MAKES_VECTORS = ("kind", "version", "sha256", "pooling", "normalize", "max_tokens", "prefix", "width")
 """What of an encoder's identity must agree. Its name and folder need not, and its precision changes roundings only."""
 
 
@@ -34,7 +34,7 @@ def read_earlier(run: config.Run, encoder: dict[str, Any]) -> Earlier | None:
     """The file that the run names, if any.
 
     Args:
-        encoder: identity of the run's encoder, see :func:`gotd_ray.models.choice.describe`.
+        encoder: identity of the run's encoder, see :class:`gotd_ray.models.encoder.TextEncoder`.
 
     Raises:
         UserError: it cannot be read, is of another encoder, or has a contrast where the run has none or the reverse.

@@ -11,7 +11,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from gotd_ray import config
 from gotd_ray.cluster import Resources, Site
-from gotd_ray.models.encoder import TextEncoder
+from gotd_ray.models.encoder import TextEncoder, uses_gpu
 from gotd_ray.progress import Task
 from gotd_ray.remote import unwrapped
 
@@ -30,7 +30,7 @@ def encoder_actors(
 
     On CPU one actor per core with one thread: two such encode 2.5 times as fast as one actor with two threads.
     """
-    if device == "cuda":
+    if device == "cuda" and uses_gpu(encoder):
         return min(encoder.actors or resources.gpus, resources.gpus), None, {"num_gpus": 1}
     actors = encoder.actors or resources.cpus
     share = min((resources.cpus - max(READER_CPUS, resources.cpus / 16)) / actors, resources.node_cpus - READER_CPUS)

@@ -12,6 +12,7 @@ from transformers import TopPLogitsWarper
 
 from gotd_ray import config
 from gotd_ray.judging.generation import _Drawn, continuations, stream
+from gotd_ray.judging.judge import Subject
 from gotd_ray.models import language
 
 PROMPTS = [text[: 20 + 5 * number] for number, text in enumerate(texts(6))]
@@ -43,11 +44,11 @@ def test_the_whole_of_the_probability_and_a_single_token_can_be_drawn_from() -> 
 
 def test_a_prompt_has_the_same_continuations_in_any_batch(loaded) -> None:  # type: ignore[no-untyped-def]
     model, tokenizer = loaded
-    alone = continuations(model, tokenizer, PROMPTS, 4, 6, 0.9, 1, 128, 1)
-    together = continuations(model, tokenizer, PROMPTS[::-1], 4, 6, 0.9, 1, 128, 10_000)[::-1]
+    alone = continuations(Subject(model, tokenizer, 128, 1), PROMPTS, 4, 6, 0.9, 1)
+    together = continuations(Subject(model, tokenizer, 128, 10_000), PROMPTS[::-1], 4, 6, 0.9, 1)[::-1]
     assert alone == together
     assert all(len(each) == 4 for each in alone) and len({text for each in alone for text in each}) > 12
-    assert continuations(model, tokenizer, PROMPTS[:1], 4, 6, 0.9, 2, 128, 1) != alone[:1]
+    assert continuations(Subject(model, tokenizer, 128, 1), PROMPTS[:1], 4, 6, 0.9, 2) != alone[:1]
 
 
 def test_the_first_token_is_the_one_that_the_prompt_s_number_picks(loaded) -> None:  # type: ignore[no-untyped-def]
@@ -59,7 +60,7 @@ def test_the_first_token_is_the_one_that_the_prompt_s_number_picks(loaded) -> No
     mass = float(upto[int((upto < 0.9).sum())])
     numbers = stream(7, PROMPTS[0]).random((1, 3))[0]
     tokens = [int(ordered.indices[int((upto <= number * mass).sum())]) for number in numbers]
-    made = continuations(model, tokenizer, PROMPTS[:1], 3, 1, 0.9, 7, 128, 1)[0]
+    made = continuations(Subject(model, tokenizer, 128, 1), PROMPTS[:1], 3, 1, 0.9, 7)[0]
     assert made == tokenizer.batch_decode([[token] for token in tokens], skip_special_tokens=True)
 
 
@@ -67,4 +68,4 @@ def test_a_prompt_that_is_too_long_keeps_its_end(loaded) -> None:  # type: ignor
     model, tokenizer = loaded
     long = " ".join(texts(20))
     assert len(tokenizer(long, verbose=False)["input_ids"]) > 128
-    assert len(continuations(model, tokenizer, [long, ""], 2, 3, 0.9, 0, 128, 100)) == 2
+    assert len(continuations(Subject(model, tokenizer, 128, 100), [long, ""], 2, 3, 0.9, 0)) == 2

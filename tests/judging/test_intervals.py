@@ -17,11 +17,11 @@ N = 150
 
 
 def interval(metric: str, examples: Examples, seed: int, resamples: int = 1000) -> Interval:
-    return intervals.interval(METRICS[metric], examples, seed, resamples)
+    return intervals.interval(METRICS[metric], [examples], seed, resamples)
 
 
 def difference(metric: str, a: Examples, b: Examples, seed: int) -> Interval:
-    return intervals.difference(METRICS[metric], a, b, seed)
+    return intervals.difference(METRICS[metric], [(a, b)], seed)
 
 
 def documents(worse: float = 0.0) -> dict[str, np.ndarray]:

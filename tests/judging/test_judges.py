@@ -17,6 +17,7 @@ from gotd_ray.errors import UserError
 from gotd_ray.judging import toxicity, zero_shot
 from gotd_ray.judging.classification import check_labels, classify
 from gotd_ray.judging.generation import continuations, too_long
+from gotd_ray.judging.judge import Subject
 from gotd_ray.judging.perplexity import perplexity
 from gotd_ray.models import language
 
@@ -27,7 +28,7 @@ def test_classes_are_those_of_each_text_alone(bert: Path) -> None:
     model = language.load(base, "classification", 0, ["no", "yes"]).eval()
     model.config.pad_token_id = tokenizer.pad_token_id
     some = [text for text, _ in labelled()][:30]
-    found = classify(model, tokenizer, some, 64, 500)
+    found = classify(Subject(model, tokenizer, 64, 500), some)
     for text, name, score, cut in zip(some, *(found[key] for key in ("predicted", "score", "cut")), strict=True):
         ids = tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
         with torch.inference_mode():
@@ -94,7 +95,7 @@ def test_questions_in_json_lines_are_answered_by_likelihood(llama: Path, tmp_pat
     assert [row["answer"] for row in read] == [number % 2 if number % 3 else 0 for number in range(8)]
     base = language.find(config.Model(base=str(llama)), config.Storage())
     model, tokenizer = language.load(base, "causal", 0).eval(), language.load_tokenizer(base, None)
-    found = zero_shot.zero_shot(model, tokenizer, zero_shot.local_task("mine", read), 4, None, 128, 0)
+    found = zero_shot.zero_shot(Subject(model, tokenizer, 128, 0), zero_shot.local_task("mine", read), None, 0)
     assert set(found) == {"mine/acc", "mine/acc_norm"}
 
     def likelihood(question: str, choice: str) -> float:
@@ -162,11 +163,12 @@ def test_a_model_whose_likelihoods_are_not_numbers_is_never_judged(
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
     row = {"question": "Is it so?", "choices": ["yes", "no"], "answer": 0}
+    subject = Subject(model, tokenizer, 64, 500)
     ask: dict[str, Callable[[], object]] = {
-        "perplexity": lambda: perplexity(model, tokenizer, texts(3), 64, 500),
-        "classification": lambda: classify(model, tokenizer, texts(3), 64, 500),
-        "toxicity": lambda: continuations(model, tokenizer, texts(2), 2, 3, 0.9, 0, 64, 500),
-        "zero_shot": lambda: zero_shot.zero_shot(model, tokenizer, zero_shot.local_task("mine", [row]), 4, None, 64, 0),
+        "perplexity": lambda: perplexity(subject, texts(3)),
+        "classification": lambda: classify(subject, texts(3)),
+        "toxicity": lambda: continuations(subject, texts(2), 2, 3, 0.9, 0),
+        "zero_shot": lambda: zero_shot.zero_shot(subject, zero_shot.local_task("mine", [row]), None, 0),
     }
     with pytest.raises(UserError) as raised:
         ask[judge]()
@@ -178,7 +180,7 @@ def test_texts_without_a_token_to_predict_have_no_perplexity(llama: Path) -> Non
     model, tokenizer = language.load(base, "causal", 0).eval(), language.load_tokenizer(base, None)
     tokenizer.eos_token = None
     with pytest.raises(UserError) as raised:
-        perplexity(model, tokenizer, ["a"], 64, 500)
+        perplexity(Subject(model, tokenizer, 64, 500), ["a"])
     assert str(raised.value) == "the texts have no token to predict. Give longer ones."
 
 
@@ -187,7 +189,7 @@ def test_questions_that_are_too_long_are_counted(llama: Path) -> None:
     model, tokenizer = language.load(base, "causal", 0).eval(), language.load_tokenizer(base, None)
     short = {"question": "Is it so?", "choices": ["yes", "no"], "answer": 0}
     rows = [short, short | {"question": " ".join(texts(5))}]
-    found = zero_shot.zero_shot(model, tokenizer, zero_shot.local_task("mine", rows), 4, None, 64, 0)
+    found = zero_shot.zero_shot(Subject(model, tokenizer, 64, 0), zero_shot.local_task("mine", rows), None, 0)
     assert found["mine/acc"]["cut"].tolist() == found["mine/acc_norm"]["cut"].tolist() == [False, True]
 
 
@@ -195,5 +197,5 @@ def test_prompts_that_are_too_long_are_counted(llama: Path) -> None:
     tokenizer = language.load_tokenizer(language.find(config.Model(base=str(llama)), config.Storage()), None)
     prompts = ["short", " ".join(texts(5))]
     size = len(tokenizer(prompts[0])["input_ids"])
-    assert too_long(tokenizer, prompts, 5, size + 5).tolist() == [False, True]
-    assert too_long(tokenizer, prompts, 5, size + 4).tolist() == [True, True]
+    assert too_long(Subject(None, tokenizer, size + 5, 0), prompts, 5).tolist() == [False, True]
+    assert too_long(Subject(None, tokenizer, size + 4, 0), prompts, 5).tolist() == [True, True]

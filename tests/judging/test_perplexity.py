@@ -12,6 +12,7 @@ from tiny import texts
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.judging.cases import window_tokens
+from gotd_ray.judging.judge import Subject
 from gotd_ray.judging.perplexity import perplexity, windows
 from gotd_ray.models import language
 
@@ -25,7 +26,7 @@ def loaded(llama: Path) -> tuple[object, object]:
 def test_a_text_s_likelihood_is_that_of_transformers_own_loss(loaded) -> None:  # type: ignore[no-untyped-def]
     model, tokenizer = loaded
     some = [text[:150] for text in texts(20)]
-    found = perplexity(model, tokenizer, some, 128, 256)
+    found = perplexity(Subject(model, tokenizer, 128, 256), some)
     for text, nll, tokens, size in zip(some, found["nll"], found["tokens"], found["bytes"], strict=True):
         ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer(text)["input_ids"]]])
         loss = model(input_ids=ids, labels=ids).loss.detach()
@@ -35,8 +36,8 @@ def test_a_text_s_likelihood_is_that_of_transformers_own_loss(loaded) -> None:  
 
 def test_batches_and_the_order_of_texts_change_nothing(loaded) -> None:  # type: ignore[no-untyped-def]
     model, tokenizer = loaded
-    one = perplexity(model, tokenizer, texts(30), 64, 64)
-    other = perplexity(model, tokenizer, texts(30)[::-1], 64, 1000)
+    one = perplexity(Subject(model, tokenizer, 64, 64), texts(30))
+    other = perplexity(Subject(model, tokenizer, 64, 1000), texts(30)[::-1])
     assert np.array_equal(one["tokens"], other["tokens"][::-1])
     np.testing.assert_allclose(one["nll"], other["nll"][::-1], rtol=1e-5)
 
@@ -56,7 +57,7 @@ def test_windows_predict_every_token_but_the_first_once_and_with_context(count: 
 def test_a_long_text_is_the_sum_of_its_windows(loaded) -> None:  # type: ignore[no-untyped-def]
     model, tokenizer = loaded
     text = " ".join(texts(40))
-    found = perplexity(model, tokenizer, [text], 32, 200)
+    found = perplexity(Subject(model, tokenizer, 32, 200), [text])
     ids = [tokenizer.eos_token_id, *tokenizer(text, verbose=False)["input_ids"]]
     assert found["tokens"][0] == len(ids) - 1 > 32
     alone = 0.0

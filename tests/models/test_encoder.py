@@ -121,15 +121,15 @@ def test_max_tokens_beyond_the_models_positions_is_refused() -> None:
 def test_vectors_are_those_of_sentence_transformers(encoder: TextEncoder, reference: SentenceTransformer) -> None:
     texts = SHORT[::4] + TEXTS[::80]
     worst = cosines(encoder.encode(texts), reference.encode(texts, convert_to_numpy=True)).min()
-    assert worst >= {"float32": 0.99999, "bfloat16": 0.999}[encoder.precision]
+    assert worst >= {"float32": 0.99999, "bfloat16": 0.999}[encoder.identity["precision"]]
 
 
 def test_vectors_have_the_promised_form(encoder: TextEncoder) -> None:
     vectors = encoder.encode(SHORT[:20])
-    assert vectors.shape == (20, encoder.dim)
+    assert vectors.shape == (20, encoder.width)
     assert vectors.dtype == np.float16
     np.testing.assert_allclose(np.linalg.norm(vectors.astype(np.float64), axis=1), 1, atol=1e-3)
-    assert encoder.encode([]).shape == (0, encoder.dim)
+    assert encoder.encode([]).shape == (0, encoder.width)
 
 
 def test_empty_text_has_a_vector_and_disturbs_no_other(encoder: TextEncoder) -> None:
@@ -204,7 +204,7 @@ def test_weights_that_are_not_there_are_never_drawn_at_random(tmp_path: Path) ->
         if lost == "pooler.":
             assert np.array_equal(tiny(folder).encode(FEW), expected)
     with pytest.raises(UserError) as raised:
-        tiny(folder)
+        tiny(folder).encode(FEW)
     assert str(raised.value) == (
         "the files of the encoder 'model' have no weights for encoder.layer.1.attention.self.query.bias, "
         "encoder.layer.1.attention.self.query.weight, which would be drawn at random. Fetch it again, or choose "
@@ -219,7 +219,7 @@ def test_a_file_cut_short_is_the_users_to_replace(name: str, tmp_path: Path) -> 
     (folder / name).unlink()
     (folder / name).write_bytes(data[: len(data) // 2])
     with pytest.raises(UserError) as raised:
-        tiny(folder)
+        tiny(folder).encode(FEW)
     said = str(raised.value)
     assert "\n" not in said and "Fetch" in said and ("does not load: " in said or "is damaged: " in said)
 

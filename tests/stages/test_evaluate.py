@@ -23,6 +23,7 @@ from gotd_ray import config, pipeline, results, show
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.judging import cases, intervals
+from gotd_ray.judging.judge import Subject
 from gotd_ray.judging.perplexity import JUDGE, perplexity
 from gotd_ray.models import language
 from gotd_ray.progress import Progress
@@ -102,15 +103,13 @@ def test_a_run_judges_its_models_and_goes_on_where_it_was_killed(
     rows = table.filter(pc.equal(table["set"], "held_out"))
     base = language.find(config.Model(base=str(llama)), config.Storage())
     some = {row["example"]: row["nll"] for row in rows.to_pylist() if row["model"] == "base"}
-    wanted = perplexity(
-        language.load(base, "causal", 0).eval(), language.load_tokenizer(base, None),
-        [clean(text[:300]) for text in texts(70)[50:]], 128, 1000,
-    )  # fmt: skip
+    subject = Subject(language.load(base, "causal", 0).eval(), language.load_tokenizer(base, None), 128, 1000)
+    wanted = perplexity(subject, [clean(text[:300]) for text in texts(70)[50:]])
     assert sorted(some.values()) == pytest.approx(sorted(wanted["nll"]), rel=1e-4)
     mine = {m: [r for r in rows.to_pylist() if r["model"] == m] for m in ("finetune", "base")}
     a, b = ({n: np.array([r[n] for r in mine[m]]) for n in ("nll", "tokens", "example")} for m in mine)
     (changed,) = (row for row in facts["differences"] if row["set"] == "held_out" and row["metric"] == "perplexity")
-    assert [changed[n] for n in ("value", "low", "high")] == list(intervals.difference(JUDGE.metrics[0], a, b, 0))
+    assert [changed[n] for n in ("value", "low", "high")] == list(intervals.difference(JUDGE.metrics[0], [(a, b)], 0))
     assert changed["value"] < 0 and changed["against"] == "base"
     out = Console(file=io.StringIO(), width=200)
     show.results(results.read(plan.run), out)

@@ -54,7 +54,7 @@ def write(path: Path, data: str | bytes) -> Path:
 
 @pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
 @pytest.mark.parametrize(("ending", "mark"), [(".csv", ","), (".tsv", "\t"), (".tab", "\t"), (".CSV", ",")])
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\r\r\n"])
 def test_quoted_fields_hold_delimiters_quotes_and_line_ends(
     tmp_path: Path, packed: str, ending: str, mark: str, end: str
 ) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Container, Iterator
 
 import pyarrow as pa
 
-from gotd_ray.filesystems import InputFile
+from gotd_ray.filesystems import REQUEST_BYTES, InputFile
 from gotd_ray.text.batches import BATCH_ROWS, batch_rows
 from gotd_ray.text.formats.base import Aside, Format
 from gotd_ray.text.rows import BadFile, Columns, Row
@@ -26,14 +27,15 @@ _CACHE = Aside("cache", "what datasets.map keeps beside its input", re.compile(r
 
 def _rows(file: InputFile, columns: Columns, limit: int, wanted: Container[int]) -> Iterator[Row]:
     """Of the batches that hold a wanted row."""
-    beginning = file.read(len(_FILE)) or b""
+    stream: io.BufferedReader = io.BufferedReader(file, REQUEST_BYTES)  # Arrow reads in small pieces
+    beginning = stream.read(len(_FILE))
     try:
-        keys = _open(file, beginning, []).schema.names
+        keys = _open(stream, beginning, []).schema.names
         held = columns.held(keys)
         start = 0
-        for batch in _batches(_open(file, beginning, [keys.index(name) for name in held])):
+        for batch in _batches(_open(stream, beginning, [keys.index(name) for name in held])):
             if any(row in wanted for row in range(start, start + batch.num_rows)):
-                checked = _checked(batch.select(held))
+                checked = _checked(batch, held)
                 for first in range(0, batch.num_rows, BATCH_ROWS):
                     part = checked.slice(first, BATCH_ROWS)
                     yield from batch_rows(part, start + first, columns, keys, limit, wanted)
@@ -41,16 +43,16 @@ def _rows(file: InputFile, columns: Columns, limit: int, wanted: Container[int])
     except (MemoryError, OverflowError) as error:  # a length that is damaged
         raise BadFile("unreadable", f"{type(error).__name__}: {error}", transient=False) from None
     if beginning.startswith(_MARK):
-        _check_end(file)
+        _check_end(stream)
 
 
 def _open(
-    file: InputFile, beginning: bytes, fields: list[int]
+    stream: io.BufferedReader, beginning: bytes, fields: list[int]
 ) -> pa.RecordBatchStreamReader | pa.RecordBatchFileReader:
     """Those fields of it, by their places; all of them where none is named."""
-    file.seek(0)
+    stream.seek(0)
     options = pa.ipc.IpcReadOptions(included_fields=fields)
-    return (pa.ipc.open_file if beginning == _FILE else pa.ipc.open_stream)(file, options=options)
+    return (pa.ipc.open_file if beginning == _FILE else pa.ipc.open_stream)(stream, options=options)
 
 
 def _batches(reader: pa.RecordBatchStreamReader | pa.RecordBatchFileReader) -> Iterator[pa.RecordBatch]:
@@ -59,13 +61,15 @@ def _batches(reader: pa.RecordBatchStreamReader | pa.RecordBatchFileReader) -> I
     return iter(reader)
 
 
-def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch, with texts as bytes: UTF-8 that is invalid spoils its row only.
+def _checked(batch: pa.RecordBatch, held: list[str]) -> pa.RecordBatch:
+    """The columns that are read, with texts as bytes: UTF-8 that is invalid spoils its row only.
 
     Raises:
         ArrowInvalid: it is damaged. Arrow reads what it is given, and would read beyond its memory.
     """
-    for place, (name, column) in enumerate(zip(batch.schema.names, batch.columns, strict=True)):
+    batch.validate()  # that it has as many rows as it says
+    batch = batch.select(held)
+    for place, (name, column) in enumerate(zip(held, batch.columns, strict=True)):
         batch = batch.set_column(place, name, _as_bytes(column))
     batch.validate(full=True)
     return batch
@@ -79,18 +83,18 @@ def _as_bytes(column: pa.Array) -> pa.Array:
     return column.view(_BYTES[column.type]) if column.type in _BYTES else column
 
 
-def _check_end(file: InputFile) -> None:
+def _check_end(stream: io.BufferedReader) -> None:
     """Hold what was read against the end of the file.
 
     Raises:
         EOFError: the stream stops between two batches, as when its writer was killed.
         BadFile: more follows, such as another stream, that a reader of one does not see.
     """
-    place = file.tell()
-    file.seek(place - len(_END))
-    if file.read(len(_END)) != _END:
+    place = stream.tell()
+    stream.seek(place - len(_END))
+    if stream.read(len(_END)) != _END:
         raise EOFError("the stream has no end mark")
-    if file.seek(0, os.SEEK_END) > place:
+    if stream.seek(0, os.SEEK_END) > place:
         raise BadFile("unreadable", "more follows behind the end of the stream", transient=False)
 
 

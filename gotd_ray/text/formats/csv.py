@@ -26,8 +26,9 @@ class _Lines:
     """Lines for Python's parser, which takes as many as a row has; it knows those of the row, and takes them back."""
 
     def __init__(self, stream: io.BufferedReader, limit: int) -> None:
-        end = re.search(rb"\r?\n|\r", stream.peek(1))  # a lone \r ends lines where it ends the header
-        self._end = "\r" if end and end[0] == b"\r" else "\n"
+        end = re.search(rb"\r*\n|\r", stream.peek(1))
+        self._end = "\r" if end and end[0] == b"\r" else "\n"  # a lone \r ends lines where it ends the header
+        self._doubled = bool(end and end[0] == b"\r\r\n")  # as Python writes on Windows to a file in text mode
         self._stream = io.TextIOWrapper(stream, _BYTES, newline=self._end)
         self._limit = limit + _LINE_END
         self._back = [self._stream.readline(_PIECE).removeprefix(BOM.decode(_BYTES))]
@@ -68,6 +69,8 @@ class _Lines:
         while not line.endswith(self._end) and (piece := self._stream.readline(_PIECE)):
             self._size += len(piece)
             line += _ORDINARY.sub("-", piece) if line and self.too_long else piece
+        if self._doubled:
+            line = line.replace("\r\r\n", "\r\n")
         if self._end == "\n" and "\r" in line[:-_LINE_END]:
             line = line[:-_LINE_END].replace("\r", _RETURN) + line[-_LINE_END:]
         return line
