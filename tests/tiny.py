@@ -69,11 +69,11 @@ def labelled() -> list[Example]:
     return [(f"{words[label]} {text}", label) for text, label in zip(texts(), ["yes", "no"] * 60, strict=True)]
 
 
-def make_job(folder: Path, base: Path, kind: language.Kind = "causal", workers: int = 1, **changes: Any) -> Job:
+def make_job(folder: Path, base: Path, kind: str = "causal", workers: int = 1, **changes: Any) -> Job:
     """A training with its rows written, as the stage prepares it."""
     precision = changes.pop("precision", "float32")
     settings = config.Finetune.model_validate(SETTINGS | changes)
-    model, options = config.Model(base=str(base)), config.Storage()
+    model, options = config.Model(base=str(base), precision=precision), config.Storage()
     examples: list[Example] = labelled() if kind == "classification" else [(text, None) for text in texts()]
     dev = examples[:30] if settings.dev else None
     data = prepare("pretune", settings, model, language.find(model, options), kind, examples, dev)
@@ -86,8 +86,6 @@ def make_job(folder: Path, base: Path, kind: language.Kind = "causal", workers: 
         labels=data.labels,
         steps=data.steps(settings),
         micro_batch=micro_batch(settings, workers, "pretune"),
-        packed=data.packed,
-        precision=precision,
         device="cpu",
         threads=1,
         seed=0,

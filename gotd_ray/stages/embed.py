@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import ray
 from ray.data import ActorPoolStrategy
 
-from gotd_ray import config
+from gotd_ray import config, metrics
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
@@ -28,7 +28,6 @@ from gotd_ray.index import Collection, Entry, Index
 from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.remote import answer, unwrapped
 from gotd_ray.results import FILES, files_table
-from gotd_ray.stages import _metrics
 from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, set_up_data
 from gotd_ray.stages._units import SUMMARY, Unit, make_units, open_part, read_unit
 from gotd_ray.text.documents import Tally, check_bad_files, check_bad_rows, check_names
@@ -221,7 +220,7 @@ def _embed_jobs(jobs: list[Job], work: dict[str, Work], run: config.Run, site: S
             work[name].seconds = time.perf_counter() - started
             task.advance(row["documents"])
             task.note = f"{ledger.committed} of {len(jobs)} groups of files"
-            _metrics.embedded(name, row["documents"], row["tokens"])
+            metrics.embedded(name, row["documents"], row["tokens"])
 
 
 def _refuse_bad_files(name: str, bad: list[dict[str, Any]], collection: Collection) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gotd_ray import config, storage
+from gotd_ray import config, metrics, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
@@ -28,7 +28,6 @@ from gotd_ray.shards.fit import fit_shards, sample_stride, total_mass, unfinishe
 from gotd_ray.shards.points import Points, points_of
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.work import Problem
-from gotd_ray.stages import _metrics
 from gotd_ray.stages._words import in_words
 
 VERSION = 8
@@ -239,7 +238,7 @@ class _Fits:
                 nonlocal saved
                 task.advance(1)
                 residual = state.iterate.residuals[-1]
-                _metrics.residual(residual, role)
+                metrics.residual(residual, role)
                 task.update(note=f"residual {residual:.2g}, wanted {self.tolerance:g}")
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
                     storage.write_bytes(path, state.to_bytes(), run.storage)

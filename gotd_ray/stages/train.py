@@ -22,13 +22,12 @@ from ray.exceptions import RayError
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from gotd_ray import storage
+from gotd_ray import metrics, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import KEEPS_ITS_MEMORY, Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.models import language
 from gotd_ray.remote import answer
-from gotd_ray.stages import _metrics
 from gotd_ray.training.checkpoints import NOTE, Checkpoints
 from gotd_ray.training.dataset import prepare
 from gotd_ray.training.job import Job, less_memory, micro_batch, refuse_memory
@@ -127,8 +126,6 @@ def train(task: Task, curves: Curves, artifact: Artifact, site: Site) -> dict[st
         labels=prepared["labels"],
         steps=prepared["steps"],
         micro_batch=micro,
-        packed=prepared["packed"],
-        precision=task.model.precision,
         device=device,
         threads=cpus,
         seed=task.seed,
@@ -180,7 +177,6 @@ def _prepare(task: Task, checkpoints: str) -> dict[str, Any]:
     left_out = {"left_out": train.left_out, "dev_left_out": dev.left_out if dev else {}}
     return {
         "labels": data.labels,
-        "packed": data.packed,
         "steps": data.steps(task.settings),
         "facts": data.facts
         | {"base": language.identity(base), **left_out}
@@ -317,7 +313,7 @@ def _shown(board: Any, job: Job, site: Site) -> Iterator[None]:
                 return
             if step > task.done:
                 task.note = f"loss {loss:.4f}"
-                _metrics.training(job.stage, step, loss)
+                metrics.training(job.stage, step, loss)
                 task.advance(step - task.done)
 
         def watch() -> None:

@@ -23,14 +23,12 @@ class Dataset:
         train: its rows.
         dev: rows of the development set; None where there is none.
         labels: the classes, sorted; empty for language modelling.
-        packed: whether rows may hold several texts.
         facts: counts for the manifest.
     """
 
     train: Rows
     dev: Rows | None
     labels: tuple[str, ...]
-    packed: bool
     facts: dict[str, Any]
 
     def steps(self, settings: config.Training) -> int:
@@ -76,7 +74,7 @@ def prepare(
         "tokens_in_data": len(rows.tokens),
         "filled": len(rows.tokens) / (len(rows) * int(np.diff(rows.starts).max())),
     }
-    return Dataset(rows, dev_rows, labels, settings.pack and not labels, facts)
+    return Dataset(rows, dev_rows, labels, facts)
 
 
 def rows_of(

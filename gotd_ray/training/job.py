@@ -33,8 +33,6 @@ class Job:
         labels: the classes, in order; empty for language modelling.
         steps: optimiser steps.
         micro_batch: rows at a time on a worker.
-        packed: whether rows may hold several texts.
-        precision: ``float32`` or ``bfloat16``.
         device: ``cpu`` or ``cuda``.
         threads: CPU threads of a worker.
         seed: of order, masks, dropout and new weights.
@@ -52,8 +50,6 @@ class Job:
     labels: tuple[str, ...]
     steps: int
     micro_batch: int
-    packed: bool
-    precision: str
     device: str
     threads: int
     seed: int
@@ -61,6 +57,11 @@ class Job:
     key: str
     report_to: tuple[str, ...] = ()
     name: str = ""
+
+    @property
+    def packed(self) -> bool:
+        """Whether rows may hold several texts."""
+        return self.settings.pack and not self.labels
 
     def rows(self, name: str) -> Rows:
         return Rows.from_bytes(storage.read_bytes(self.path(name), self.storage))
@@ -97,7 +98,7 @@ def engine_settings(job: Job) -> dict[str, Any]:
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        "torch_autocast": {"enabled": job.precision == "bfloat16", "dtype": "bfloat16"},
+        "torch_autocast": {"enabled": job.model.precision == "bfloat16", "dtype": "bfloat16"},
         "train_micro_batch_size_per_gpu": "auto",
         "train_batch_size": "auto",
         "gradient_accumulation_steps": "auto",

@@ -197,7 +197,7 @@ def in_process() -> Iterator[Worlds]:
     patch.setattr(_units, "PART_DOCUMENTS", 2)
     patch.setattr(_units, "UNIT_BYTES", (300, 600))
     patch.setattr(embed, "_stream", stream)
-    patch.setattr(embed._metrics, "embedded", lambda *_: None)
+    patch.setattr(embed.metrics, "embedded", lambda *_: None)
     patch.setattr(storage.InputFile, "readinto", readinto)
     patch.setattr(storage.InputFile, "__init__", remember)
     yield worlds

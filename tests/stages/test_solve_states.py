@@ -85,7 +85,7 @@ def broken_off(tmp_path: Path, embedded: Embedded, monkeypatch: pytest.MonkeyPat
             raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(solve._metrics, "residual", stop)
+        patch.setattr(solve.metrics, "residual", stop)
         here.solve()
     assert here.checkpoints == ["checkpoint-key-target.safetensors"]
     return here

@@ -30,7 +30,6 @@ def test_labels_are_numbered_in_their_order(bert: Path) -> None:
     assert data.labels == ("even", "odd")
     assert data.train.classes is not None and data.train.classes.tolist() == [0, 1] * 10
     assert data.dev is not None and len(data.dev) == 4
-    assert not data.packed
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from gotd_ray.stages import _metrics
+from gotd_ray import metrics
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -29,10 +29,10 @@ def exported() -> dict[str, float]:
 
 def test_documents_tokens_residual_and_loss_can_be_scraped() -> None:
     for documents in (3, 4):
-        _metrics.embedded("made_up", documents, 100)
-    _metrics.residual(0.5, "made_up")
-    _metrics.residual(0.25, "made_up")
-    _metrics.training("made_up", 7, 2.5)
+        metrics.embedded("made_up", documents, 100)
+    metrics.residual(0.5, "made_up")
+    metrics.residual(0.25, "made_up")
+    metrics.training("made_up", 7, 2.5)
     wanted = {
         "gotd_documents_embedded_total made_up": 7,
         "gotd_tokens_embedded_total made_up": 200,
