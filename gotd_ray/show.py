@@ -18,6 +18,7 @@ from gotd_ray.pipeline import Plan
 from gotd_ray.report.comparison import tables
 from gotd_ray.report.words import searched
 from gotd_ray.results import Results, changes
+from gotd_ray.training import check
 from gotd_ray.training import task as training
 
 TOP = 8
@@ -52,7 +53,7 @@ def estimate(plan: Plan, look: Look, console: Console) -> None:
     _counted(plan, look, console)
     _encoding(plan, look, console)
     for stage, task in plan.trainings.items():
-        needed, workers, rows = training.estimate(task)
+        needed, workers, rows = check.estimate(task)
         many = "one worker" if workers == 1 else f"each of {workers} workers"
         console.print(
             f"{stage}: {task.kind}, at least {needed / 1e9:.3g} GB on {many}, {rows} rows of up to "

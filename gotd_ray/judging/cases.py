@@ -15,7 +15,8 @@ from gotd_ray.models import language
 from gotd_ray.preflight import is_small, look_at_part
 from gotd_ray.text.sets import WHOLE, idea, state
 from gotd_ray.training import task as training
-from gotd_ray.training.task import MODEL, TRIED_BYTES, Task
+from gotd_ray.training.check import TRIED_BYTES
+from gotd_ray.training.task import MODEL, Task
 
 MEASURE_VERSION = 2
 """Raised when what is made of equal judgements changes: metrics, intervals, what is counted beside them."""

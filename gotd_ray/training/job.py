@@ -15,44 +15,34 @@ from gotd_ray.errors import UserError
 from gotd_ray.models import language
 from gotd_ray.models.packing import Rows
 from gotd_ray.training.parameters import choose
+from gotd_ray.training.task import Task
 
 MICRO_BATCH = 8
 
 _GIB = 2**30
 
 
-@dataclass(frozen=True)
-class Job:
-    """What every worker must know.
+@dataclass(frozen=True, kw_only=True)
+class Job(Task):
+    """A task with all else that every worker must know.
 
     Attributes:
-        stage: name of the section, for messages.
-        settings: the section.
-        model: the base model's section; ``base`` may name another folder than the config's.
-        kind: the objective.
         labels: the classes, in order; empty for language modelling.
         steps: optimiser steps.
         micro_batch: rows at a time on a worker.
         device: ``cpu`` or ``cuda``.
         threads: CPU threads of a worker.
-        seed: of order, masks, dropout and new weights.
         checkpoints: folder of checkpoints and rows.
         key: the training's key.
         report_to: names of Hugging Face's callbacks that send the curves somewhere.
         name: of the training there.
     """
 
-    stage: str
-    settings: config.Training
-    model: config.Model
-    storage: config.Storage
-    kind: str
     labels: tuple[str, ...]
     steps: int
     micro_batch: int
     device: str
     threads: int
-    seed: int
     checkpoints: str
     key: str
     report_to: tuple[str, ...] = ()
