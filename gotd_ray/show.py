@@ -17,7 +17,7 @@ from gotd_ray.paths import SETS
 from gotd_ray.pipeline import Plan
 from gotd_ray.report.comparison import tables
 from gotd_ray.report.words import searched
-from gotd_ray.results import Results, changes
+from gotd_ray.results import Results, changes, judgements
 from gotd_ray.training import check
 from gotd_ray.training import task as training
 
@@ -196,11 +196,10 @@ def _embedded(embedded: dict[str, Any], console: Console) -> None:
 def _judgements(found: Results, console: Console) -> None:
     """Metrics with their 95% intervals, and beside them what changed against the base."""
     facts = found.manifests["evaluate"]
-    against = {tuple(row[key] for key in ("model", "judge", "set", "metric")): row for row in facts["differences"]}
     names = ("judge", "set", "metric", "model", "value", "95% interval", "minus base", "95% interval", "examples")
     table = _table(*names)
-    for row in sorted(facts["results"], key=lambda row: (row["judge"], row["set"], row["metric"])):
-        changed = against.get(tuple(row[key] for key in ("model", "judge", "set", "metric")))
+    for row in judgements(facts):
+        changed = row["minus_base"]
         table.add_row(
             row["judge"],
             escape(row["set"]),
