@@ -16,6 +16,7 @@ from gotd_ray.preflight import Count, check_sources, count_documents
 from gotd_ray.results import STAGES
 from gotd_ray.shards.points import check_proportions, check_weights
 from gotd_ray.stage import Plan
+from gotd_ray.training import check
 from gotd_ray.training import task as training
 
 NUMBERS_OF_A_ROW = 130
@@ -71,7 +72,7 @@ def look(plan: Plan, only: Sequence[str] = STAGES, *, everything: bool = False) 
         found.told += found.unwanted["told"] if found.unwanted else []
     trainings = {stage: task for stage, task in plan.trainings.items() if to_do(stage)}
     if trainings:
-        found.told += training.check(trainings)
+        found.told += check.check(trainings)
     if plan.evaluation and to_do("evaluate"):
         found.told += cases.check(plan.evaluation)
     _places(plan, found)

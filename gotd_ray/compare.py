@@ -187,7 +187,7 @@ def check(run: config.Run) -> list[str]:
     told = [note for note in notes[0] if all(note in others for others in notes)]
     trained = False
     for arm, cell in largest.items():
-        # All arms that choose documents are trained and judged alike: one look at that serves them all.
+        # All arms that choose documents are trained and judged alike: one look at that is enough.
         passed = AFTER_SELECT if trained and selects(arm) else ()
         trained = trained or selects(arm) is not None
         stages = [stage for stage in _stages(cell) if stage not in passed]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import shown, split_name
 from gotd_ray.listing import StoredFile
-from gotd_ray.text.documents import BadFile, Tally, check_bad_files, check_bad_rows, check_names, read_documents
+from gotd_ray.text.documents import Document, read_documents
 from gotd_ray.text.formats import format_of
 from gotd_ray.text.names import one_line
-from gotd_ray.text.tally import nearest
+from gotd_ray.text.rows import BadFile
+from gotd_ray.text.tally import Tally, check_bad_files, check_bad_rows, check_names, nearest
 
 EXACT_BYTES = 16 << 20
 """Corpora up to this size are read whole, in some seconds: their count is exact."""
@@ -22,40 +23,64 @@ SAMPLE_FILES = 8
 SAMPLE_DOCUMENTS = 1000
 """Documents read from each sampled file of a larger corpus."""
 
+SAMPLE_TEXTS = 2000
+"""Texts that are kept of a collection."""
+
 _PACKED_BYTES_PER_CHARACTER = 0.4
 """Of files that are compressed as a whole, see ``Format.bytes_per_character``."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Count:
-    """What a collection holds."""
+    """What a collection holds.
+
+    Attributes:
+        files, bytes: of all.
+        exact: all files were read, but for what those of ``bad_files`` hold.
+        documents: of all files, an estimate where that is not exact.
+        ids: of the documents read; their characters.
+        sample: some texts, to time the encoder on.
+        sources, labels: of the documents read; labels where they are read.
+        weighted: sources that have a document of positive weight.
+        warnings: sentences to show: names in the settings that match nothing so far, or not everywhere.
+    """
 
     files: int
     bytes: int
-    documents: int
     exact: bool
-    """All files were read, but for what those of ``bad_files`` hold."""
+    documents: int = 0
+    read: int = 0
+    characters: int = 0
+    ids: set[str] = field(default_factory=set)
+    sample: list[str] = field(default_factory=list)
+    sources: set[str] = field(default_factory=set)
+    labels: set[str] = field(default_factory=set)
+    weighted: set[str] = field(default_factory=set)
+    tally: Tally = field(default_factory=Tally)
+    bad_files: list[str] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
 
-    mean_chars: float
-    sample: list[str]
-    """Some texts, to time the encoder on."""
+    @property
+    def mean_chars(self) -> float:
+        return self.characters / self.read if self.read else 0.0
 
-    sources: frozenset[str]
-    """Of the documents read."""
+    @property
+    def distinct(self) -> int:
+        """Different texts among the documents read."""
+        return len(self.ids)
 
-    labels: frozenset[str]
-    """Likewise, where labels are read."""
-
-    distinct: int
-    """Different texts among the documents read: all there are, where that is exact."""
-
-    weighted: frozenset[str]
-    """Sources that have a document of positive weight."""
-
-    tally: Tally
-    bad_files: list[str]
-    warnings: tuple[str, ...]
-    """Sentences to show: names in the settings that match nothing so far, or not everywhere."""
+    def take(self, document: Document) -> None:
+        """Count one."""
+        self.read += 1
+        self.characters += len(document.text)
+        self.ids.add(document.doc_id)
+        self.sources.add(document.source)
+        if document.weight > 0:
+            self.weighted.add(document.source)
+        if document.label is not None:
+            self.labels.add(document.label)
+        if len(self.sample) < SAMPLE_TEXTS:
+            self.sample.append(document.text)
 
     def why_empty(self) -> str:
         """The reasons for which rows were left out, in words."""
@@ -84,55 +109,26 @@ def count_documents(
         UserError: more files or rows of those read are bad than ``max_bad_files`` and ``max_bad_rows`` allow; all was
             read, and a name in the settings matches nothing.
     """
-    small = is_small(files)
-    step = 1 if small else max(1, len(files) // SAMPLE_FILES)
-    tally = Tally()
-    bad: list[str] = []
-    texts: list[str] = []
-    sources: set[str] = set()
-    labels: set[str] = set()
-    ids: set[str] = set()
-    weighted: set[str] = set()
-    documents = characters = estimated = 0
+    count = Count(len(files), sum(file.size for file in files), is_small(files))
+    step = 1 if count.exact else max(1, len(files) // SAMPLE_FILES)
     for file in files[::step]:
-        found = 0
+        before = count.read
         try:
-            read = read_documents(file, text, chunks, storage, tally)
-            for document in islice(read, None if small else SAMPLE_DOCUMENTS):
-                found += 1
-                characters += len(document.text)
-                sources.add(document.source)
-                ids.add(document.doc_id)
-                if document.weight > 0:
-                    weighted.add(document.source)
-                if document.label is not None:
-                    labels.add(document.label)
-                if len(texts) < 2000:
-                    texts.append(document.text)
+            documents = read_documents(file, text, chunks, storage, count.tally)
+            for document in islice(documents, None if count.exact else SAMPLE_DOCUMENTS):
+                count.take(document)
         except BadFile as problem:
-            bad.append(shown(f"{file.uri}: {problem}"))
-        documents += found
-        estimated += _estimate(file, found, characters / documents if documents else 0.0, text)
-    if whole and bad:
-        raise UserError(f"{where}: a file cannot be read. Repair it, or take it out. {bad[0]}")
-    check_bad_files(where, bad, len(files), text, section)
-    warnings = check_names(where, tally, text, section, small and not bad, sources)
-    check_bad_rows(where, tally, text, section)
-    return Count(
-        files=len(files),
-        bytes=sum(file.size for file in files),
-        documents=documents if small else estimated * step,
-        exact=small,
-        mean_chars=characters / documents if documents else 0.0,
-        sample=texts,
-        sources=frozenset(sources),
-        labels=frozenset(labels),
-        distinct=len(ids),
-        weighted=frozenset(weighted),
-        tally=tally,
-        bad_files=bad,
-        warnings=tuple(warnings),
-    )
+            count.bad_files.append(shown(f"{file.uri}: {problem}"))
+        count.documents += step * _estimate(file, count.read - before, count.mean_chars, text)
+    if count.exact:
+        count.documents = count.read
+    if whole and count.bad_files:
+        raise UserError(f"{where}: a file cannot be read. Repair it, or take it out. {count.bad_files[0]}")
+    check_bad_files(where, count.bad_files, len(files), text, section)
+    all_read = count.exact and not count.bad_files
+    count.warnings = tuple(check_names(where, count.tally, text, section, all_read, count.sources))
+    check_bad_rows(where, count.tally, text, section)
+    return count
 
 
 def is_small(files: Collection[StoredFile]) -> bool:

@@ -98,6 +98,18 @@ def read(run: config.Run) -> Results:
     return Results(run, manifests, settings, comparison)
 
 
+def judgements(evaluated: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The results of an evaluation by judge, set and metric: ``minus_base`` is the row of the difference.
+
+    Args:
+        evaluated: the manifest of evaluate.
+    """
+    names = ("judge", "set", "metric", "model")
+    changed = {tuple(row[name] for name in names): row for row in evaluated["differences"]}
+    rows = [row | {"minus_base": changed.get(tuple(row[name] for name in names))} for row in evaluated["results"]]
+    return sorted(rows, key=lambda row: (row["judge"], row["set"], row["metric"]))
+
+
 def files_table(sets: Mapping[str, Iterable[StoredFile]]) -> pa.Table:
     """What ``FILES`` holds: set, uri, size, modified."""
     rows = [(name, file.uri, file.size, file.modified) for name, files in sets.items() for file in files]

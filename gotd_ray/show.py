@@ -16,8 +16,9 @@ from gotd_ray.ot.kept import BYTES, room
 from gotd_ray.paths import SETS
 from gotd_ray.report.comparison import tables
 from gotd_ray.report.words import searched
-from gotd_ray.results import SUBSET, Results, changes
+from gotd_ray.results import SUBSET, Results, changes, judgements
 from gotd_ray.stage import Plan
+from gotd_ray.training import check
 from gotd_ray.training import task as training
 
 TOP = 8
@@ -51,7 +52,7 @@ def estimate(plan: Plan, look: Look, console: Console) -> None:
     _counted(plan, look, console)
     _encoding(plan, look, console)
     for stage, task in plan.trainings.items():
-        needed, workers, rows = training.estimate(task)
+        needed, workers, rows = check.estimate(task)
         many = "one worker" if workers == 1 else f"each of {workers} workers"
         console.print(
             f"{stage}: {task.kind}, at least {needed / 1e9:.3g} GB on {many}, {rows} rows of up to "
@@ -194,11 +195,10 @@ def _embedded(embedded: dict[str, Any], console: Console) -> None:
 def _judgements(found: Results, console: Console) -> None:
     """Metrics with their 95% intervals, and beside them what changed against the base."""
     facts = found.manifests["evaluate"]
-    against = {tuple(row[key] for key in ("model", "judge", "set", "metric")): row for row in facts["differences"]}
     names = ("judge", "set", "metric", "model", "value", "95% interval", "minus base", "95% interval", "examples")
     table = _table(*names)
-    for row in sorted(facts["results"], key=lambda row: (row["judge"], row["set"], row["metric"])):
-        changed = against.get(tuple(row[key] for key in ("model", "judge", "set", "metric")))
+    for row in judgements(facts):
+        changed = row["minus_base"]
         table.add_row(
             row["judge"],
             escape(row["set"]),

@@ -129,7 +129,7 @@ def final(facts: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for stage, one in facts["trainings"].items():
         found |= {f"{stage}/loss": one["losses"][-1][1]} if one["losses"] else {}
         found |= {f"{stage}/dev_loss": one["dev"][-1]["loss"]} if one["dev"] else {}
-    for row in facts["judges"]["results"] if facts["judges"] else ():
+    for row in facts["judges"]["rows"] if facts["judges"] else ():
         found["/".join(row[key] for key in ("model", "judge", "set", "metric"))] = row["value"]
     for name, value in found.items():
         if isinstance(value, int | float):

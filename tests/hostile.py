@@ -43,7 +43,7 @@ TRAINING = {
 
 ROW = {"model": "m", "against": "n", "judge": "j", "set": "s", "metric": "x", "value": 1.0, "low": -0.5, "high": 2.0}
 OVERLAP = {"judge": "j", "set": "s", "texts": 9, "subset": 2, "target": 1}
-JUDGES = {"results": [ROW | {"examples": 20}], "differences": [ROW], "overlap": [OVERLAP]}
+JUDGES = {"rows": [ROW | {"examples": 20, "minus_base": ROW}], "overlap": [OVERLAP]}
 
 
 def poisoned(facts: dict[str, Any]) -> dict[str, Any]:

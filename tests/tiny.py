@@ -12,9 +12,9 @@ import torch
 from corpora import documents
 
 from gotd_ray import config
-from gotd_ray.models import language
 from gotd_ray.training.dataset import Example, prepare
 from gotd_ray.training.job import Job, micro_batch
+from gotd_ray.training.task import Task
 
 WIDTH = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 SETTINGS = {"max_tokens": 64, "batch_size": 8, "steps": 6, "learning_rate": 1e-3, "checkpoint_every": 2}
@@ -69,28 +69,39 @@ def labelled() -> list[Example]:
     return [(f"{words[label]} {text}", label) for text, label in zip(texts(), ["yes", "no"] * 60, strict=True)]
 
 
-def make_job(folder: Path, base: Path, kind: language.Kind = "causal", workers: int = 1, **changes: Any) -> Job:
+def make_task(base: Path, kind: str, settings: config.Training, **changes: Any) -> Task:
+    """A training of a base on files that are not there."""
+    model = config.Model(base=str(base)).model_copy(update=changes)
+    return Task(
+        stage="pretune",
+        settings=settings,
+        base=model,
+        model=model,
+        kind=kind,
+        subset=None,
+        files=[],
+        dev=[] if settings.dev else None,
+        text=config.Text(paths=["x"]),
+        chunks=config.Chunks(),
+        storage=config.Storage(),
+        seed=0,
+    )
+
+
+def make_job(folder: Path, base: Path, kind: str = "causal", workers: int = 1, **changes: Any) -> Job:
     """A training with its rows written, as the stage prepares it."""
     precision = changes.pop("precision", "float32")
     settings = config.Finetune.model_validate(SETTINGS | changes)
-    model, options = config.Model(base=str(base)), config.Storage()
+    task = make_task(base, kind, settings, precision=precision)
     examples: list[Example] = labelled() if kind == "classification" else [(text, None) for text in texts()]
-    dev = examples[:30] if settings.dev else None
-    data = prepare("pretune", settings, model, language.find(model, options), kind, examples, dev)
+    data = prepare(task, examples, examples[:30] if settings.dev else None)
     job = Job(
-        stage="pretune",
-        settings=settings,
-        model=model,
-        storage=options,
-        kind=kind,
+        **vars(task),
         labels=data.labels,
         steps=data.steps(settings),
         micro_batch=micro_batch(settings, workers, "pretune"),
-        packed=data.packed,
-        precision=precision,
         device="cpu",
         threads=1,
-        seed=0,
         checkpoints=str(folder / "checkpoint"),
         key="a key",
     )

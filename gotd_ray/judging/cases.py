@@ -15,7 +15,8 @@ from gotd_ray.models import language
 from gotd_ray.preflight import is_small, look_at_part
 from gotd_ray.text.sets import WHOLE, idea, state
 from gotd_ray.training import task as training
-from gotd_ray.training.task import MODEL, TRIED_BYTES, Task
+from gotd_ray.training.check import TRIED_BYTES
+from gotd_ray.training.task import MODEL, Task
 
 MEASURE_VERSION = 2
 """Raised when what is made of equal judgements changes: metrics, intervals, what is counted beside them."""
@@ -65,6 +66,7 @@ class Evaluation:
         finetuning: what finetune learns from; None where it does not run.
         subset: the selection's file that pretune learns from; None where it does not run.
         chunks: how the corpus is cut.
+        precision: ``float32`` or ``bfloat16``, of the matrix products.
         seed: of every draw.
         passed_over: sentences on what lies in the sets' folders and is no file of theirs.
     """
@@ -76,14 +78,10 @@ class Evaluation:
     finetuning: Task | None
     subset: str | None
     chunks: config.Chunks
+    precision: str
     seed: int
     storage: config.Storage
     passed_over: tuple[str, ...] = ()
-
-    @property
-    def precision(self) -> str:
-        """``float32`` or ``bfloat16``, of the matrix products."""
-        return precision_of(self.settings, self.base)
 
     def pairs(self) -> list[tuple[Judged, Case]]:
         """The models and what each is judged on: a classifier by its classes alone, and nothing else by them.
@@ -114,10 +112,6 @@ class Evaluation:
         return found
 
 
-def precision_of(settings: config.Evaluation, base: config.Model) -> str:
-    return base.precision if settings.precision == "model" else settings.precision
-
-
 def prepare(run: config.Run, trainings: Mapping[str, Task]) -> Evaluation | None:
     """What the run asks to be judged; lists the files.
 
@@ -139,7 +133,8 @@ def prepare(run: config.Run, trainings: Mapping[str, Task]) -> Evaluation | None
     for stage, task in trainings.items():
         folder = storage.join(run.out, stage, MODEL)
         models.append(Judged(stage, run.model.model_copy(update={"base": folder, "revision": None}), task.kind))
-    cases, passed_over = _cases(run, settings, run.model)
+    precision = run.model.precision if settings.precision == "model" else settings.precision
+    cases, passed_over = _cases(run, settings, precision)
     found = Evaluation(
         settings=settings,
         base=run.model,
@@ -148,6 +143,7 @@ def prepare(run: config.Run, trainings: Mapping[str, Task]) -> Evaluation | None
         finetuning=trainings.get("finetune"),
         subset=trainings["pretune"].subset if "pretune" in trainings else None,
         chunks=run.chunks,
+        precision=precision,
         seed=run.seed,
         storage=run.storage,
         passed_over=passed_over,
@@ -161,14 +157,12 @@ def prepare(run: config.Run, trainings: Mapping[str, Task]) -> Evaluation | None
     return found
 
 
-def _cases(
-    run: config.Run, settings: config.Evaluation, base: config.Model
-) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+def _cases(run: config.Run, settings: config.Evaluation, precision: str) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     """Every set before its judge, its files listed, and sentences on what lies beside them."""
     columns = {"text_column": settings.text_column} if settings.text_column else {}
     plain = {"exclude_sources": [], "sample": 1.0, "weight_column": None, "proportions": None, "source_column": None}
     text = run.target.model_copy(update=plain | columns)
-    common = {"max_tokens": settings.max_tokens, "precision": precision_of(settings, base), "seed": run.seed}
+    common = {"max_tokens": settings.max_tokens, "precision": precision, "seed": run.seed}
     found: list[Case] = []
     listed: dict[str, Listed] = {}
     passed_over: list[str] = []

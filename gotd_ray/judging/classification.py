@@ -13,9 +13,9 @@ import torch
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
+from gotd_ray.judging.batches import by_length, check_numbers
 from gotd_ray.judging.intervals import Examples, Metric, ratio, with_count
 from gotd_ray.judging.judge import Case, Columns, Judge, Known, Subject
-from gotd_ray.models.batches import by_length, check_numbers
 from gotd_ray.text.documents import Document, Labelled
 
 

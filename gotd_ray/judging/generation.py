@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from gotd_ray.judging.batches import by_length, check_numbers
 from gotd_ray.judging.judge import Subject
-from gotd_ray.models.batches import by_length, check_numbers
 
 
 class _Drawn(LogitsProcessor):

@@ -17,9 +17,9 @@ from torch.nn.functional import cross_entropy
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
+from gotd_ray.judging.batches import by_length, check_numbers
 from gotd_ray.judging.intervals import Metric, columns, ratio
 from gotd_ray.judging.judge import Case, Columns, Judge, Subject
-from gotd_ray.models.batches import by_length, check_numbers
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ import torch
 from gotd_ray import config, storage
 from gotd_ray.errors import UserError, said_by
 from gotd_ray.filesystems import unpacked
+from gotd_ray.judging.batches import check_numbers
 from gotd_ray.judging.intervals import Metric, ratio, with_count
 from gotd_ray.judging.judge import Case, Columns, Judge, Known, Subject
-from gotd_ray.models.batches import check_numbers
 
 _MEAN = "mean"
 _AT_ONCE = {"cpu": 4, "cuda": 64}

@@ -28,7 +28,7 @@ from gotd_ray.ot.weights import distinct
 from gotd_ray.report import numbers, words
 from gotd_ray.report.machine import hardware, versions
 from gotd_ray.report.render import page
-from gotd_ray.results import NUMBERS, PAGE, POTENTIALS, SUBSET
+from gotd_ray.results import NUMBERS, PAGE, POTENTIALS, SUBSET, judgements
 from gotd_ray.shards.earlier import own_potentials
 from gotd_ray.shards.points import Points, points_of
 from gotd_ray.stage import Plan, Stage
@@ -184,7 +184,7 @@ def _gather(done: Done, resources: Resources | None) -> dict[str, Any]:
 
 
 def _judges(evaluated: dict[str, Any] | None) -> dict[str, Any] | None:
-    return evaluated and {name: evaluated.get(name, []) for name in ("results", "differences", "overlap")}
+    return evaluated and {"rows": judgements(evaluated), "overlap": evaluated["overlap"]}
 
 
 def _sets(done: Done) -> dict[str, Snapshot]:

@@ -27,15 +27,15 @@ from gotd_ray import metrics, storage, tracking
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import KEEPS_ITS_MEMORY, Resources, Site
 from gotd_ray.errors import UserError
-from gotd_ray.models import language
 from gotd_ray.remote import answer
 from gotd_ray.results import SUBSET, folder_of
 from gotd_ray.stage import Plan, Stage
+from gotd_ray.training import dataset
 from gotd_ray.training import task as training
+from gotd_ray.training.check import estimate
 from gotd_ray.training.checkpoints import NOTE, Checkpoints
-from gotd_ray.training.dataset import prepare
 from gotd_ray.training.job import Job, less_memory, micro_batch, refuse_memory
-from gotd_ray.training.task import MODEL, Examples, Task, estimate, read, subset_of
+from gotd_ray.training.task import MODEL, Task
 
 CHECKPOINT = "checkpoint-"
 """How the folder of a training's checkpoints begins; its key follows."""
@@ -111,37 +111,30 @@ def train(task: Task, curves: Curves, artifact: Artifact, site: Site) -> dict[st
     checkpoints = artifact.path(f"{CHECKPOINT}{artifact.key}")
     identity = {"key": artifact.key, "workers": workers, "zero_stage": task.settings.zero_stage}
     Checkpoints(checkpoints, task.storage, identity).latest()  # another's is refused before the work
-    prepared = answer(
-        _prepare.remote(task, checkpoints),
+    learnt = answer(
+        _write.remote(task, checkpoints),
         died=f"{task.stage}: the process that tokenises the texts was killed, most likely for want of memory. Train on "
         "fewer, or use larger nodes.",
     )
-    for words in prepared["facts"]["told"]:
+    for words in learnt["facts"]["told"]:
         site.progress.say(words)
     artifact.begin()
     for name in (MODEL, "adapter"):
         storage.delete_tree(artifact.path(name), task.storage)
     job = Job(
-        stage=task.stage,
-        settings=task.settings,
-        model=task.model,
-        storage=task.storage,
-        kind=task.kind,
-        labels=prepared["labels"],
-        steps=prepared["steps"],
+        **vars(task),
+        labels=learnt["labels"],
+        steps=learnt["steps"],
         micro_batch=micro,
-        packed=prepared["packed"],
-        precision=task.model.precision,
         device=device,
         threads=cpus,
-        seed=task.seed,
         checkpoints=checkpoints,
         key=artifact.key,
         report_to=curves.to,
         name=curves.name,
     )
     facts = _fit(job, artifact, workers, cpus, curves.environment, site)
-    manifest = artifact.commit(prepared["facts"] | facts | {"seconds": time.perf_counter() - started})
+    manifest = artifact.commit(learnt["facts"] | facts | {"seconds": time.perf_counter() - started})
     _drop_checkpoints(artifact, site)
     return manifest
 
@@ -157,38 +150,7 @@ def _drop_checkpoints(artifact: Artifact, site: Site) -> None:
         site.progress.say(f"removed the checkpoints of {others} unfinished trainings with other settings or data")
 
 
-@ray.remote(num_cpus=1)
-def _prepare(task: Task, checkpoints: str) -> dict[str, Any]:
-    """Write the rows beside the checkpoints; every worker reads them there."""
-    base = language.find(task.model, task.storage)
-    dev = None if task.dev is None else read(task, dev=True)
-    if task.subset:
-        train = Examples([(text, None) for text in subset_of(task.subset, "text", task.storage)], {}, ())
-    else:
-        train = read(task)
-    examples = None if dev is None else dev.examples
-    data = prepare(task.stage, task.settings, task.model, base, task.kind, train.examples, examples)
-    for name, rows in (("train", data.train), ("dev", data.dev)):
-        if rows is not None:
-            storage.write_bytes(storage.join(checkpoints, f"{name}.safetensors"), rows.to_bytes(), task.storage)
-    cut = [
-        f"{task.stage}: of {count:,} of the {texts:,} texts of {name} only the first {task.settings.max_tokens} tokens "
-        "count"
-        for name, count, texts in (
-            ("the training data", data.facts["cut"], data.facts["texts"]),
-            ("dev", data.facts["dev_cut"], data.facts["dev_texts"]),
-        )
-        if count
-    ]
-    left_out = {"left_out": train.left_out, "dev_left_out": dev.left_out if dev else {}}
-    return {
-        "labels": data.labels,
-        "packed": data.packed,
-        "steps": data.steps(task.settings),
-        "facts": data.facts
-        | {"base": language.identity(base), **left_out}
-        | {"told": [*train.told, *(dev.told if dev else ()), *cut]},
-    }
+_write = ray.remote(num_cpus=1)(dataset.write)
 
 
 @ray.remote(num_cpus=0)

@@ -46,12 +46,12 @@ class Checkpoints:
         try:
             note = dict(json.loads(storage.read_bytes(path, self.storage)))
         except (ValueError, TypeError):
-            raise UserError(f"{path} is damaged. Delete {self.folder} to begin anew.") from None
+            raise UserError(f"{path} is damaged. Delete {self.folder} to start over.") from None
         for name, value in self.identity.items():
             if note.get(name) != value:
                 raise UserError(
                     f"the checkpoint in {self.folder} has {name} {note.get(name)}, but this training has {value}. Give "
-                    f"this one the same {name}, or delete the folder to begin anew."
+                    f"this one the same {name}, or delete the folder to start over."
                 )
         return int(note["step"])
 

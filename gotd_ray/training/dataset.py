@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from gotd_ray import config
+from gotd_ray import config, storage
 from gotd_ray.errors import UserError
 from gotd_ray.models import language
 from gotd_ray.models.objectives import OBJECTIVES, Example, Laid
 from gotd_ray.models.packing import Rows
+from gotd_ray.training.task import Task, read, subset_of
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,12 @@ class Dataset:
         train: its rows.
         dev: rows of the development set; None where there is none.
         labels: the classes, sorted; empty for language modelling.
-        packed: whether rows may hold several texts.
         facts: counts for the manifest.
     """
 
     train: Rows
     dev: Rows | None
     labels: tuple[str, ...]
-    packed: bool
     facts: dict[str, Any]
 
     def steps(self, settings: config.Training) -> int:
@@ -46,27 +45,19 @@ class Dataset:
         return max(1, int(np.ceil(wanted - 1e-9)))
 
 
-def prepare(
-    stage: str,
-    settings: config.Training,
-    model: config.Model,
-    base: language.Base,
-    kind: str,
-    train: list[Example],
-    dev: list[Example] | None,
-) -> Dataset:
+def prepare(task: Task, train: list[Example], dev: list[Example] | None) -> Dataset:
     """Tokenise, cut or pack, and number the labels.
 
     Raises:
         UserError: a split is empty; a label of dev is unknown; there is but one label; rows are longer than the model
             takes; a text to classify is too long; the tokenizer cannot pad or mask; no text has a token to predict.
     """
-    tokenizer = tokenizer_for(stage, settings, model, base, kind)
-    labels = labels_of(stage, train, dev) if OBJECTIVES[kind].classifies else ()
-    rows, pieces, cut = rows_of(stage, settings, tokenizer, kind, "training data", train, labels)
+    tokenizer = tokenizer_for(task, language.find(task.model, task.storage))
+    labels = labels_of(task.stage, train, dev) if OBJECTIVES[task.kind].classifies else ()
+    rows, pieces, cut = rows_of(task, tokenizer, "training data", train, labels)
     dev_rows, dev_cut = None, 0
     if dev is not None:
-        dev_rows, _, dev_cut = rows_of(stage, settings, tokenizer, kind, "dev", dev, labels)
+        dev_rows, _, dev_cut = rows_of(task, tokenizer, "dev", dev, labels)
     facts = {
         "texts": len(train),
         "pieces": pieces,
@@ -76,18 +67,10 @@ def prepare(
         "tokens_in_data": len(rows.tokens),
         "filled": len(rows.tokens) / (len(rows) * int(np.diff(rows.starts).max())),
     }
-    return Dataset(rows, dev_rows, labels, settings.pack and not labels, facts)
+    return Dataset(rows, dev_rows, labels, facts)
 
 
-def rows_of(
-    stage: str,
-    settings: config.Training,
-    tokenizer: Any,
-    kind: str,
-    name: str,
-    split: Sequence[Example],
-    labels: Sequence[str],
-) -> Laid:
+def rows_of(task: Task, tokenizer: Any, name: str, split: Sequence[Example], labels: Sequence[str]) -> Laid:
     """The rows of a split.
 
     Args:
@@ -98,29 +81,32 @@ def rows_of(
         UserError: it is empty; a text to classify is too long; no text has a token to predict.
     """
     if not split:
-        raise UserError(f"{stage}: the {name} has no text. Check the paths, the text column and chunks.min_chars.")
-    return OBJECTIVES[kind].rows(stage, settings, tokenizer, name, split, labels)
+        raise UserError(f"{task.stage}: the {name} has no text. Check the paths, the text column and chunks.min_chars.")
+    return OBJECTIVES[task.kind].rows(task.stage, task.settings, tokenizer, name, split, labels)
 
 
-def tokenizer_for(stage: str, settings: config.Training, model: config.Model, base: language.Base, kind: str) -> Any:
+def tokenizer_for(task: Task, base: language.Base) -> Any:
     """The tokenizer of a training.
+
+    Args:
+        base: the model that it starts from, or one of the same shape.
 
     Raises:
         UserError: ``max_tokens`` is beyond the model's; it cannot pad or mask, and must.
     """
-    tokenizer = language.load_tokenizer(base, model.pad_token)
+    stage, settings, objective = task.stage, task.settings, OBJECTIVES[task.kind]
+    tokenizer = language.load_tokenizer(base, task.base.pad_token)
     limit = language.context_length(language.load_config(base), tokenizer)
     if limit and settings.max_tokens > limit:
         raise UserError(
             f"{stage}.max_tokens is {settings.max_tokens}, but '{base.folder.name}' takes {limit} at most. Lower it."
         )
-    packed = settings.pack and not OBJECTIVES[kind].classifies
-    if tokenizer.pad_token_id is None and not packed:
+    if tokenizer.pad_token_id is None and (objective.classifies or not settings.pack):
         raise UserError(
             f"the tokenizer of '{base.folder.name}' has no padding token, and {stage} pads its rows. Set "
             f"model.pad_token to a token that it has, such as '{tokenizer.eos_token}'."
         )
-    if OBJECTIVES[kind].masking and tokenizer.mask_token_id is None:
+    if objective.masking and tokenizer.mask_token_id is None:
         raise UserError(
             f"the tokenizer of '{base.folder.name}' has no mask token. Set {stage}.objective to causal, or choose a "
             "model.base that was made for masked language modelling."
@@ -147,3 +133,34 @@ def labels_of(stage: str, train: list[Example], dev: list[Example] | None) -> tu
             "label_column."
         )
     return tuple(known)
+
+
+def write(task: Task, folder: str) -> dict[str, Any]:
+    """Read the texts and write the rows into a folder, where every worker reads them.
+
+    Returns:
+        ``labels`` and ``steps``, and ``facts`` for the manifest, with ``told``, sentences to show.
+
+    Raises:
+        UserError: see :func:`prepare` and :func:`gotd_ray.training.task.read`.
+    """
+    train = None if task.subset else read(task)
+    dev = None if task.dev is None else read(task, dev=True)
+    texts: list[Example] = (
+        train.examples if train else [(text, None) for text in subset_of(task.subset or "", "text", task.storage)]
+    )
+    data = prepare(task, texts, dev.examples if dev else None)
+    for name, rows in (("train", data.train), ("dev", data.dev)):
+        if rows is not None:
+            storage.write_bytes(storage.join(folder, f"{name}.safetensors"), rows.to_bytes(), task.storage)
+    told = [*(train.told if train else ()), *(dev.told if dev else ())]
+    for name, split in (("the training data", ""), ("dev", "dev_")):
+        if cut := data.facts[f"{split}cut"]:
+            told.append(
+                f"{task.stage}: of {cut:,} of the {data.facts[f'{split}texts']:,} texts of {name} only the first "
+                f"{task.settings.max_tokens} tokens count"
+            )
+    left_out = {"left_out": train.left_out if train else {}, "dev_left_out": dev.left_out if dev else {}}
+    base = language.identity(language.find(task.model, task.storage))
+    facts = data.facts | {"base": base, **left_out, "told": told}
+    return {"labels": data.labels, "steps": data.steps(task.settings), "facts": facts}

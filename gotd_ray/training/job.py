@@ -15,52 +15,43 @@ from gotd_ray.errors import UserError
 from gotd_ray.models import language
 from gotd_ray.models.packing import Rows
 from gotd_ray.training.parameters import choose
+from gotd_ray.training.task import Task
 
 MICRO_BATCH = 8
 
 _GIB = 2**30
 
 
-@dataclass(frozen=True)
-class Job:
-    """What every worker must know.
+@dataclass(frozen=True, kw_only=True)
+class Job(Task):
+    """A task with all else that every worker must know.
 
     Attributes:
-        stage: name of the section, for messages.
-        settings: the section.
-        model: the base model's section; ``base`` may name another folder than the config's.
-        kind: the objective.
         labels: the classes, in order; empty for language modelling.
         steps: optimiser steps.
         micro_batch: rows at a time on a worker.
-        packed: whether rows may hold several texts.
-        precision: ``float32`` or ``bfloat16``.
         device: ``cpu`` or ``cuda``.
         threads: CPU threads of a worker.
-        seed: of order, masks, dropout and new weights.
         checkpoints: folder of checkpoints and rows.
         key: the training's key.
         report_to: names of Hugging Face's callbacks that send the curves somewhere.
         name: of the training there.
     """
 
-    stage: str
-    settings: config.Training
-    model: config.Model
-    storage: config.Storage
-    kind: str
     labels: tuple[str, ...]
     steps: int
     micro_batch: int
-    packed: bool
-    precision: str
     device: str
     threads: int
-    seed: int
     checkpoints: str
     key: str
     report_to: tuple[str, ...] = ()
     name: str = ""
+
+    @property
+    def packed(self) -> bool:
+        """Whether rows may hold several texts."""
+        return self.settings.pack and not self.labels
 
     def rows(self, name: str) -> Rows:
         return Rows.from_bytes(storage.read_bytes(self.path(name), self.storage))
@@ -97,7 +88,7 @@ def engine_settings(job: Job) -> dict[str, Any]:
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        "torch_autocast": {"enabled": job.precision == "bfloat16", "dtype": "bfloat16"},
+        "torch_autocast": {"enabled": job.model.precision == "bfloat16", "dtype": "bfloat16"},
         "train_micro_batch_size_per_gpu": "auto",
         "train_batch_size": "auto",
         "gradient_accumulation_steps": "auto",

@@ -181,6 +181,6 @@ def engine_identity(model: Any, job: Job) -> dict[str, Any]:
         "workers": dist.get_world_size(),
         "backend": dist.get_backend(),
         "device": str(model.device),
-        "precision": job.precision,
+        "precision": job.model.precision,
         "offload": job.settings.offload,
     }

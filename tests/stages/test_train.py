@@ -320,8 +320,8 @@ def test_a_checkpoint_of_other_workers_is_refused_before_the_texts_are_prepared(
     for content, words in (
         (json.dumps({"key": "a key", "workers": 1, "zero_stage": 1, "step": 5}),
          f"the checkpoint in {folder} has workers 1, but this training has 2. Give this one the same workers, or "
-         "delete the folder to begin anew."),
-        ('{"key": "a k', f"{note} is damaged. Delete {folder} to begin anew."),
+         "delete the folder to start over."),
+        ('{"key": "a k', f"{note} is damaged. Delete {folder} to start over."),
     ):  # fmt: skip
         note.write_text(content)
         with pytest.raises(UserError) as raised:

@@ -14,7 +14,8 @@ from gotd_ray import config, pipeline
 from gotd_ray.cluster import Resources
 from gotd_ray.errors import UserError
 from gotd_ray.stages import train
-from gotd_ray.training.task import check, read, subset_of, tasks
+from gotd_ray.training.check import check
+from gotd_ray.training.task import read, subset_of, tasks
 
 
 @pytest.fixture(scope="module")

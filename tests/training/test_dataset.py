@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import texts
+from tiny import make_task, texts
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
@@ -16,9 +17,9 @@ from gotd_ray.training.job import micro_batch
 
 
 def made(folder: Path, kind: Any, train: list[Example], dev: list[Example] | None = None, **keys: Any) -> Dataset:
-    model = config.Model(base=str(folder), pad_token=keys.pop("pad_token", None))
-    settings = config.Finetune(**{"max_tokens": 64} | keys)
-    return prepare("finetune", settings, model, language.find(model, config.Storage()), kind, train, dev)
+    pad_token = keys.pop("pad_token", None)
+    task = make_task(folder, kind, config.Finetune(**{"max_tokens": 64} | keys), pad_token=pad_token)
+    return prepare(replace(task, stage="finetune"), train, dev)
 
 
 PLAIN: list[Example] = [(text, None) for text in texts(20)]
@@ -30,7 +31,6 @@ def test_labels_are_numbered_in_their_order(bert: Path) -> None:
     assert data.labels == ("even", "odd")
     assert data.train.classes is not None and data.train.classes.tolist() == [0, 1] * 10
     assert data.dev is not None and len(data.dev) == 4
-    assert not data.packed
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,10 @@ def test_texts_without_a_token_to_predict_are_refused(llama: Path) -> None:
     tokenizer = language.load_tokenizer(language.find(config.Model(base=str(llama)), config.Storage()), None)
     tokenizer.eos_token = None
     one: list[Example] = [("a", None)]
+    task = replace(make_task(llama, "causal", config.Finetune(max_tokens=64)), stage="finetune")
     for name in ("training data", "dev"):
         with pytest.raises(UserError) as raised:
-            rows_of("finetune", config.Finetune(max_tokens=64), tokenizer, "causal", name, one, ())
+            rows_of(task, tokenizer, name, one, ())
         assert str(raised.value) == (
             f"finetune: no text of the {name} has a second token, which a causal model could learn to predict. Add "
             "longer texts, or check the text column."

@@ -219,6 +219,7 @@ def test_a_classifier_made_of_a_causal_base_classifies_several_texts_at_once(lla
     shutil.copytree(llama, tmp_path / "base")
     AutoTokenizer.from_pretrained(llama, pad_token="<unk>").save_pretrained(tmp_path / "base")
     job = make_job(tmp_path, tmp_path / "base", "classification", truncate=True, steps=1, max_tokens=32)
+    assert job.settings.pack and not job.packed
     run(job, tmp_path)
     saved = language.find(config.Model(base=str(tmp_path / "model")), config.Storage())
     model = language.load(saved, "classification", 0, list(job.labels)).eval()
