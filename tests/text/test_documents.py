@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,6 @@ def test_long_rows_become_numbered_chunks_and_whole_documents_without_a_limit(tm
 def test_without_a_column_the_source_is_the_stem_or_the_folder(
     tmp_path: Path, name: str, source_from: str, source: str
 ) -> None:
-    import gzip
-
     path = tmp_path / name
     path.parent.mkdir()
     data = json.dumps({"text": SENTENCE}).encode()
@@ -167,19 +166,28 @@ def test_tallies_merge_to_the_same_in_any_order_and_grouping(events: list, rando
 
 def test_pyarrow_and_s3fs_give_the_same_documents_from_a_real_s3_server(s3: S3Server) -> None:
     lines = "".join(json.dumps({"text": SENTENCE.format(i)}) + "\n" for i in range(500)).encode()
-    buffer = pa.BufferOutputStream()
-    pq.write_table(pa.table({"text": [SENTENCE.format(i) for i in range(500)]}), buffer, row_group_size=100)
+    table = pa.table({"text": [SENTENCE.format(i) for i in range(500)]})
+    parquet, arrow = pa.BufferOutputStream(), pa.BufferOutputStream()
+    pq.write_table(table, parquet, row_group_size=100)
+    with pa.ipc.new_stream(arrow, table.schema) as writer:
+        writer.write_table(table, max_chunksize=100)
+    files = {
+        "a.jsonl": lines,
+        "b.parquet": parquet.getvalue().to_pybytes(),
+        "c.csv.gz": gzip.compress(table.to_pandas().to_csv(index=False).encode()),
+        "d.arrow": arrow.getvalue().to_pybytes(),
+    }
     text = config.Text(paths=["s3://bucket/corpus"])
     results = []
     for library in ("pyarrow", "s3fs"):
         client = config.Storage.model_validate({"library": library, "endpoint": s3.endpoint})
-        storage.write_bytes("s3://bucket/corpus/a.jsonl", lines, client)
-        storage.write_bytes("s3://bucket/corpus/b.parquet", buffer.getvalue().to_pybytes(), client)
-        files = storage.list_files(text, client)
-        results.append([one for file in files for one in read_documents(file, text, CHUNKS, client, Tally())])
+        for name, data in files.items():
+            storage.write_bytes(f"s3://bucket/corpus/{name}", data, client)
+        listed = storage.list_files(text, client)
+        results.append([one for file in listed for one in read_documents(file, text, CHUNKS, client, Tally())])
     assert results[0] == results[1]
-    assert len(results[0]) == 1000
-    assert {one.path for one in results[0]} == {"s3://bucket/corpus/a.jsonl", "s3://bucket/corpus/b.parquet"}
+    assert len(results[0]) == 2000
+    assert {one.path for one in results[0]} == {f"s3://bucket/corpus/{name}" for name in files}
 
 
 @pytest.mark.parametrize("library", ["pyarrow", "s3fs"])

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import random
 import re
 import runpy
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
 import pytest
 
 from gotd_ray import config
+from gotd_ray.filesystems import InputFile
 from gotd_ray.text import formats
 from gotd_ray.text.formats import FORMATS, format_of
 from gotd_ray.text.formats.base import Format
 from gotd_ray.text.readers import read_rows
+from gotd_ray.text.rows import BadFile
 
 LOCAL = config.Storage()
 
@@ -51,3 +57,34 @@ def test_the_example_of_the_documents_is_a_format(tmp_path: Path, monkeypatch: p
     found = [(row.number, getattr(row.content, "reason", row.content)) for row in read_rows(str(path), text, LOCAL)]
     assert found == [(0, "one\ntwo\n"), (1, "too_long"), (2, "invalid_utf8"), (3, "last")]
     assert [row.number for row in read_rows(str(path), text, LOCAL, {1})] == [1]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.arrow", "a.feather", "a.parquet", "a.txt"])
+def test_a_storage_that_fails_in_mid_file_is_transient(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pa.table({"text": [random.Random(i).randbytes(500).hex() for i in range(9000)]})
+    path = tmp_path / name
+    if name == "a.parquet":
+        pq.write_table(table, path, row_group_size=500)
+    elif name == "a.feather":
+        feather.write_feather(table, path, chunksize=500, compression="uncompressed")
+    elif name == "a.arrow":
+        with pa.ipc.new_stream(str(path), table.schema) as writer:
+            writer.write_table(table, max_chunksize=500)
+    else:
+        data = table.to_pandas().to_csv(index=False).encode()
+        path.write_bytes(gzip.compress(data, 1) if name.endswith(".gz") else data)
+    readinto, left = InputFile.readinto, [5]
+
+    def failing(self: InputFile, buffer: Any) -> int:
+        left[0] -= 1
+        if left[0] < 0 or self.tell() > 5_000_000:
+            with self._watched():
+                raise ConnectionResetError("the network went away")
+        return readinto(self, buffer)
+
+    monkeypatch.setattr(InputFile, "readinto", failing)
+    with pytest.raises(BadFile) as caught:
+        list(read_rows(str(path), config.Text(paths=["x"]), LOCAL))
+    assert (caught.value.reason, caught.value.transient) == ("io_error", True)
