@@ -31,26 +31,17 @@ _AT_ONCE = {"cpu": 4, "cuda": 64}
 """Requests of lm-eval at a time."""
 
 
-def check_installed() -> None:
-    """That lm-eval is here.
+def check_tasks(names: list[str]) -> None:
+    """That lm-eval is here and knows the tasks; whether their data can be had is not looked at.
 
     Raises:
-        UserError: how to install it.
+        UserError: how to install it; the nearest name.
     """
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError(
             "evaluate.zero_shot needs lm-eval, which is not installed here. pip install 'gotd_ray[evaluate]', or drop "
             "evaluate.zero_shot."
         )
-
-
-def check_tasks(names: list[str]) -> None:
-    """That lm-eval knows the tasks; whether their data can be had is not looked at.
-
-    Raises:
-        UserError: with the nearest name.
-    """
-    check_installed()
     if not names:
         return
     from lm_eval.tasks import TaskManager

@@ -30,7 +30,7 @@ def estimate(task: Task, workers: int | None = None) -> tuple[int, int, int]:
     workers = workers or task.settings.workers or 1
     micro = micro_batch(task.settings, workers, task.stage)
     base = language.find(task.base, task.storage)  # after pretune it is another, of the same shape
-    return needed_bytes(task.settings, base, task.kind, task.classes or [], micro, workers), workers, micro
+    return needed_bytes(task, base, task.classes or [], micro, workers), workers, micro
 
 
 def check(trainings: Mapping[str, Task]) -> list[str]:

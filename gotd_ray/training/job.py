@@ -115,20 +115,14 @@ def less_drastic(job: Job) -> str:
 
 
 def needed_bytes(
-    settings: config.Training,
-    base: language.Base,
-    kind: str,
-    labels: list[str],
-    micro_batch: int,
-    workers: int,
-    *,
-    gpu: bool = False,
+    task: Task, base: language.Base, labels: list[str], micro_batch: int, workers: int, *, gpu: bool = False
 ) -> int:
     """A worker's memory at the least: float32 weights, gradients, AdamW's two moments, ZeRO's copy, and logits.
 
     On a GPU without what ``offload`` keeps in the host's.
     """
-    model = choose(language.skeleton(base, kind, labels), settings, new_head=bool(labels))
+    settings = task.settings
+    model = choose(language.skeleton(base, task.kind, labels), settings, new_head=bool(labels))
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     shared = [workers if settings.zero_stage >= stage else 1 for stage in (1, 2, 3)]
@@ -147,7 +141,7 @@ def check_memory(job: Job, base: language.Base) -> None:
     """
     workers = dist.get_world_size()
     gpu = job.device == "cuda"
-    needed = needed_bytes(job.settings, base, job.kind, list(job.labels), job.micro_batch, workers, gpu=gpu)
+    needed = needed_bytes(job, base, list(job.labels), job.micro_batch, workers, gpu=gpu)
     if gpu:
         free = torch.cuda.mem_get_info()[0]
     else:

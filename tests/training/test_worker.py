@@ -383,10 +383,10 @@ def test_a_fault_of_ours_is_not_put_in_the_users_words(
 def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(llama: Path, tmp_path: Path) -> None:
     job = make_job(tmp_path, llama)
     base = language.find(job.model, job.storage)
-    small = needed_bytes(job.settings, base, job.kind, [], job.micro_batch, 1)
+    small = needed_bytes(job, base, [], job.micro_batch, 1)
     assert 0 < small < 50e6
-    offloaded = job.settings.model_copy(update={"offload": True})
-    sizes = [needed_bytes(offloaded, base, job.kind, [], job.micro_batch, 1, gpu=gpu) for gpu in (False, True)]
+    offloaded = replace(job, settings=job.settings.model_copy(update={"offload": True}))
+    sizes = [needed_bytes(offloaded, base, [], job.micro_batch, 1, gpu=gpu) for gpu in (False, True)]
     assert sizes[1] < sizes[0] == small
     shape = json.loads((llama / "config.json").read_text()) | {"hidden_size": 65536, "intermediate_size": 262144}
     huge = tmp_path / "huge"
