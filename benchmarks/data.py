@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 from gotd_ray import config
 from gotd_ray.storage import list_files
-from gotd_ray.text.documents import Tally, read_documents
+from gotd_ray.text.documents import read_documents
+from gotd_ray.text.tally import Tally
 
 
 def folder(holds: str = "corpus/ and tasks/") -> Path:

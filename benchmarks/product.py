@@ -30,7 +30,7 @@ from gotd_ray.shards.rounds import Rounds, Taken
 from gotd_ray.shards.work import Scoring
 from gotd_ray.stages.solve import POTENTIALS, solve
 from gotd_ray.storage import StoredFile
-from gotd_ray.text.documents import Tally
+from gotd_ray.text.tally import Tally
 
 _CPUS = os.cpu_count() or 1
 SITE = Site(Resources(_CPUS, 0, 1, _CPUS, private=True), "cpu", Progress(Console(quiet=True)))

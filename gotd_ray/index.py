@@ -48,7 +48,7 @@ class Entry:
     """Names of its parts."""
 
     tallies: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By uri, what was read of each file whose rows are in the parts, see :class:`gotd_ray.text.documents.Tally`. Files
+    """By uri, what was read of each file whose rows are in the parts, see :class:`gotd_ray.text.tally.Tally`. Files
     that are not among ``files`` broke off, and their rows are not to be read."""
 
     bad_files: tuple[dict[str, str], ...] = ()

@@ -23,7 +23,9 @@ from gotd_ray.index import Collection, entry_name, entry_of, part_name
 from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.remote import answer
 from gotd_ray.storage import StoredFile
-from gotd_ray.text.documents import BadFile, Document, Tally, read_documents
+from gotd_ray.text.documents import Document, read_documents
+from gotd_ray.text.rows import BadFile
+from gotd_ray.text.tally import Tally
 
 PART_DOCUMENTS = 2048
 """Documents of a part: enough that those of like length fill batches; small enough (3 MB) to travel and to redo."""

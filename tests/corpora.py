@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from gotd_ray.config import Storage
 from gotd_ray.index import SCHEMA, Embedded, Entry, Index
 from gotd_ray.storage import StoredFile
-from gotd_ray.text.documents import Tally
+from gotd_ray.text.tally import Tally
 
 Row = tuple[str, str]  # text, source
 

@@ -28,7 +28,8 @@ from gotd_ray.select.decontaminate import NgramIndex
 from gotd_ray.shards import read_back
 from gotd_ray.stages import select, solve
 from gotd_ray.storage import list_files
-from gotd_ray.text.documents import Tally, read_documents
+from gotd_ray.text.documents import read_documents
+from gotd_ray.text.tally import Tally
 
 WIDTH = 6
 

@@ -12,7 +12,7 @@ from gotd_ray.config import Storage
 from gotd_ray.errors import UserError
 from gotd_ray.index import Entry, Index, entry_name, ids_of, part_name, vectors_of
 from gotd_ray.storage import StoredFile
-from gotd_ray.text.documents import Tally
+from gotd_ray.text.tally import Tally
 from gotd_ray.units import make_units
 
 STORAGE = Storage()

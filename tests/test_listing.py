@@ -20,7 +20,8 @@ from s3_server import S3Server
 from gotd_ray import config, storage
 from gotd_ray.errors import UserError
 from gotd_ray.listing import Listing, list_all
-from gotd_ray.text.documents import Tally, read_documents
+from gotd_ray.text.documents import read_documents
+from gotd_ray.text.tally import Tally
 
 LOCAL = config.Storage()
 SENTENCE = "The quick brown fox number {} jumps over the lazy dog again and again."

@@ -32,7 +32,9 @@ from gotd_ray.remote import answers
 from gotd_ray.results import LOG_WEIGHTS
 from gotd_ray.select.dsir import Features, features, log_ratio
 from gotd_ray.stage import Plan, Stage
-from gotd_ray.text.documents import BadFile, Document, Tally, read_documents
+from gotd_ray.text.documents import Document, read_documents
+from gotd_ray.text.rows import BadFile
+from gotd_ray.text.tally import Tally
 from gotd_ray.units import Unit, make_units
 
 VERSION = 2

@@ -28,7 +28,7 @@ from gotd_ray.remote import unwrapped
 from gotd_ray.results import FILES, files_table
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, set_up_data
-from gotd_ray.text.documents import Tally, check_bad_files, check_bad_rows, check_names
+from gotd_ray.text.tally import Tally, check_bad_files, check_bad_rows, check_names
 from gotd_ray.units import SUMMARY, Job, make_units, open_part, read_job, resolved
 
 ATTEMPTS = 3

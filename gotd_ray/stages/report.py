@@ -34,7 +34,7 @@ from gotd_ray.shards.points import Points, points_of
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages._words import in_words
 from gotd_ray.text.addresses import texts_at
-from gotd_ray.text.documents import BadFile
+from gotd_ray.text.rows import BadFile
 
 VERSION = 1
 """Raised when the report of equal manifests changes."""

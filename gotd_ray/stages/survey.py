@@ -29,16 +29,10 @@ from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages._encoders import READER_CPUS, encode_texts
 from gotd_ray.stages._words import in_words
 from gotd_ray.storage import StoredFile
-from gotd_ray.text.documents import (
-    BadFile,
-    Tally,
-    check_bad_files,
-    check_bad_rows,
-    check_names,
-    read_documents,
-    source_of,
-)
+from gotd_ray.text.documents import read_documents, source_of
+from gotd_ray.text.rows import BadFile
 from gotd_ray.text.sets import left_out_of
+from gotd_ray.text.tally import Tally, check_bad_files, check_bad_rows, check_names
 
 VERSION = 1
 """Raised when the result of equal settings changes."""

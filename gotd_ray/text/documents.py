@@ -13,13 +13,8 @@ from gotd_ray.text.chunks import split
 from gotd_ray.text.clean import clean
 from gotd_ray.text.names import one_line
 from gotd_ray.text.readers import read_rows
-from gotd_ray.text.rows import BadFile, Columns, Problem, Row
-from gotd_ray.text.tally import BAD_ROWS, Tally, check_bad_files, check_bad_rows, check_names
-
-__all__ = [
-    "BAD_ROWS", "BadFile", "Document", "Labelled", "Tally", "check_bad_files", "check_bad_rows", "check_names",
-    "document_id", "read_documents", "source_of", "split_rows",
-]  # fmt: skip
+from gotd_ray.text.rows import Columns, Problem, Row
+from gotd_ray.text.tally import Tally
 
 
 def document_id(text: str) -> str:

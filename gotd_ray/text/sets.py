@@ -10,7 +10,9 @@ from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import shown
 from gotd_ray.storage import StoredFile
-from gotd_ray.text.documents import BadFile, Document, Tally, check_bad_rows, check_names, read_documents
+from gotd_ray.text.documents import Document, read_documents
+from gotd_ray.text.rows import BadFile
+from gotd_ray.text.tally import Tally, check_bad_rows, check_names
 
 WHOLE = config.Chunks(max_chars=None, min_chars=1)
 """Texts that are classified or judged are not cut."""

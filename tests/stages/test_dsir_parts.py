@@ -21,7 +21,8 @@ from gotd_ray.results import LOG_WEIGHTS
 from gotd_ray.select.dsir import features
 from gotd_ray.stages import dsir
 from gotd_ray.storage import list_files
-from gotd_ray.text.documents import BadFile, Document, document_id
+from gotd_ray.text.documents import Document, document_id
+from gotd_ray.text.rows import BadFile
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,8 @@ from gotd_ray.shards import read_back, rounds
 from gotd_ray.shards.earlier import own_potentials
 from gotd_ray.storage import StoredFile
 from gotd_ray.text import addresses
-from gotd_ray.text.documents import BadFile, document_id
+from gotd_ray.text.documents import document_id
+from gotd_ray.text.rows import BadFile
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from gotd_ray.shards.points import points_of
 from gotd_ray.shards.work import Holding, Problem, Work
 from gotd_ray.stages import solve
 from gotd_ray.storage import StoredFile
-from gotd_ray.text.documents import Tally
+from gotd_ray.text.tally import Tally
 
 SITE = Site(Resources(cpus=1, gpus=0, nodes=1, node_cpus=1, private=True), "cpu", Progress())
 WIDTH = 8

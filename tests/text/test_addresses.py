@@ -15,7 +15,9 @@ from warcio.warcwriter import WARCWriter
 
 from gotd_ray import config
 from gotd_ray.text.addresses import texts_at
-from gotd_ray.text.documents import BadFile, Document, Tally, read_documents
+from gotd_ray.text.documents import Document, read_documents
+from gotd_ray.text.rows import BadFile
+from gotd_ray.text.tally import Tally
 
 LOCAL = config.Storage()
 CHUNKS = config.Chunks(max_chars=200)

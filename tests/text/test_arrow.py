@@ -16,9 +16,10 @@ import pytest
 
 from gotd_ray import config
 from gotd_ray.listing import list_all
-from gotd_ray.text.documents import Labelled, Tally, read_documents
+from gotd_ray.text.documents import Labelled, read_documents
 from gotd_ray.text.readers import read_rows
 from gotd_ray.text.rows import BadFile, Problem, Row
+from gotd_ray.text.tally import Tally
 
 LOCAL = config.Storage()
 SENTENCE = "The quick brown fox number {} jumps over the lazy dog again and again."

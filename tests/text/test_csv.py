@@ -21,9 +21,10 @@ from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.listing import list_all
 from gotd_ray.storage import list_files
-from gotd_ray.text.documents import Labelled, Tally, check_names, read_documents
+from gotd_ray.text.documents import Labelled, read_documents
 from gotd_ray.text.readers import read_rows
 from gotd_ray.text.rows import BadFile, Problem, Row
+from gotd_ray.text.tally import Tally, check_names
 
 LOCAL = config.Storage()
 LONG = "The quick brown fox jumps over the lazy dog again and again. "

@@ -16,15 +16,9 @@ from s3_server import S3Server
 
 from gotd_ray import config, filesystems, storage
 from gotd_ray.errors import UserError
-from gotd_ray.text.documents import (
-    BadFile,
-    Document,
-    Labelled,
-    Tally,
-    check_bad_rows,
-    document_id,
-    read_documents,
-)
+from gotd_ray.text.documents import Document, Labelled, document_id, read_documents
+from gotd_ray.text.rows import BadFile
+from gotd_ray.text.tally import Tally, check_bad_rows
 
 LOCAL = config.Storage()
 CHUNKS = config.Chunks()

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gotd_ray import config
-from gotd_ray.text.documents import Document, Labelled, Tally, read_documents
+from gotd_ray.text.documents import Document, Labelled, read_documents
 from gotd_ray.text.names import Foreign, NotAName, name_of
+from gotd_ray.text.tally import Tally
 
 LOCAL = config.Storage()
 SENTENCE = "The quick brown fox number {} jumps over the lazy dog again and again."

@@ -13,7 +13,8 @@ import pytest
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
-from gotd_ray.text.documents import BAD_ROWS, Document, Tally, check_names, read_documents
+from gotd_ray.text.documents import Document, read_documents
+from gotd_ray.text.tally import BAD_ROWS, Tally, check_names
 
 SENTENCE = "The quick brown fox number {} jumps over the lazy dog again and again."
 

@@ -12,7 +12,8 @@ import pytest
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
-from gotd_ray.text.documents import Labelled, Tally, check_bad_files, check_bad_rows, check_names, read_documents
+from gotd_ray.text.documents import Labelled, read_documents
+from gotd_ray.text.tally import Tally, check_bad_files, check_bad_rows, check_names
 
 LOCAL = config.Storage()
 SENTENCE = "The quick brown fox number {} jumps over the lazy dog again and again."
