@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gotd_ray import config, methods, storage, tracking
+from gotd_ray import config, storage, tracking
+from gotd_ray.config.selection import used_by
 from gotd_ray.errors import UserError
 from gotd_ray.filters import check_budget, check_decontamination
 from gotd_ray.index import Collection
@@ -121,7 +122,9 @@ def check_selection(run: config.Run, counts: Mapping[str, Count]) -> None:
 
 def _weighed(run: config.Run, counts: Mapping[str, Count]) -> list[str]:
     """The sets whose weights a method needs."""
-    if not methods.find(run.select.method).weighs or (run.select.method == "gotd" and run.solve.potentials):
+    if "corpus.weight_column" not in used_by(run.select.method) or (
+        run.select.method == "gotd" and run.solve.potentials
+    ):
         return ["target"]
     return [
         "target",

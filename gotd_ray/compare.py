@@ -8,6 +8,7 @@ stopped, and a cell can be looked at with ``gotd show``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from gotd_ray import config, methods, pipeline, storage
+from gotd_ray import config, pipeline, storage
 from gotd_ray.checks import look
 from gotd_ray.cluster import connected
 from gotd_ray.config.compare import Arm
+from gotd_ray.config.selection import used_by
 from gotd_ray.errors import UserError
 from gotd_ray.index import table_of
 from gotd_ray.judging import JUDGES
@@ -61,7 +63,7 @@ class Cell:
     @property
     def name(self) -> str:
         parts = [self.arm, self.budget and f"b{self.budget}", None if self.seed is None else f"s{self.seed}"]
-        return "-".join(str(part) for part in parts if part is not None)
+        return re.sub(r"[^\w.-]", "-", "-".join(str(part) for part in parts if part is not None))
 
 
 def cells(run: config.Run) -> list[Cell]:
@@ -125,7 +127,7 @@ def run_of(run: config.Run, cell: Cell) -> config.Run:
         update["finetune"] = None if cell.arm == "base" else update["finetune"]
         return _validated(run, update, cell)
     rounds = {"rounds": run.compare.rounds} if cell.arm == "gotd_rounds" else {}
-    chosen_by_chance = methods.find(select["method"]).draws
+    chosen_by_chance = "select.seed" in used_by(select["method"])
     draw = {"seed": cell.seed} if chosen_by_chance else {}
     update["select"] = run.select.model_copy(update={"budget": cell.budget} | select | rounds | draw)
     preset = PRESET_OF.get(cell.arm, run.solve.preset)

@@ -2,6 +2,7 @@
 
 from gotd_ray import config, contract
 contract.check_encoder(config.Encoder(kind="my_package.encoders:Mine"))
+contract.check_method("my_package.methods:mine")
 """
 
 from __future__ import annotations
@@ -9,14 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from gotd_ray.config import Encoder
+from gotd_ray import methods
+from gotd_ray.config import Encoder, Select, Storage
+from gotd_ray.methods import Fitting, Part
 from gotd_ray.models.encoder import TextEncoder
 
 TEXTS = (
@@ -66,6 +71,60 @@ def check_encoder(settings: Encoder, texts: tuple[str, ...] = TEXTS, device: str
         _hold(off < 5e-3, f"encoder.normalize is true, and a vector's length is off by {off:.3g}")
     same = _elsewhere(settings, texts, device) == _digest(encoder, texts)
     _hold(same, "another process has other vectors or another identity")
+
+
+def check_method(name: str) -> None:
+    """Hold a method to what :class:`gotd_ray.methods.Method` says, on random unit vectors.
+
+    Args:
+        name: as in ``select.method``; not one that needs the result of an earlier stage.
+
+    Raises:
+        AssertionError, UserError: what is broken.
+    """
+    method, part = methods.find(name), Part(b"0", b"g", "cpu", Storage())
+    corpus, target = _documents(0, 300), _documents(1, 40)
+    settings = Select(landmarks=100)
+    given = Fitting(
+        lambda: target, lambda count: _documents(0, count), settings, seed=5, before=None, storage=Storage()
+    )
+    ids, vectors = corpus.ids.copy(), corpus.vectors.astype(np.float16)
+    state = method.fit(given)
+    scores = np.asarray(method.scorer(state, part)(ids, vectors), np.float64)
+    whole = _equal(ids, corpus.ids) and _equal(vectors, corpus.vectors.astype(np.float16))
+    _hold(whole, "score has changed the batch that it was given")
+    _hold(scores.shape == ids.shape, f"score gave shape {scores.shape} for {len(ids)} documents")
+    _hold(not np.isnan(scores).any() and not np.isneginf(scores).any(), "a score is not a number")
+    again = method.scorer(method.fit(given), part)(ids, vectors)
+    _hold(_equal(np.asarray(again, np.float64), scores), "the second time it scores otherwise")
+    try:
+        pickle.dumps(state)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        _hold(False, f"the state cannot be pickled, and every shard needs it: {error}")
+    scorer = method.scorer(state, part)
+    for size in (1, 7, 128, len(ids)):
+        for start in range(0, len(ids), size):
+            some = slice(start, start + size)
+            found = np.asarray(scorer(ids[some][::-1].copy(), vectors[some][::-1].copy()), np.float64)[::-1]
+            same = found.shape == scores[some].shape and np.allclose(found, scores[some], rtol=1e-5, atol=1e-5)
+            _hold(same, f"a document has another score among {size} than among {len(ids)}")
+    _hold(np.asarray(scorer(ids[:0], vectors[:0])).shape == (0,), "no documents have some score")
+
+
+@dataclass(frozen=True)
+class _Documents:
+    ids: np.ndarray
+    vectors: np.ndarray
+    b: np.ndarray
+
+
+def _documents(seed: int, count: int) -> _Documents:
+    """Unit vectors, exact in float16, and ids in their order."""
+    draw = np.random.default_rng(seed)
+    vectors = draw.normal(size=(count, 16))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ids = np.sort(np.array([draw.bytes(16).hex() for _ in range(count)], "S32"))
+    return _Documents(ids, vectors.astype(np.float16).astype(np.float32), np.full(count, 1 / count))
 
 
 def _elsewhere(settings: Encoder, texts: tuple[str, ...], device: str) -> str:

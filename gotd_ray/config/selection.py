@@ -31,6 +31,22 @@ Method = Literal["gotd", "mmd", "dsir", "nearest", "random"]
 MethodName = Annotated[Method, or_plugin("gotd_ray.methods")]
 """One of these, or a plug-in."""
 
+_WEIGHTS = ("corpus.weight_column", "target.weight_column", "target.proportions")
+
+USES: dict[Method, tuple[str, ...]] = {
+    "gotd": _WEIGHTS,
+    "mmd": (*_WEIGHTS, "select.bandwidth", "select.landmarks"),
+    "dsir": ("select.seed", "select.dsir_sample", "select.dsir_min_words"),
+    "nearest": ("target.weight_column", "target.proportions"),
+    "random": ("select.seed",),
+}
+"""What each method goes by, of the settings that some methods ignore."""
+
+
+def used_by(method: str) -> tuple[str, ...]:
+    """See ``USES``; a plug-in is given all that is not another method's own."""
+    return dict(USES).get(method, (*_WEIGHTS, "select.landmarks", "select.seed"))  # type: ignore[call-overload]
+
 
 class Survey(Section):
     """A look at some documents of each source before all is embedded: which sources lie nearest to the target.
@@ -183,10 +199,8 @@ class Select(Section):
         le=10**6,
         description="mmd: sigma^2 of its Gaussian kernel, in squared distance; null: the median one",
     )
-    landmarks: int = Field(
-        2048, ge=2, le=10**5, description="mmd: documents that stand for the corpus in its mean kernel"
-    )
-    seed: Seed | None = Field(None, description="random, dsir: seed of what is drawn; null: the run's")
+    landmarks: int = Field(2048, ge=2, le=10**5, description="mmd, plug-ins: documents that stand for the corpus")
+    seed: Seed | None = Field(None, description="random, dsir, plug-ins: seed of what is drawn; null: the run's")
     dsir_sample: bool = Field(
         True, description="dsir: draw in proportion to the importance weights, by the seed; false takes the largest"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from gotd_ray.config.base import Section, paths_in
 from gotd_ray.config.places import is_url, meet, normal
 from gotd_ray.config.run import Run
+from gotd_ray.config.selection import used_by
 from gotd_ray.config.training import PRESETS, Finetune, Training
 
 Idle = tuple[str, Section, Iterable[str], str]
@@ -57,17 +58,17 @@ def _idle_in_selection(run: Run) -> Iterator[Idle]:
         yield "solve", solve, ["landmarks"], why
     if method == "gotd" and (solve.potentials or run.reference) and not run.survey:
         yield "corpus", run.corpus, ["weight_column"], "the corpus is scored, and the fit does not run over it"
-    if method in ("dsir", "nearest", "random") and not run.survey:
-        yield "corpus", run.corpus, ["weight_column"], "select.method ignores weights"
-    if method in ("dsir", "random") and not run.survey:
-        yield "target", run.target, ["weight_column", "proportions"], "select.method ignores weights"
-    if method != "mmd":
-        yield "select", select, ["bandwidth", "landmarks"], "select.method is not mmd"
-    if method != "dsir":
-        yield "select", select, ["dsir_sample", "dsir_min_words"], "select.method is not dsir"
-    if method not in ("dsir", "random"):
-        yield "select", select, ["seed"], "select.method draws nothing"
-    elif method == "dsir" and not select.dsir_sample:
+    used = used_by(method)
+    for where, section, keys, why in (
+        ("corpus", run.corpus, ["weight_column"], "select.method ignores weights"),
+        ("target", run.target, ["weight_column", "proportions"], "select.method ignores weights"),
+        ("select", select, ["bandwidth", "landmarks"], "select.method is not mmd"),
+        ("select", select, ["dsir_sample", "dsir_min_words"], "select.method is not dsir"),
+        ("select", select, ["seed"], "select.method draws nothing"),
+    ):
+        if where == "select" or not run.survey:
+            yield where, section, [key for key in keys if f"{where}.{key}" not in used], why
+    if method == "dsir" and not select.dsir_sample:
         yield "select", select, ["seed"], "select.dsir_sample is false"
     if select.rounds == 1:
         yield "select", select, ["mix"], "select.rounds is 1"

@@ -1,20 +1,23 @@
-"""How candidates are scored: a record for each method, and those of somebody else (:mod:`gotd_ray.plugins`)."""
+"""How candidates are scored: a file for each method, named as ``select.method`` is, and those of somebody else."""
 
 from __future__ import annotations
 
-from gotd_ray.methods import dsir, gotd, mmd, nearest, random
+from importlib import import_module
+from typing import cast, get_args
+
+from gotd_ray.config.selection import Method as Name
 from gotd_ray.methods.method import Fitting, Method, Part
 from gotd_ray.methods.plugin import plug_in
 
-METHODS = {one.METHOD.name: one.METHOD for one in (gotd, mmd, dsir, nearest, random)}
-
-__all__ = ["METHODS", "Fitting", "Method", "Part", "find"]
+__all__ = ["Fitting", "Method", "Part", "find"]
 
 
 def find(name: str) -> Method:
-    """The method of a name, or the plug-in.
+    """The record of a method: ``METHOD`` in its file, or that of the plug-in of the name.
 
     Raises:
         UserError: see :func:`gotd_ray.plugins.load`.
     """
-    return METHODS[name] if name in METHODS else plug_in(name)
+    if name not in get_args(Name):
+        return plug_in(name)
+    return cast(Method, import_module(f"gotd_ray.methods.{name}").METHOD)

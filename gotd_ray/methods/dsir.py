@@ -79,5 +79,4 @@ METHOD = Method(
     means="A score is the negative log of the importance weight, with Gumbel noise where documents are drawn.",
     after="dsir",
     leaves_out=True,
-    draws=True,
 )

@@ -26,5 +26,4 @@ METHOD = Method(
     means="A score is the gradient of the transport's cost in a document's mass: the lower, the more one more such "
     "document brings the corpus towards the target.",
     after="solve",
-    weighs=True,
 )

@@ -67,9 +67,7 @@ class Method:
         taken: how documents are taken, in a sentence's middle.
         means: what a score is, a sentence.
         after: the stage whose result it needs.
-        weighs: whether the weights of candidates count.
         leaves_out: whether scores may be infinite.
-        draws: whether the seed counts.
         facts: what to tell of the state.
     """
 
@@ -79,7 +77,5 @@ class Method:
     taken: str
     means: str
     after: str | None = None
-    weighs: bool = False
     leaves_out: bool = False
-    draws: bool = False
     facts: Callable[[Any], dict[str, Any]] = lambda _: {}

@@ -36,6 +36,5 @@ METHOD = Method(
     taken="by the witness of the maximum mean discrepancy",
     means="A score is the witness of the maximum mean discrepancy: the lower, the more the target resembles the "
     "document than the corpus does.",
-    weighs=True,
     facts=_facts,
 )

@@ -41,7 +41,5 @@ def plug_in(name: str) -> Method:
         scorer,
         taken=getattr(theirs, "taken", f"by {name}"),
         means=getattr(theirs, "means", f"A score is that of {name}."),
-        weighs=True,
         leaves_out=True,
-        draws=True,
     )

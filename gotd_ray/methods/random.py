@@ -21,5 +21,4 @@ METHOD = Method(
     _scorer,
     taken="at random",
     means="A score is a hash of the document's id.",
-    draws=True,
 )

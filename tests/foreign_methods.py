@@ -1,0 +1,67 @@
+"""Methods of somebody else's, each broken in one way: what ``contract.check_method`` must see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+class Good:
+    """The squared distance to the mean of the target."""
+
+    taken = "by nearness to the target's mean"
+
+    def fit(self, target: Any, sample: Any, seed: int) -> Any:
+        return target.b @ target.vectors
+
+    def score(self, state: Any, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        return ((vectors.astype(np.float64) - state) ** 2).sum(1)
+
+
+class Company(Good):
+    def score(self, state: Any, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        found = super().score(state, ids, vectors)
+        return found - found.mean() if len(found) else found
+
+
+class Draws(Good):
+    def score(self, state: Any, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        return super().score(state, ids, vectors) + np.random.default_rng().normal(size=len(ids))
+
+
+class NotANumber(Good):
+    def score(self, state: Any, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        return np.full(len(ids), np.nan)
+
+
+class OneForAll(Good):
+    def score(self, state: Any, ids: np.ndarray, vectors: np.ndarray) -> Any:
+        return 1.0
+
+
+class Writes(Good):
+    def score(self, state: Any, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        vectors[:] = 0
+        return super().score(state, ids, vectors)
+
+
+class Local(Good):
+    """Its state cannot be sent to the shards."""
+
+    def fit(self, target: Any, sample: Any, seed: int) -> Callable[[], None]:
+        return lambda: None
+
+    def score(self, state: Any, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        return np.zeros(len(ids))
+
+
+class Unfit:
+    """It has no fit."""
+
+    score = Good.score
+
+
+good, company, draws, not_a_number = Good(), Company(), Draws(), NotANumber()
+one_for_all, writes, local, unfit = OneForAll(), Writes(), Local(), Unfit()
