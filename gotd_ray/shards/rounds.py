@@ -46,13 +46,11 @@ class Rounds:
         facts: of each round, for the manifest; ``divergence`` is that before the round.
     """
 
-    def __init__(
-        self, settings: config.Solve, pool: Pool, solved: Potentials, segments: int, key: str, progress: Progress
-    ) -> None:
+    def __init__(self, settings: config.Solve, pool: Pool, solved: Potentials, key: str, progress: Progress) -> None:
         """``solved``: a debiased fit over the corpus; ``config.Run`` refuses rounds after any other."""
         self.potentials = solved
         self.facts: list[dict[str, Any]] = []
-        self._settings, self._pool, self._solved, self._segments, self._key = settings, pool, solved, segments, key
+        self._settings, self._pool, self._solved, self._key = settings, pool, solved, key
         self._progress = progress
         self._total = total_mass(pool, 1)
         assert solved.landmarks is not None, "rounds need a debiased fit"  # the config says so
@@ -81,7 +79,6 @@ class Rounds:
         solution = fit_shards(
             self._pool,
             problem,
-            self._segments,
             tolerance=tolerance,
             max_passes=self._settings.max_passes,
             kept_memory=self._settings.kept_memory,

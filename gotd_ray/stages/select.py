@@ -20,7 +20,6 @@ from gotd_ray.filters import check_budget, read_unwanted, refuse_nothing
 from gotd_ray.index import SCHEMA, Embedded, Vectors
 from gotd_ray.methods import Fitting
 from gotd_ray.ot.potentials import Potentials
-from gotd_ray.ot.shard import segment_count
 from gotd_ray.progress import Progress, Task
 from gotd_ray.results import SUBSET
 from gotd_ray.select.choose import Chooser
@@ -118,10 +117,9 @@ def select(given: Choice, artifact: Artifact, site: Site) -> dict[str, Any]:
         scoring = Scoring(artifact.key, method.name, method.fit(_fitting(given, embedded, pool)))
         solved = scoring.state if isinstance(scoring.state, Potentials) else None
         shared = first = pool.share(scoring)
-        segments = segment_count(embedded.candidates.rows)
         rounds = None
         if solved and settings.rounds > 1:
-            rounds = Rounds(given.fit, pool, solved, segments, artifact.key, progress)
+            rounds = Rounds(given.fit, pool, solved, artifact.key, progress)
         read_back = ReadBack(given.text, given.chunks, given.storage, pool, 2 * site.resources.cpus)
         with progress.task("select", total=settings.budget, unit=settings.budget_unit) as task:
             _take_round(chooser, _ranking(pool, shared, chooser, available, settings), rows, read_back, task)
