@@ -27,7 +27,7 @@ from gotd_ray.results import POTENTIALS
 from gotd_ray.select.choose import Candidate, Chooser
 from gotd_ray.shards.points import Points
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
-from gotd_ray.shards.rounds import Rounds, Taken
+from gotd_ray.shards.rounds import Chosen, Rounds
 from gotd_ray.shards.work import Scoring
 from gotd_ray.stages.solve import Fit, solve
 from gotd_ray.storage import StoredFile
@@ -113,7 +113,7 @@ class Library:
             rounds = Rounds(run.solve, pool, solved, "rounds", SITE.progress)
             while chooser.next_round() and len(chooser.judged) < len(self.ids):
                 kept = self._kept(chooser)
-                rounds.refit(Taken(self.ids[kept], self.x[kept], run.select.mix * min(chooser.spent, 1.0)), task)
+                rounds.refit(Chosen(self.ids[kept], self.x[kept], run.select.mix * min(chooser.spent, 1.0)), task)
                 scoring = Scoring(f"round {chooser.round}", "gotd", rounds.potentials)
                 tables = pool.ask("score_table", scoring)
                 self._feed(chooser, np.concatenate([table["score"].to_numpy() for table in tables]))

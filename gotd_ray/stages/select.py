@@ -28,7 +28,7 @@ from gotd_ray.shards.fit import total_mass
 from gotd_ray.shards.points import Points, points_of
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.read_back import ReadBack
-from gotd_ray.shards.rounds import Rounds, Taken
+from gotd_ray.shards.rounds import Chosen, Rounds
 from gotd_ray.shards.work import Scoring
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages._words import in_words
@@ -193,11 +193,11 @@ def _take_round(
             break
 
 
-def _taken(chooser: Chooser, rows: dict[str, dict[str, Any]], settings: config.Select) -> Taken:
+def _taken(chooser: Chooser, rows: dict[str, dict[str, Any]], settings: config.Select) -> Chosen:
     """The documents taken so far; their share of the mixture grows with the part of the budget that is spent."""
     ids = [kept.doc_id for kept in chooser.kept]
     vectors = np.stack([rows[doc_id]["vector"] for doc_id in ids])
-    return Taken(np.array(ids, dtype="S32"), vectors, settings.mix * min(chooser.spent, 1.0))
+    return Chosen(np.array(ids, dtype="S32"), vectors, settings.mix * min(chooser.spent, 1.0))
 
 
 def _ranking(
