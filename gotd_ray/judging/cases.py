@@ -20,7 +20,7 @@ from gotd_ray.training import task as training
 from gotd_ray.training.check import TRIED_BYTES
 from gotd_ray.training.task import MODEL, Task
 
-MEASURE_VERSION = 2
+MEASURE_VERSION = 3
 """Raised when what is made of equal judgements changes: metrics, intervals, what is counted beside them."""
 
 MAX_TOKENS = 1024

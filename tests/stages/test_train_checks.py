@@ -137,9 +137,7 @@ def test_a_training_that_this_machine_can_never_hold_is_refused_before(
         UserError, match=r"^pretune needs at least 0.0 GiB on its one worker, and 0.0 GiB are there in all. "
     ):
         train.check_places(train.Training(found["pretune"]), small)
-    train.check_places(
-        train.Training(found["pretune"]), Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False)
-    )  # not its own
+    train.check_places(train.Training(found["pretune"]), replace(small, private=False))  # not its own
 
 
 def test_a_subset_that_is_gone_or_damaged_is_said_with_what_to_do(tmp_path: Path) -> None:
