@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,14 @@ from gotd_ray.cluster import Resources, Site
 from gotd_ray.index import SCHEMA, Embedded, Entry, Index, Snapshot
 from gotd_ray.methods import Fitting
 from gotd_ray.ot.potentials import Potentials
-from gotd_ray.ot.shard import segment_count
 from gotd_ray.progress import Progress
+from gotd_ray.results import POTENTIALS
 from gotd_ray.select.choose import Candidate, Chooser
 from gotd_ray.shards.points import Points
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
-from gotd_ray.shards.rounds import Rounds, Taken
+from gotd_ray.shards.rounds import Chosen, Rounds
 from gotd_ray.shards.work import Scoring
-from gotd_ray.stages.solve import POTENTIALS, solve
+from gotd_ray.stages.solve import Fit, solve
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.tally import Tally
 
@@ -61,7 +62,8 @@ class Library:
     def solve(self, **settings: Any) -> Potentials:
         """What the solve stage leaves, by the keys of ``solve``."""
         artifact = Artifact(str(self._folder / "solve"), make_key(settings), config.Storage())
-        solve(self._run(solve=settings), self._embedded, artifact, SITE, encoder={})
+        vectors: Any = SimpleNamespace(read=lambda _: self._embedded, collections=())
+        solve(Fit.of(self._run(solve=settings), vectors, encoder={}, earlier=None), artifact, SITE)
         return Potentials.from_bytes(Path(artifact.path(POTENTIALS)).read_bytes())
 
     def scores(self, how: Potentials | str, seed: int = 0, landmarks: int | None = None) -> np.ndarray:
@@ -108,10 +110,10 @@ class Library:
     def _later_rounds(self, chooser: Chooser, solved: Potentials, run: config.Run) -> None:
         """As in the select stage, but for the texts."""
         with shards(self._embedded, run.solve.shards, run.storage, SITE) as pool, SITE.progress.task("rounds") as task:
-            rounds = Rounds(run.solve, pool, solved, segment_count(len(self.ids)), "rounds", SITE.progress)
+            rounds = Rounds(run.solve, pool, solved, "rounds", SITE.progress)
             while chooser.next_round() and len(chooser.judged) < len(self.ids):
                 kept = self._kept(chooser)
-                rounds.refit(Taken(self.ids[kept], self.x[kept], run.select.mix * min(chooser.spent, 1.0)), task)
+                rounds.refit(Chosen(self.ids[kept], self.x[kept], run.select.mix * min(chooser.spent, 1.0)), task)
                 scoring = Scoring(f"round {chooser.round}", "gotd", rounds.potentials)
                 tables = pool.ask("score_table", scoring)
                 self._feed(chooser, np.concatenate([table["score"].to_numpy() for table in tables]))

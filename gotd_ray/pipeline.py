@@ -13,15 +13,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from gotd_ray import config, lock
 from gotd_ray.artifacts import Artifact
 from gotd_ray.checks import look
 from gotd_ray.cluster import Site, connected
 from gotd_ray.errors import UserError
-from gotd_ray.index import Vectors
 from gotd_ray.lock import held
 from gotd_ray.models.choice import pick_device, train_precision
 from gotd_ray.models.encoder import TextEncoder
@@ -29,42 +26,13 @@ from gotd_ray.paths import resolve_paths
 from gotd_ray.progress import Progress
 from gotd_ray.results import PAGE, folder_of
 from gotd_ray.results import STAGES as NAMES
-from gotd_ray.shards.earlier import Earlier, read_earlier
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages import dsir, embed, evaluate, report, select, send, solve, survey, train
-
-
-@dataclass(frozen=True)
-class _Fitting:
-    run: config.Run
-    vectors: Vectors
-    encoder: dict[str, Any]
-    earlier: Earlier | None
-
-    def key(self) -> Any:
-        fit = self.run.solve.model_dump(exclude={"shards", "potentials", "warm_start"})
-        if self.earlier:
-            fit["potentials" if self.run.solve.potentials else "warm_start"] = self.earlier.digest
-        return self.vectors.key(), fit, self.run.target.proportions
-
-
-def _fitting(plan: Plan) -> _Fitting | None:
-    run, encoder = plan.run, plan.encoder
-    if run.select.method != "gotd":
-        return None
-    earlier = plan.once("earlier", lambda: read_earlier(run, encoder))
-    return _Fitting(run, plan.vectors, encoder, earlier)
-
-
-def _solve(given: _Fitting, artifact: Artifact, site: Site) -> dict[str, Any]:
-    embedded = given.vectors.read("reference" if "reference" in given.vectors.collections else "corpus")
-    return solve.solve(given.run, embedded, artifact, site, given.encoder, given.earlier)
-
 
 STAGES: tuple[Stage, ...] = (
     survey.STAGE,
     embed.STAGE,
-    Stage("solve", solve.VERSION, _fitting, _solve, reads_vectors=True),
+    solve.STAGE,
     dsir.STAGE,
     select.STAGE,
     train.PRETUNE,

@@ -211,14 +211,6 @@ def _judgements(found: Results, console: Console) -> None:
             f"{row['examples']:,}",
         )
     console.print(table)
-    for row in facts["overlap"]:
-        for where in ("subset", "target"):
-            if row[where]:
-                console.print(
-                    f"  {row[where]:,} of {row['texts']:,} texts of {row['judge']} '{row['set']}' stand word for word "
-                    f"in the {where} that was trained on",
-                    markup=False,
-                )
     _told(facts, console)
     console.print(f"the examples: {found.path('evaluate', 'examples.parquet')}", markup=False)
 

@@ -154,7 +154,7 @@ class Plan:
     @property
     def evaluation(self) -> Any:
         """What is judged, if anything."""
-        return self.steps["evaluate"].given.planned if "evaluate" in self.steps else None
+        return self.steps["evaluate"].given if "evaluate" in self.steps else None
 
     @property
     def surveyed(self) -> bool:

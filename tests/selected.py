@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpora import documents
 from rich.console import Console
+from solved import solve_rows
 
 from gotd_ray import config
 from gotd_ray.artifacts import Artifact
@@ -26,7 +27,7 @@ from gotd_ray.preflight import Count, count_documents
 from gotd_ray.progress import Progress
 from gotd_ray.select.decontaminate import NgramIndex
 from gotd_ray.shards import read_back
-from gotd_ray.stages import select, solve
+from gotd_ray.stages import select
 from gotd_ray.storage import list_files
 from gotd_ray.text.documents import read_documents
 from gotd_ray.text.tally import Tally
@@ -121,7 +122,7 @@ class Selected:
 
     def solve(self) -> Artifact:
         artifact = Artifact(f"{self.folder}/out/solve", "key", config.Storage())
-        solve.solve(self.run, self.embedded, artifact, self.site, {})
+        solve_rows(self.run, self.embedded, artifact, self.site)
         return artifact
 
     def table(self, name: str) -> list[dict[str, Any]]:

@@ -183,7 +183,7 @@ def test_rounds_are_the_products(
     refits: list[float] = []
     refit = later_rounds.Rounds.refit
 
-    def counted(self: later_rounds.Rounds, taken: later_rounds.Taken, task: object) -> None:
+    def counted(self: later_rounds.Rounds, taken: later_rounds.Chosen, task: object) -> None:
         refits.append(taken.share)
         refit(self, taken, task)  # type: ignore[arg-type]
 

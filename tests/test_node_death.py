@@ -18,12 +18,14 @@ import ray
 from conftest import make_run
 from corpora import write_index
 from ray.cluster_utils import Cluster
+from solved import solve_rows
 
 from gotd_ray import config
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.index import Embedded
 from gotd_ray.progress import Progress
+from gotd_ray.results import POTENTIALS
 from gotd_ray.shards.pool import shards
 from gotd_ray.shards.work import Problem
 from gotd_ray.stages import solve
@@ -49,8 +51,8 @@ def solved(folder: Path, vectors: Embedded, resources: Resources) -> bytes:
     if resources.private:
         run = run.model_copy(update={"solve": run.solve.model_copy(update={"shards": 1})})
     artifact = Artifact(str(folder / "solve"), "key", config.Storage())
-    solve.solve(run, vectors, artifact, Site(resources, "cpu", Progress()), {})
-    return (folder / "solve" / solve.POTENTIALS).read_bytes()
+    solve_rows(run, vectors, artifact, Site(resources, "cpu", Progress()))
+    return (folder / "solve" / POTENTIALS).read_bytes()
 
 
 ALONE = Resources(cpus=1, gpus=0, nodes=1, node_cpus=1, private=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from gotd_ray import config, storage
 from gotd_ray.artifacts import make_key
@@ -18,7 +20,7 @@ from gotd_ray.training import task as training
 from gotd_ray.training.check import TRIED_BYTES
 from gotd_ray.training.task import MODEL, Task
 
-MEASURE_VERSION = 2
+MEASURE_VERSION = 3
 """Raised when what is made of equal judgements changes: metrics, intervals, what is counted beside them."""
 
 MAX_TOKENS = 1024
@@ -69,6 +71,8 @@ class Evaluation:
         precision: ``float32`` or ``bfloat16``, of the matrix products.
         seed: of every draw.
         passed_over: sentences on what lies in the sets' folders and is no file of theirs.
+        keys: of the models by name, once they are known.
+        selected: the key of the selection, likewise.
     """
 
     settings: config.Evaluation
@@ -82,6 +86,26 @@ class Evaluation:
     seed: int
     storage: config.Storage
     passed_over: tuple[str, ...] = ()
+    keys: Mapping[str, str] = field(default_factory=dict)
+    selected: str = ""
+
+    @cached_property
+    def units(self) -> list[Unit]:
+        """Each model before each judge that judges it, set by set."""
+        found = []
+        for model, case in self.pairs():
+            reads = [(idea(listed.text, WHOLE), state(listed.files)) for listed in case.reads]
+            version, known = JUDGES[case.judge].version, self.keys[model.name]
+            key = make_key(version, known, case.judge, case.set, case.settings, reads)
+            found.append(Unit(model, case, key, known))
+        return found
+
+    def key(self) -> Any:
+        """What was judged, what is made of it, and the texts that were trained on."""
+        learnt = self.finetuning and training.decides_texts(self.finetuning)
+        subset = self.selected if self.subset else None
+        judged = [(unit.file, unit.case.set) for unit in self.units]
+        return judged, self.settings.resamples, self.seed, subset, learnt, self.chunks.model_dump()
 
     def pairs(self) -> list[tuple[Judged, Case]]:
         """The models and what each is judged on: a classifier by its classes alone, and nothing else by them.
@@ -175,37 +199,6 @@ def _cases(run: config.Run, settings: config.Evaluation, precision: str) -> tupl
                     passed_over += [f"{where}: {words}" for words in listing.words()]
             found.append(Case(judge, name, common | own, tuple(listed[where] for where in texts)))
     return tuple(found), tuple(passed_over)
-
-
-def units(planned: Evaluation, keys: Mapping[str, str]) -> list[Unit]:
-    """The units and their keys.
-
-    Args:
-        keys: of the models, by name.
-    """
-    found = []
-    for model, case in planned.pairs():
-        reads = [(idea(listed.text, WHOLE), state(listed.files)) for listed in case.reads]
-        version = JUDGES[case.judge].version
-        key = make_key(version, keys[model.name], case.judge, case.set, case.settings, reads)
-        found.append(Unit(model, case, key, keys[model.name]))
-    return found
-
-
-def key(planned: Evaluation | None, judged: list[Unit], selected: str) -> str:
-    """The key of the whole: what was judged, what is made of it, and the texts that were trained on.
-
-    Args:
-        judged: what is judged.
-        selected: the key of the selection.
-    """
-    if planned is None:
-        return make_key("none")
-    learnt = planned.finetuning and training.decides_texts(planned.finetuning)
-    subset = selected if planned.subset else None
-    files = [(unit.file, unit.case.set) for unit in judged]
-    chunks = planned.chunks.model_dump()
-    return make_key(MEASURE_VERSION, files, planned.settings.resamples, planned.seed, subset, learnt, chunks)
 
 
 def check(planned: Evaluation) -> list[str]:

@@ -126,6 +126,12 @@ def look(planned: Evaluation) -> dict[str, Any]:
             for name, ids in learnt.items()
         }
         overlap.append({"judge": case.judge, "set": case.set, "texts": len(pieces), **counts})
+        told += [
+            f"evaluate: {count:,} of {len(pieces):,} texts of {case.judge} '{case.set}' stand word for word in the "
+            f"{name} that was trained on"
+            for name, count in counts.items()
+            if count
+        ]
     left_out = {where: reasons for where, reasons in left_out.items() if reasons}
     told += [words for where, reasons in left_out.items() for words in left_out_of(where, reasons)]
     return {"overlap": overlap, "left_out": left_out, "told": told}

@@ -74,6 +74,11 @@ class TextEncoder:
         own = getattr(self._kind, "identity", None) or self.settings.model_dump(mode="json", exclude=MACHINE)
         return {"kind": self.settings.kind, "version": self._kind.version, "width": self.width} | own
 
+    def loaded(self) -> TextEncoder:
+        """Itself, with in memory what it needs to encode: what is wrong with that is raised here."""
+        self.encode([""])
+        return self
+
     def encode(self, texts: list[str]) -> np.ndarray:
         """(n, d) float16 of n texts; see ``encode_ids``."""
         return self.encode_ids(self.tokenize(texts)[0])

@@ -122,10 +122,9 @@ def _as_user_error(what: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - a parser of foreign files may stumble in any way
-        said = said_by(error)
         raise UserError(
-            f"the {what} of the encoder '{folder.name}' does not load: {said}. Fetch it again, or choose another "
-            "encoder.model."
+            f"the {what} of the encoder '{folder.name}' does not load: {said_by(error)}. Fetch it again, or choose "
+            "another encoder.model."
         ) from None
 
 
@@ -154,9 +153,8 @@ def pooling(settings: Encoder, folder: Path) -> str:
     return known[mode]
 
 
-def identity(settings: Encoder, folder: str, max_tokens: int, precision: str) -> dict[str, Any]:
+def identity(settings: Encoder, root: Path, max_tokens: int, precision: str) -> dict[str, Any]:
     """What determines the vectors, up to rounding: equal identities may share an index. Holds no machine path."""
-    root = Path(folder)
     files = transformer_folder(root)
     digest = hashlib.sha256()
     for path in [*sorted(files.glob("*.safetensors")), files / "config.json", files / "tokenizer.json"]:
@@ -179,23 +177,24 @@ class Tokenizer:
     """Texts to token ids, as sentence-transformers makes them.
 
     Attributes:
+        folder: of the model.
         max_tokens: ids kept per text, special tokens counted.
         pad_id: the id that fills a row of a batch.
     """
 
-    def __init__(self, settings: Encoder, folder: str | None = None) -> None:
+    def __init__(self, settings: Encoder) -> None:
         """Args:
             settings: model, revision, max_tokens and prefix are used.
-            folder: the model's folder where the caller knows it; null asks ``find_model``.
 
         Raises:
-            UserError: the model has no tokenizer that loads and is fast, or max_tokens is beyond its positions.
+            UserError: see ``find_model``; the model has no tokenizer that loads and is fast, or max_tokens is beyond
+                its positions.
         """
         from transformers import AutoTokenizer
 
-        model = Path(folder or find_model(settings))
-        files = transformer_folder(model)
-        with _as_user_error("tokenizer", model):
+        self.folder = Path(find_model(settings))
+        files = transformer_folder(self.folder)
+        with _as_user_error("tokenizer", self.folder):
             tokenizer = AutoTokenizer.from_pretrained(files, trust_remote_code=False, local_files_only=True)
         if not tokenizer.is_fast:
             raise UserError(

@@ -22,7 +22,6 @@ from gotd_ray.shards.work import Problem
 def fit_shards(
     pool: Pool,
     problem: Problem,
-    segments: int,
     *,
     tolerance: float,
     max_passes: int,
@@ -35,7 +34,6 @@ def fit_shards(
     """See :func:`gotd_ray.ot.fit.fit`.
 
     Args:
-        segments: those of the whole corpus.
         kept_memory: for plans between passes, see :func:`gotd_ray.ot.kept.room`.
         sample: the stride of the segments to fit on, see :func:`sample_stride`; 1 is all of them.
     """
@@ -60,7 +58,7 @@ def fit_shards(
     with one_thread_each():  # long sums have other bits on more threads
         return fit(
             column_sums,
-            ladder(rows, len(problem.b), segments // sample, bytes_kept, held),
+            ladder(rows, len(problem.b), pool.segments // sample, bytes_kept, held),
             problem.b,
             epsilon=problem.epsilon,
             tolerance=tolerance,

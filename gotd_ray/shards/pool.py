@@ -41,6 +41,7 @@ class Pool:
 
     def __init__(self, holdings: list[Holding], resources: Resources):
         self._holdings = holdings
+        self.segments = holdings[0].count  # of the whole corpus
         self._options = _actor_options(holdings, resources)
         self._local = Work(holdings[0]) if len(holdings) == 1 and resources.private else None
         self._actors: list[Any] = [None] * len(holdings)

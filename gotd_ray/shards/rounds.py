@@ -26,7 +26,7 @@ MEASURED = 4096
 
 
 @dataclass(frozen=True)
-class Taken:
+class Chosen:
     """Documents taken so far, with their part of the mixture."""
 
     ids: np.ndarray
@@ -46,13 +46,11 @@ class Rounds:
         facts: of each round, for the manifest; ``divergence`` is that before the round.
     """
 
-    def __init__(
-        self, settings: config.Solve, pool: Pool, solved: Potentials, segments: int, key: str, progress: Progress
-    ) -> None:
+    def __init__(self, settings: config.Solve, pool: Pool, solved: Potentials, key: str, progress: Progress) -> None:
         """``solved``: a debiased fit over the corpus; ``config.Run`` refuses rounds after any other."""
         self.potentials = solved
         self.facts: list[dict[str, Any]] = []
-        self._settings, self._pool, self._solved, self._segments, self._key = settings, pool, solved, segments, key
+        self._settings, self._pool, self._solved, self._key = settings, pool, solved, key
         self._progress = progress
         self._total = total_mass(pool, 1)
         assert solved.landmarks is not None, "rounds need a debiased fit"  # the config says so
@@ -65,7 +63,7 @@ class Rounds:
         self._target_own = float(self._measured @ own)
         self._note(residual=solved.facts["residual"], passes=solved.facts["passes"])
 
-    def refit(self, taken: Taken, task: Task) -> None:
+    def refit(self, taken: Chosen, task: Task) -> None:
         """Fit the potentials to the mixture with these documents, from the last ones on."""
         solved, number = self._solved, len(self.facts) + 1
         mixture = Mixture(taken.ids, taken.share, self._total)
@@ -81,7 +79,6 @@ class Rounds:
         solution = fit_shards(
             self._pool,
             problem,
-            self._segments,
             tolerance=tolerance,
             max_passes=self._settings.max_passes,
             kept_memory=self._settings.kept_memory,
@@ -96,7 +93,7 @@ class Rounds:
         self.potentials = self._mixed(taken, replace(solved, g=solution.g, facts=facts))
         self._note(residual=solution.residual, passes=round(solution.passes, 2), reason=solution.reason)
 
-    def close(self, taken: Taken) -> dict[str, Any]:
+    def close(self, taken: Chosen) -> dict[str, Any]:
         """The facts of all rounds; the divergence after the last is measured without a fit over the shards."""
         after = self._divergence(self._mixed(taken, self.potentials))
         found = [facts["divergence"] for facts in self.facts] + [after]
@@ -108,7 +105,7 @@ class Rounds:
         )
         return {"rounds": self.facts, "divergence": [found[0], found[-1]]}
 
-    def _mixed(self, taken: Taken, potentials: Potentials) -> Potentials:
+    def _mixed(self, taken: Chosen, potentials: Potentials) -> Potentials:
         """Potentials with the self-potential of the mixture.
 
         Its landmarks are the corpus's and the documents taken, as many of these as ``solve.landmarks`` (the smallest

@@ -55,7 +55,7 @@ def set_up_data() -> None:
 
 class _Encode:
     def __init__(self, encoder: config.Encoder, device: str, threads: int | None):
-        self.encoder = TextEncoder(encoder, device, threads)
+        self.encoder = TextEncoder(encoder, device, threads).loaded()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         (row,) = batch.to_pylist()

@@ -39,7 +39,7 @@ class EncodeParts:
     """An encoder that lives in one actor: token ids in, the part's file out, its counts on."""
 
     def __init__(self, encoder: config.Encoder, device: str, threads: int | None, jobs: Any):
-        self.encoder = TextEncoder(encoder, device, threads)
+        self.encoder = TextEncoder(encoder, device, threads).loaded()
         self.jobs = resolved(jobs)
 
     def __call__(self, batch: pa.Table) -> pa.Table:

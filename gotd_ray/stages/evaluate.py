@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,14 +22,13 @@ from gotd_ray.artifacts import Artifact, make_key
 from gotd_ray.cluster import KEEPS_ITS_MEMORY, Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import table_of
-from gotd_ray.judging import JUDGES, cases
-from gotd_ray.judging.cases import Evaluation, Judged, Unit, window_tokens
+from gotd_ray.judging import JUDGES
+from gotd_ray.judging.cases import MEASURE_VERSION, Evaluation, Judged, Unit, prepare, window_tokens
 from gotd_ray.judging.judge import Subject
 from gotd_ray.judging.measure import EXAMPLES, cut_in_words, look, measure, table_of_rows
 from gotd_ray.models import language
 from gotd_ray.remote import answers
 from gotd_ray.stage import Plan, Stage
-from gotd_ray.training import task as training
 
 UNITS = "units"
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
@@ -45,13 +44,13 @@ def places(model: config.Model, resources: Resources) -> tuple[str, int, int]:
     return (device, 1, 1) if device == "cuda" else (device, resources.node_cpus, 0)
 
 
-def evaluate(planned: Evaluation, units: list[Unit], artifact: Artifact, site: Site) -> dict[str, Any]:
+def evaluate(planned: Evaluation, artifact: Artifact, site: Site) -> dict[str, Any]:
     """Judge what is not judged yet, and commit.
 
     Raises:
         UserError: a model or a set cannot be used.
     """
-    started = time.perf_counter()
+    started, units = time.perf_counter(), planned.units
     folder, options = artifact.path(UNITS), artifact.storage
     there = set(storage.list_names(folder, options))
     rows = {unit.file: _rows_of(artifact, unit) for unit in units if unit.file in there}
@@ -165,37 +164,18 @@ def _loaded(judged: Judged, options: str, key: str, device: str) -> tuple[Any, A
     return model.eval().to(device), language.load_tokenizer(base, judged.model.pad_token)
 
 
-@dataclass(frozen=True)
-class Judging:
-    """An evaluation and its units."""
-
-    planned: Evaluation
-    units: list[Unit]
-    keyed: str
-
-    def key(self) -> Any:
-        """Of the units, and of the texts that were trained on."""
-        return self.keyed
-
-
-def _given(plan: Plan) -> Judging | None:
-    tasks = {name: plan.steps[name].given.task for name in training.STAGES if name in plan.steps}
-    planned = plan.once("evaluation", lambda: cases.prepare(plan.run, tasks))
+def _given(plan: Plan) -> Evaluation | None:
+    planned: Evaluation | None = plan.once("evaluation", lambda: prepare(plan.run, plan.trainings))
     if planned is None:
         return None
     base = planned.base
     known = plan.once("base", lambda: language.identity(language.find(base, plan.run.storage)))
     keys = {stage: artifact.key for stage, artifact in plan.artifacts.items()}
-    units = cases.units(planned, keys | {"base": make_key(known, base.pad_token)})
-    return Judging(planned, units, cases.key(planned, units, keys["select"]))
+    return replace(planned, keys=keys | {"base": make_key(known, base.pad_token)}, selected=keys["select"])
 
 
-def _work(given: Judging, artifact: Artifact, site: Site) -> dict[str, Any]:
-    return evaluate(given.planned, given.units, artifact, site)
+def _fits(given: Evaluation, resources: Resources) -> None:
+    places(given.base, resources)
 
 
-def _fits(given: Judging, resources: Resources) -> None:
-    places(given.planned.base, resources)
-
-
-STAGE = Stage("evaluate", cases.MEASURE_VERSION, _given, _work, fits=_fits)
+STAGE = Stage("evaluate", MEASURE_VERSION, _given, evaluate, fits=_fits)

@@ -20,7 +20,6 @@ from gotd_ray.filters import check_budget, read_unwanted, refuse_nothing
 from gotd_ray.index import SCHEMA, Embedded, Vectors
 from gotd_ray.methods import Fitting
 from gotd_ray.ot.potentials import Potentials
-from gotd_ray.ot.shard import segment_count
 from gotd_ray.progress import Progress, Task
 from gotd_ray.results import SUBSET
 from gotd_ray.select.choose import Chooser
@@ -29,7 +28,7 @@ from gotd_ray.shards.fit import total_mass
 from gotd_ray.shards.points import Points, points_of
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.read_back import ReadBack
-from gotd_ray.shards.rounds import Rounds, Taken
+from gotd_ray.shards.rounds import Chosen, Rounds
 from gotd_ray.shards.work import Scoring
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages._words import in_words
@@ -118,10 +117,9 @@ def select(given: Choice, artifact: Artifact, site: Site) -> dict[str, Any]:
         scoring = Scoring(artifact.key, method.name, method.fit(_fitting(given, embedded, pool)))
         solved = scoring.state if isinstance(scoring.state, Potentials) else None
         shared = first = pool.share(scoring)
-        segments = segment_count(embedded.candidates.rows)
         rounds = None
         if solved and settings.rounds > 1:
-            rounds = Rounds(given.fit, pool, solved, segments, artifact.key, progress)
+            rounds = Rounds(given.fit, pool, solved, artifact.key, progress)
         read_back = ReadBack(given.text, given.chunks, given.storage, pool, 2 * site.resources.cpus)
         with progress.task("select", total=settings.budget, unit=settings.budget_unit) as task:
             _take_round(chooser, _ranking(pool, shared, chooser, available, settings), rows, read_back, task)
@@ -195,11 +193,11 @@ def _take_round(
             break
 
 
-def _taken(chooser: Chooser, rows: dict[str, dict[str, Any]], settings: config.Select) -> Taken:
+def _taken(chooser: Chooser, rows: dict[str, dict[str, Any]], settings: config.Select) -> Chosen:
     """The documents taken so far; their share of the mixture grows with the part of the budget that is spent."""
     ids = [kept.doc_id for kept in chooser.kept]
     vectors = np.stack([rows[doc_id]["vector"] for doc_id in ids])
-    return Taken(np.array(ids, dtype="S32"), vectors, settings.mix * min(chooser.spent, 1.0))
+    return Chosen(np.array(ids, dtype="S32"), vectors, settings.mix * min(chooser.spent, 1.0))
 
 
 def _ranking(

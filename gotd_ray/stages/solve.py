@@ -15,20 +15,20 @@ from gotd_ray import config, metrics, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
-from gotd_ray.index import Embedded
+from gotd_ray.index import Vectors
 from gotd_ray.ot.divergence import self_potential
 from gotd_ray.ot.fit import State, mean_cost, mean_square
 from gotd_ray.ot.kernel import Precision, one_thread_each
 from gotd_ray.ot.potentials import Potentials
-from gotd_ray.ot.shard import segment_count
 from gotd_ray.ot.sinkhorn import Solution
 from gotd_ray.progress import Progress
 from gotd_ray.results import POTENTIALS
-from gotd_ray.shards.earlier import Earlier
+from gotd_ray.shards.earlier import Earlier, read_earlier
 from gotd_ray.shards.fit import fit_shards, sample_stride, total_mass, unfinished
 from gotd_ray.shards.points import Points, points_of
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.work import Problem
+from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages._words import in_words
 
 VERSION = 8
@@ -50,94 +50,119 @@ NO_COST = 1e-9
 CHECKPOINT, CHECKPOINT_SECONDS = "checkpoint-", 2.0
 
 
-@in_words()
-def solve(
-    run: config.Run,
-    embedded: Embedded,
-    artifact: Artifact,
-    site: Site,
-    encoder: dict[str, Any],
-    earlier: Earlier | None = None,
-) -> dict[str, Any]:
-    """Fit the potentials of ``run.solve`` and commit them, or take those of an earlier run as they are.
+@dataclass(frozen=True)
+class Fit:
+    """What is fitted, and how.
 
-    Args:
-        embedded: its candidates are those that the fit runs over: the corpus, or the reference.
-        encoder: identity of the encoder, which the file carries on.
-        earlier: the file of ``run.solve.potentials`` or ``run.solve.warm_start``.
+    Attributes:
+        settings: its section.
+        vectors: of all sets.
+        over: the set of the candidates: corpus or reference.
+        shares: of the target's sources, see ``target.proportions``.
+        earlier: the file of ``solve.potentials`` or ``solve.warm_start``.
+        source: how the vectors were made, which the potentials carry on.
+    """
+
+    settings: config.Solve
+    vectors: Vectors
+    over: str
+    shares: dict[str, float] | None
+    earlier: Earlier | None
+    storage: config.Storage
+    source: dict[str, Any]
+
+    def key(self) -> Any:
+        settings = self.settings.model_dump(exclude={"shards", "potentials", "warm_start"})
+        if self.earlier:
+            settings["potentials" if self.settings.potentials else "warm_start"] = self.earlier.digest
+        return self.vectors.key(), settings, self.shares
+
+    @classmethod
+    def of(cls, run: config.Run, vectors: Vectors, encoder: dict[str, Any], earlier: Earlier | None) -> Fit:
+        """What a run fits, see :func:`gotd_ray.shards.earlier.read_earlier` for ``earlier``."""
+        return cls(
+            settings=run.solve,
+            vectors=vectors,
+            over="reference" if "reference" in vectors.collections else "corpus",
+            shares=run.target.proportions,
+            earlier=earlier,
+            storage=run.storage,
+            source={
+                "encoder": encoder,
+                "chunks": run.chunks.model_dump(),
+                "text": run.target.model_dump(include={"format", "text_column", "sample"}),
+            },
+        )
+
+
+def _given(plan: Plan) -> Fit | None:
+    if plan.run.select.method != "gotd":
+        return None
+    earlier = plan.once("earlier", lambda: read_earlier(plan.run, plan.encoder))
+    return Fit.of(plan.run, plan.vectors, plan.encoder, earlier)
+
+
+@in_words()
+def solve(given: Fit, artifact: Artifact, site: Site) -> dict[str, Any]:
+    """Fit the potentials and commit them, or take those of an earlier run as they are.
 
     Raises:
         UserError: the target or the contrast is empty; the arithmetic broke down.
     """
+    started = time.perf_counter()
     artifact.begin()
-    if earlier and run.solve.potentials:
-        facts = _take(run, embedded, artifact, site, earlier)
+    if given.earlier and given.settings.potentials:
+        potentials, taken = given.earlier.potentials, _taken(given, given.earlier, site.progress)
     else:
-        facts = _solve(run, embedded, artifact, site, encoder, earlier.potentials if earlier else None)
-    _clear_checkpoints(artifact)
+        potentials, taken = _fit(given, artifact, site), {}
+    artifact.write(POTENTIALS, potentials.to_bytes())
+    facts = artifact.commit(potentials.facts | taken | {"seconds": time.perf_counter() - started})
+    for name in storage.list_names(artifact.folder, artifact.storage):
+        if name.startswith(CHECKPOINT):  # also those of earlier keys: no run will go on from them
+            storage.delete_tree(artifact.path(name), artifact.storage)
     return facts
 
 
-def _clear_checkpoints(artifact: Artifact) -> None:
-    """Those of this key and of earlier ones, which no run will go on from."""
-    for name in storage.list_names(artifact.folder, artifact.storage):
-        if name.startswith(CHECKPOINT):
-            storage.delete_tree(artifact.path(name), artifact.storage)
-
-
-def _take(run: config.Run, embedded: Embedded, artifact: Artifact, site: Site, earlier: Earlier) -> dict[str, Any]:
-    """Commit an earlier run's potentials; no candidate is read."""
-    started = time.perf_counter()
-    given = run.solve.model_dump(exclude_defaults=True, exclude={"potentials", "shards"})
-    if given:
-        site.progress.say(
-            f"solve: {', '.join(f'solve.{name}' for name in given)} {'does' if len(given) == 1 else 'do'} nothing "
+def _taken(given: Fit, earlier: Earlier, progress: Progress) -> dict[str, Any]:
+    """Facts of potentials that are taken as they are; no candidate is read."""
+    idle = given.settings.model_dump(exclude_defaults=True, exclude={"potentials", "shards"})
+    if idle:
+        progress.say(
+            f"solve: {', '.join(f'solve.{name}' for name in idle)} {'does' if len(idle) == 1 else 'do'} nothing "
             "beside solve.potentials, which are taken as they are"
         )
-    potentials = earlier.potentials
-    points = points_of(embedded.target, embedded.width, run.storage, shares=run.target.proportions)
-    common = potentials.start(points.ids)[1]
-    if not common == len(points.ids) == len(potentials.g):
-        site.progress.say(
+    embedded, potentials = given.vectors.read(given.over), earlier.potentials
+    ids = points_of(embedded.target, embedded.width, given.storage, shares=given.shares).ids
+    common = potentials.start(ids)[1]
+    if not common == len(ids) == len(potentials.g):
+        progress.say(
             f"solve: the potentials of {earlier.path} are for a target of {len(potentials.g):,} documents; {common:,} "
-            f"of this run's {len(points.ids):,} are among them. The scores are for the target of the file"
+            f"of this run's {len(ids):,} are among them. The scores are for the target of the file"
         )
-    artifact.write(POTENTIALS, potentials.to_bytes())
-    facts = potentials.facts | {"taken_from": earlier.path, "targets_in_common": common}
-    return artifact.commit(facts | {"seconds": time.perf_counter() - started})
+    return {"taken_from": earlier.path, "targets_in_common": common}
 
 
-def _solve(
-    run: config.Run,
-    embedded: Embedded,
-    artifact: Artifact,
-    site: Site,
-    encoder: dict[str, Any],
-    start: Potentials | None,
-) -> dict[str, Any]:
-    started = time.perf_counter()
-    wanted = points_of(embedded.target, embedded.width, run.storage, shares=run.target.proportions)
-    unwanted = embedded.contrast and points_of(embedded.contrast, embedded.width, run.storage, "contrast")
-    segments = segment_count(embedded.candidates.rows)
-    with shards(embedded, run.solve.shards, run.storage, site) as pool:
+def _fit(given: Fit, artifact: Artifact, site: Site) -> Potentials:
+    settings, embedded = given.settings, given.vectors.read(given.over)
+    start = given.earlier.potentials if given.earlier else None
+    wanted = points_of(embedded.target, embedded.width, given.storage, shares=given.shares)
+    unwanted = embedded.contrast and points_of(embedded.contrast, embedded.width, given.storage, "contrast")
+    with shards(embedded, settings.shards, given.storage, site) as pool:
         rows = sum(pool.ask("rows", 1))
-        sample = sample_stride(lambda stride: sum(pool.ask("support", stride)), segments, run.solve.sample)
+        sample = sample_stride(lambda stride: sum(pool.ask("support", stride)), pool.segments, settings.sample)
         moments = np.sum(pool.ask("moments", total_mass(pool, 1)), axis=0)
-        epsilon, unit_cost, tolerance = _temperature(run.solve, moments, wanted.vectors, wanted.b)
-        precision = _precision(run.solve, epsilon, mean_square(moments))
-        fits = _Fits(run, pool, segments, sample, epsilon, tolerance, precision, artifact, site.progress)
+        epsilon, unit_cost, tolerance = _temperature(settings, moments, wanted)
+        precision = _precision(settings, epsilon, mean_square(moments))
+        fits = _Fits(given, pool, sample, epsilon, tolerance, precision, artifact, site.progress)
         toward = fits.fit("target", wanted, start)
         away = fits.fit("contrast", unwanted, start and start.unwanted) if unwanted else None
-        debiased = run.solve.preset == "debiased" and not unwanted
-        landmarks = landmarks_of(pool, min(run.solve.landmarks, rows)) if debiased else None
+        debiased = settings.preset == "debiased" and not unwanted
+        landmarks = landmarks_of(pool, min(settings.landmarks, rows)) if debiased else None
         fitted_on = sum(pool.ask("support", sample))
-    facts = {
-        "preset": run.solve.preset,
+    facts = given.source | {
+        "preset": settings.preset,
         "precision": precision,
-        "encoder": encoder,
-        "chunks": run.chunks.model_dump(),
-        "text": run.target.model_dump(include={"format", "text_column", "sample"}),
-        "over": "reference" if run.reference else "corpus",
+        "over": given.over,
         "candidates": rows,
         "fitted_on": fitted_on,
         "targets": len(wanted.b),
@@ -152,7 +177,7 @@ def _solve(
     ids, points, masses = landmarks or (None, None, None)
     with one_thread_each():
         own = None if points is None else self_potential(points, epsilon, weights=masses)
-    potentials = Potentials(
+    return Potentials(
         target=wanted.vectors,
         b=wanted.b,
         g=toward.g,
@@ -167,8 +192,6 @@ def _solve(
         if unwanted and away
         else None,
     )
-    artifact.write(POTENTIALS, potentials.to_bytes())
-    return artifact.commit(facts | {"seconds": time.perf_counter() - started})
 
 
 def _facts(solution: Solution) -> dict[str, Any]:
@@ -182,13 +205,11 @@ def _facts(solution: Solution) -> dict[str, Any]:
     }
 
 
-def _temperature(
-    settings: config.Solve, moments: np.ndarray, y: np.ndarray, b: np.ndarray
-) -> tuple[float, float, float]:
+def _temperature(settings: config.Solve, moments: np.ndarray, target: Points) -> tuple[float, float, float]:
     """Absolute epsilon, the mean cost it may be relative to, and the tolerance."""
     preset = PRESETS[settings.preset]
     with one_thread_each():  # long sums have other bits on more threads
-        cost = mean_cost(moments, y, b)
+        cost = mean_cost(moments, target.vectors, target.b)
     epsilon = settings.epsilon or preset["epsilon"]
     unit = settings.epsilon_unit or preset["epsilon_unit"]
     tolerance = settings.tolerance or preset["tolerance"]
@@ -211,9 +232,8 @@ def _precision(settings: config.Solve, epsilon: float, square: float) -> Precisi
 class _Fits:
     """What the fits of one solve share: to the target, and to the contrast at the same epsilon."""
 
-    run: config.Run
+    given: Fit
     pool: Pool
-    segments: int
     sample: int
     epsilon: float
     tolerance: float
@@ -223,35 +243,28 @@ class _Fits:
 
     def fit(self, role: Literal["target", "contrast"], points: Points, start: Potentials | None) -> Solution:
         """Fit to these points: from its own checkpoint where there is one, else from ``start``, else from nothing."""
-        run, saved = self.run, time.monotonic()
-        problem = Problem(
-            f"{self.artifact.key}-{role}",
-            points.vectors,
-            points.b,
-            self.epsilon,
-            self.precision,
-        )
-        path = self.artifact.path(f"{CHECKPOINT}{self.artifact.key}-{role}.safetensors")
+        settings, files, saved = self.given.settings, self.given.storage, time.monotonic()
+        name = f"{self.artifact.key}-{role}"
+        path = self.artifact.path(f"{CHECKPOINT}{name}.safetensors")
         with self.progress.task("solve" if role == "target" else f"solve, {role}", unit="passes") as task:
 
             def on_pass(state: State) -> None:
                 nonlocal saved
-                task.advance(1)
                 residual = state.iterate.residuals[-1]
+                task.advance(1)
                 metrics.residual(residual, role)
                 task.update(note=f"residual {residual:.2g}, wanted {self.tolerance:g}")
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    storage.write_bytes(path, state.to_bytes(), run.storage)
+                    storage.write_bytes(path, state.to_bytes(), files)
                     saved = time.monotonic()
 
             resume = self._resumed(path)
             solution = fit_shards(
                 self.pool,
-                problem,
-                self.segments,
+                Problem(name, points.vectors, points.b, self.epsilon, self.precision),
                 tolerance=self.tolerance,
-                max_passes=run.solve.max_passes,
-                kept_memory=run.solve.kept_memory,
+                max_passes=settings.max_passes,
+                kept_memory=settings.kept_memory,
                 sample=self.sample,
                 resume=resume,
                 start=None if resume else self._warm(points, start),
@@ -263,7 +276,7 @@ class _Fits:
 
     def _resumed(self, path: str) -> State | None:
         """The state that an unfinished fit of this key has left; None where there is none that can be read."""
-        data = storage.read_if_there(path, self.run.storage)
+        data = storage.read_if_there(path, self.given.storage)
         try:
             return None if data is None else State.from_bytes(data)
         except ValueError as error:
@@ -271,7 +284,7 @@ class _Fits:
             return None
 
     def _warm(self, points: Points, start: Potentials | None) -> np.ndarray | None:
-        """The earlier g, where it knows half of the points or more; a coarse level is the better start otherwise."""
+        """The earlier g, where it knows half of the points or more; a sample is the better start otherwise."""
         if start is None:
             return None
         g, known = start.start(points.ids)
@@ -281,3 +294,6 @@ class _Fits:
             + ("which is where the fit begins" if enough else "too few to begin there: the fit begins from nothing")
         )
         return g if enough else None
+
+
+STAGE = Stage("solve", VERSION, _given, solve, reads_vectors=True)

@@ -27,15 +27,15 @@ from gotd_ray import metrics, storage, tracking
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import KEEPS_ITS_MEMORY, Resources, Site
 from gotd_ray.errors import UserError
+from gotd_ray.models import language
 from gotd_ray.remote import answer
 from gotd_ray.results import SUBSET, folder_of
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.training import dataset
-from gotd_ray.training import task as training
 from gotd_ray.training.check import estimate
 from gotd_ray.training.checkpoints import NOTE, Checkpoints
 from gotd_ray.training.job import Job, less_memory, micro_batch, refuse_memory
-from gotd_ray.training.task import MODEL, Task
+from gotd_ray.training.task import MODEL, STAGES, VERSION, Task, decides, tasks
 
 CHECKPOINT = "checkpoint-"
 """How the folder of a training's checkpoints begins; its key follows."""
@@ -52,18 +52,45 @@ _LOOK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Curves:
-    """Where a training's curves are sent, see :mod:`gotd_ray.tracking`.
+class Training:
+    """A task, what it starts from and learns, and where its curves are sent.
 
     Attributes:
-        to: names of Hugging Face's callbacks.
+        start: what tells the model that it starts from: the base, or the key of the training before it.
+        selected: the key of the selection, where it learns that.
+        curves: names of Hugging Face's callbacks.
         name: of the training there.
-        environment: what those callbacks read.
+        environment: what those callbacks read, see :mod:`gotd_ray.tracking`.
     """
 
-    to: tuple[str, ...] = ()
+    task: Task
+    start: Any = None
+    selected: str | None = None
+    curves: tuple[str, ...] = ()
     name: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    def key(self) -> Any:
+        """Not of where the curves go."""
+        return self.start, self.selected, decides(self.task)
+
+
+def _given(stage: str, plan: Plan) -> Training | None:
+    subset = storage.join(folder_of(plan.run, "select"), SUBSET)
+    task = plan.once("trainings", lambda: tasks(plan.run, subset)).get(stage)
+    if task is None:
+        return None
+    before = plan.steps.get("pretune")
+    start = before.artifact.key if before else plan.once("start", lambda: _base(task))
+    selected = plan.artifacts["select"].key if task.subset else None
+    if where := tracking.trackers(plan.run):
+        sent = tracking.environment(where, stage)
+        return Training(task, start, selected, where.to, f"{plan.run.name}-{stage}", sent)
+    return Training(task, start, selected)
+
+
+def _base(task: Task) -> Any:
+    return [language.identity(language.find(task.base, task.storage)), task.base.precision]
 
 
 def places(task: Task, resources: Resources) -> tuple[str, int, int]:
@@ -85,12 +112,13 @@ def places(task: Task, resources: Resources) -> tuple[str, int, int]:
     return device, workers, max(1, resources.node_cpus // -(-workers // resources.nodes))
 
 
-def check_places(task: Task, resources: Resources) -> None:
+def check_places(given: Training, resources: Resources) -> None:
     """Hold a training against the cluster, once it is known and before anything runs.
 
     Raises:
         UserError: it has not the devices, the batch cannot be dealt out to them, this machine has not the memory.
     """
+    task = given.task
     device, workers, _ = places(task, resources)
     micro = micro_batch(task.settings, workers, task.stage)
     if device == "cpu" and resources.private:
@@ -99,13 +127,13 @@ def check_places(task: Task, resources: Resources) -> None:
         refuse_memory(task.stage, task.settings, micro, workers, needed, each, "are there in all")
 
 
-def train(task: Task, curves: Curves, artifact: Artifact, site: Site) -> dict[str, Any]:
+def train(given: Training, artifact: Artifact, site: Site) -> dict[str, Any]:
     """Train and commit.
 
     Raises:
         UserError: of data, model or settings; the loss is not a number; the workers died again and again.
     """
-    started = time.perf_counter()
+    started, task = time.perf_counter(), given.task
     device, workers, cpus = places(task, site.resources)
     micro = micro_batch(task.settings, workers, task.stage)
     checkpoints = artifact.path(f"{CHECKPOINT}{artifact.key}")
@@ -130,10 +158,10 @@ def train(task: Task, curves: Curves, artifact: Artifact, site: Site) -> dict[st
         threads=cpus,
         checkpoints=checkpoints,
         key=artifact.key,
-        report_to=curves.to,
-        name=curves.name,
+        report_to=given.curves,
+        name=given.name,
     )
-    facts = _fit(job, artifact, workers, cpus, curves.environment, site)
+    facts = _fit(job, artifact, workers, cpus, given.environment, site)
     manifest = artifact.commit(learnt["facts"] | facts | {"seconds": time.perf_counter() - started})
     _drop_checkpoints(artifact, site)
     return manifest
@@ -299,40 +327,4 @@ def _shown(board: Any, job: Job, site: Site) -> Iterator[None]:
             look()
 
 
-@dataclass(frozen=True)
-class Training:
-    """A training, where its curves go, and the parts of its key."""
-
-    task: Task
-    curves: Curves
-    keyed: str
-
-    def key(self) -> Any:
-        """Of the base, the data, the settings, and the training before."""
-        return self.keyed
-
-
-def tasks_of(plan: Plan) -> dict[str, Task]:
-    """What the run trains, by stage."""
-    return plan.once("trainings", lambda: training.tasks(plan.run, storage.join(folder_of(plan.run, "select"), SUBSET)))
-
-
-def _given(stage: str, plan: Plan) -> Training | None:
-    tasks, where = tasks_of(plan), tracking.trackers(plan.run)
-    if stage not in tasks:
-        return None
-    curves = Curves(where.to, f"{plan.run.name}-{stage}", tracking.environment(where, stage)) if where else Curves()
-    return Training(tasks[stage], curves, training.keys(tasks, plan.artifacts["select"].key)[stage])
-
-
-def _train(given: Training, artifact: Artifact, site: Site) -> dict[str, Any]:
-    return train(given.task, given.curves, artifact, site)
-
-
-def _fits(given: Training, resources: Resources) -> None:
-    check_places(given.task, resources)
-
-
-PRETUNE, FINETUNE = (
-    Stage(name, training.VERSION, partial(_given, name), _train, fits=_fits) for name in training.STAGES
-)
+PRETUNE, FINETUNE = (Stage(name, VERSION, partial(_given, name), train, fits=check_places) for name in STAGES)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from gotd_ray import config, storage
-from gotd_ray.artifacts import make_key
 from gotd_ray.errors import UserError, said_by
 from gotd_ray.index import table_of
 from gotd_ray.listing import list_all
@@ -127,25 +125,10 @@ def _listed(
     return listing.files, tuple(f"{where}: {words}" for words in listing.words())
 
 
-def keys(trainings: Mapping[str, Task], selected: str) -> dict[str, str]:
-    """Keys of both trainings; where one is not asked for, its key is that of nothing.
-
-    Args:
-        selected: the key of the selection.
-    """
-    found: dict[str, str] = {}
-    for stage in STAGES:
-        task = trainings.get(stage)
-        if task is None:
-            found[stage] = make_key("none")
-            continue
-        start: Any = [language.identity(language.find(task.base, task.storage)), task.base.precision]
-        if stage == "finetune" and "pretune" in trainings:
-            start = found["pretune"]
-        data = [selected if task.subset else None, decides_texts(task)]
-        settings = task.settings.model_dump(exclude=RESOURCE_KEYS | _SAID_OTHERWISE)
-        found[stage] = make_key(VERSION, start, data, settings, task.kind, task.model.pad_token, task.seed)
-    return found
+def decides(task: Task) -> list[Any]:
+    """What of a task decides the model that comes of it, besides what it starts from and the selection, for a key."""
+    settings = task.settings.model_dump(exclude=RESOURCE_KEYS | _SAID_OTHERWISE)
+    return [decides_texts(task), settings, task.kind, task.model.pad_token, task.seed]
 
 
 def decides_texts(task: Task) -> list[Any]:

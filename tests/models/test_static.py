@@ -71,7 +71,7 @@ def test_the_table_is_made_once_for_a_model_and_its_prefix(
     assert [file.name for file in folder.iterdir()] == [static.TABLE]
     other = make(bert, prefix="query: ").encode(TEXTS)
     assert len(list(cache.iterdir())) == 2 and not np.array_equal(other, vectors)
-    monkeypatch.setattr(transformer, "Encoder", None)  # no model runs again
+    monkeypatch.setattr(transformer, "_load", None)  # no model runs again
     assert np.array_equal(make(bert).encode(TEXTS), vectors)
     longer = make(bert, normalize=False, max_tokens=60).encode(TEXTS)
     np.testing.assert_allclose(unit(longer.astype(np.float64))[:3], vectors[:3], atol=2e-3)

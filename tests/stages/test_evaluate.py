@@ -6,6 +6,7 @@ import io
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tiny import labelled, texts
 from gotd_ray import config, pipeline, results, show
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
-from gotd_ray.judging import cases, intervals
+from gotd_ray.judging import intervals
 from gotd_ray.judging.judge import Subject
 from gotd_ray.judging.perplexity import JUDGE, perplexity
 from gotd_ray.models import language
@@ -162,8 +163,7 @@ def evaluated(run: config.Run) -> tuple[dict[str, Any], list[str]]:
     progress.say = said.append  # type: ignore[method-assign]
     site = Site(Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False), plan.device, progress)
     keys = {name: artifact.key for name, artifact in plan.artifacts.items()} | {"base": "b"}
-    units = cases.units(plan.evaluation, keys)
-    return evaluate.evaluate(plan.evaluation, units, plan.artifacts["evaluate"], site), said
+    return evaluate.evaluate(replace(plan.evaluation, keys=keys), plan.artifacts["evaluate"], site), said
 
 
 def lines(path: Path, *rows: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from tiny import labelled, texts
 
 from gotd_ray import config, pipeline, preflight
+from gotd_ray.artifacts import make_key
 from gotd_ray.cluster import Resources
 from gotd_ray.errors import UserError
 from gotd_ray.judging import JUDGES, cases, measure
@@ -194,7 +195,8 @@ def key_of(run: config.Run) -> str:
     plan = planned(run)
     assert plan.evaluation
     keys = {"base": "b", "pretune": "p", "finetune": "f", "select": f"of {run.select.budget}"}
-    return cases.key(plan.evaluation, cases.units(plan.evaluation, keys), keys["select"])
+    given = replace(plan.evaluation, keys=keys, selected=keys["select"])
+    return make_key(evaluate.STAGE.version, given.key())
 
 
 def test_what_decides_the_numbers_is_in_the_key(
@@ -218,7 +220,7 @@ def test_what_decides_the_numbers_is_in_the_key(
         key(target={"text_column": "source"}), key(finetune=SHORT), key(pretune=SHORT),
     ]  # fmt: skip
     with monkeypatch.context() as patch:
-        patch.setattr(cases, "MEASURE_VERSION", 10**6)
+        patch.setattr(evaluate, "STAGE", replace(evaluate.STAGE, version=10**6))
         others.append(key())
     with monkeypatch.context() as patch:
         patch.setitem(JUDGES, "perplexity", replace(JUDGES["perplexity"], version=10**6))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import make_run
 from corpora import write_index
+from solved import solve_rows
 
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
@@ -19,7 +20,6 @@ from gotd_ray.ot.shard import MIN_SEGMENTS
 from gotd_ray.progress import Progress
 from gotd_ray.shards.pool import _cpu_share
 from gotd_ray.shards.work import Holding, Mixture, Problem, Work
-from gotd_ray.stages import solve
 from gotd_ray.stages._encoders import READER_CPUS, encoder_actors
 
 ALLOCATOR = (
@@ -88,7 +88,7 @@ def test_a_broken_vector_in_an_actor_stops_the_run_in_one_line(value: float, tmp
     vectors, artifact = write_index(tmp_path, x, rng.normal(size=(5, 4))), Artifact(str(tmp_path), "key", Storage())
     site = Site(Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False), "cpu", Progress())
     with pytest.raises(UserError, match="vectors are broken: set encoder") as raised:
-        solve.solve(make_run(tmp_path, tmp_path, solve={"shards": 2}), vectors, artifact, site, {})
+        solve_rows(make_run(tmp_path, tmp_path, solve={"shards": 2}), vectors, artifact, site)
     assert "\n" not in str(raised.value)
     assert artifact.manifest() is None
 
@@ -108,24 +108,16 @@ def test_a_shard_that_runs_out_of_memory_and_lives_is_told_what_to_do(
     vectors = write_index(tmp_path, rng.normal(size=(200, 4)), rng.normal(size=(5, 4)))
     site = Site(Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=True), "cpu", Progress())
     with pytest.raises(UserError) as raised:
-        solve.solve(
-            make_run(tmp_path, tmp_path, solve={"shards": 1}),
-            vectors,
-            Artifact(str(tmp_path), "k", Storage()),
-            site,
-            {},
+        solve_rows(
+            make_run(tmp_path, tmp_path, solve={"shards": 1}), vectors, Artifact(str(tmp_path), "k", Storage()), site
         )
     assert str(raised.value) == (
         "shard 0 ran out of memory in 'columns'. Raise solve.shards so that each holds less, or use larger nodes."
     )
     monkeypatch.setattr(Work, "columns", lambda *_: (_ for _ in ()).throw(RuntimeError("a fault of ours")))
     with pytest.raises(RuntimeError, match=r"^a fault of ours$"):
-        solve.solve(
-            make_run(tmp_path, tmp_path, solve={"shards": 1}),
-            vectors,
-            Artifact(str(tmp_path), "k", Storage()),
-            site,
-            {},
+        solve_rows(
+            make_run(tmp_path, tmp_path, solve={"shards": 1}), vectors, Artifact(str(tmp_path), "k", Storage()), site
         )
 
 
@@ -139,12 +131,8 @@ def test_a_part_of_the_index_that_is_damaged_is_told_once_and_is_no_death_of_a_s
     part.write_bytes(part.read_bytes()[:-100])
     site = Site(Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False), "cpu", Progress())
     with pytest.raises(UserError, match=part.name) as raised:
-        solve.solve(
-            make_run(tmp_path, tmp_path, solve={"shards": 2}),
-            vectors,
-            Artifact(str(tmp_path), "k", Storage()),
-            site,
-            {},
+        solve_rows(
+            make_run(tmp_path, tmp_path, solve={"shards": 2}), vectors, Artifact(str(tmp_path), "k", Storage()), site
         )
     assert "\n" not in str(raised.value)
     assert "died" not in str(raised.value)

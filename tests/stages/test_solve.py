@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from oracles import pot_potentials
+from solved import solve_rows
 
 from gotd_ray import config
 from gotd_ray.artifacts import Artifact
@@ -18,11 +19,11 @@ from gotd_ray.index import Embedded, Entry, Index, Snapshot, entry_name
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count, shard_segments
 from gotd_ray.progress import Progress
+from gotd_ray.results import POTENTIALS
 from gotd_ray.shards.earlier import read_earlier
 from gotd_ray.shards.fit import fit_shards, sample_stride
 from gotd_ray.shards.points import points_of
 from gotd_ray.shards.work import Holding, Problem, Work
-from gotd_ray.stages import solve
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.tally import Tally
 
@@ -70,8 +71,8 @@ def run(folder: Path, embedded: Embedded, **solve_keys: object) -> tuple[Potenti
     """Solve in this process; the potentials that lie in the file, the manifest and where."""
     settled = settings(folder, embedded.contrast is not None, **solve_keys)
     artifact = Artifact(str(folder / "solve"), "key", config.Storage())
-    facts = solve.solve(settled, embedded, artifact, SITE, ENCODER, read_earlier(settled, ENCODER))
-    return Potentials.from_bytes(Path(artifact.path(solve.POTENTIALS)).read_bytes()), facts, artifact
+    facts = solve_rows(settled, embedded, artifact, SITE, ENCODER)
+    return Potentials.from_bytes(Path(artifact.path(POTENTIALS)).read_bytes()), facts, artifact
 
 
 def scores(potentials: Potentials, vectors: np.ndarray) -> np.ndarray:
@@ -144,7 +145,7 @@ class InProcess:
     """Some shards in this process, asked as a pool asks them."""
 
     def __init__(self, embedded: Embedded, shards: int) -> None:
-        count = segment_count(embedded.candidates.rows)
+        self.segments = count = segment_count(embedded.candidates.rows)
         ranges = shard_segments(count, shards)
         self.works = [Work(Holding(embedded, config.Storage(), part, count, "cpu", 1)) for part in ranges]
 
@@ -162,7 +163,7 @@ def sampled(embedded: Embedded, shards: int, wanted: int | None) -> tuple[int, n
     stride = sample_stride(lambda step: sum(pool.ask("support", step)), segments, wanted)
     target = points_of(embedded.target, WIDTH, config.Storage())
     problem = Problem("p", target.vectors, target.b, 0.2, "float32")
-    solution = fit_shards(pool, problem, segments, tolerance=1e-4, max_passes=100, kept_memory=2.0, sample=stride)
+    solution = fit_shards(pool, problem, tolerance=1e-4, max_passes=100, kept_memory=2.0, sample=stride)
     return sum(pool.ask("support", stride)), solution.g
 
 
@@ -201,9 +202,7 @@ def test_a_warm_start_takes_fewer_passes_to_the_same_documents(tmp_path: Path, m
     x = np.concatenate([points(4, 2000, 0, 1, 2, 3), points(9, 200, 0, 1, 2, 3)])
     grown = Embedded(stored(tmp_path / "more", x, 4), many.target, WIDTH)
     cold, without, _ = run(tmp_path / "cold", grown, tolerance=1e-6, epsilon=0.05)
-    warm, facts, _ = run(
-        tmp_path / "warm", grown, tolerance=1e-6, epsilon=0.05, warm_start=earlier.path(solve.POTENTIALS)
-    )
+    warm, facts, _ = run(tmp_path / "warm", grown, tolerance=1e-6, epsilon=0.05, warm_start=earlier.path(POTENTIALS))
     work = [found["passes"] + found["kept_passes"] / 10 for found in (facts, without)]
     assert work[0] < work[1]
     assert set(np.argsort(scores(cold, x))[:200]) == set(np.argsort(scores(warm, x))[:200])
@@ -211,14 +210,14 @@ def test_a_warm_start_takes_fewer_passes_to_the_same_documents(tmp_path: Path, m
 
 def test_an_unchanged_problem_is_done_after_one_pass_from_its_own_potentials(tmp_path: Path, three: Embedded) -> None:
     _, _, earlier = run(tmp_path / "first", three)
-    _, facts, _ = run(tmp_path / "again", three, warm_start=earlier.path(solve.POTENTIALS))
+    _, facts, _ = run(tmp_path / "again", three, warm_start=earlier.path(POTENTIALS))
     assert facts["passes"] == facts["contrast"]["passes"] == 1
 
 
 def test_a_warm_start_from_another_target_begins_from_nothing(tmp_path: Path, many: Embedded) -> None:
     other = Embedded(many.candidates, stored(tmp_path / "other", points(7, 30, 2), 7), WIDTH)
     _, _, earlier = run(tmp_path / "other", other)
-    warm, _, _ = run(tmp_path / "warm", many, warm_start=earlier.path(solve.POTENTIALS))
+    warm, _, _ = run(tmp_path / "warm", many, warm_start=earlier.path(POTENTIALS))
     cold, _, _ = run(tmp_path / "cold", many)
     assert warm.g.tobytes() == cold.g.tobytes()
 
@@ -231,17 +230,17 @@ def test_given_potentials_are_taken_as_they_are_and_no_candidate_is_read(
     _, made, earlier = run(tmp_path / "first", Embedded(three.candidates, three.target, WIDTH, contrast))
     nowhere = Snapshot(str(tmp_path / "nowhere"), three.candidates.taken)
     embedded = Embedded(nowhere, three.target, WIDTH, contrast)
-    _, facts, again = run(tmp_path / "again", embedded, potentials=earlier.path(solve.POTENTIALS))
-    first, second = (Path(artifact.path(solve.POTENTIALS)).read_bytes() for artifact in (earlier, again))
+    _, facts, again = run(tmp_path / "again", embedded, potentials=earlier.path(POTENTIALS))
+    first, second = (Path(artifact.path(POTENTIALS)).read_bytes() for artifact in (earlier, again))
     assert first == second
     assert facts["residual"] == made["residual"]
-    assert (facts["taken_from"], facts["targets_in_common"]) == (earlier.path(solve.POTENTIALS), 20)
+    assert (facts["taken_from"], facts["targets_in_common"]) == (earlier.path(POTENTIALS), 20)
 
 
 @pytest.mark.parametrize("key", ["potentials", "warm_start"])
 def test_potentials_of_another_encoder_are_refused_by_name(tmp_path: Path, three: Embedded, key: str) -> None:
     _, _, earlier = run(tmp_path, three)
-    again = settings(tmp_path / "again", True, **{key: earlier.path(solve.POTENTIALS)})
+    again = settings(tmp_path / "again", True, **{key: earlier.path(POTENTIALS)})
     assert read_earlier(again, ENCODER | {"precision": "bfloat16", "model": "/a/copy"}) is not None
     with pytest.raises(UserError, match=rf"solve\.{key} .* the encoder first .* this run has second .*Set `encoder`"):
         read_earlier(again, ENCODER | {"model": "second", "sha256": "b" * 64})
@@ -249,7 +248,7 @@ def test_potentials_of_another_encoder_are_refused_by_name(tmp_path: Path, three
 
 def test_potentials_that_cannot_serve_are_refused(tmp_path: Path, three: Embedded) -> None:
     _, _, earlier = run(tmp_path, three)
-    path = earlier.path(solve.POTENTIALS)
+    path = earlier.path(POTENTIALS)
     with pytest.raises(UserError, match=r"the file has a contrast and the run has none"):
         read_earlier(settings(tmp_path, potentials=path), ENCODER)
     with pytest.raises(UserError, match=r"solve\.potentials '.*/missing' cannot be read"):

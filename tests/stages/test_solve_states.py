@@ -12,6 +12,7 @@ from conftest import make_run
 from corpora import write_index
 from rich.console import Console
 from safetensors.numpy import load, save
+from solved import solve_rows
 
 from gotd_ray import config
 from gotd_ray.artifacts import Artifact
@@ -20,6 +21,7 @@ from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.progress import Progress
+from gotd_ray.results import POTENTIALS
 from gotd_ray.shards.earlier import TOLD, own_potentials, read_earlier
 from gotd_ray.stages import solve
 
@@ -44,8 +46,7 @@ class Here:
         self.site = Site(Resources(2, 0, 1, 2, private=True), "cpu", Progress(self.console))
 
     def solve(self) -> dict[str, Any]:
-        earlier = read_earlier(self.run, ENCODER)
-        return solve.solve(self.run, self.embedded, self.artifact, self.site, ENCODER, earlier)
+        return solve_rows(self.run, self.embedded, self.artifact, self.site, ENCODER)
 
     @property
     def said(self) -> str:
@@ -57,7 +58,7 @@ class Here:
 
     @property
     def potentials(self) -> Path:
-        return Path(self.artifact.path(solve.POTENTIALS))
+        return Path(self.artifact.path(POTENTIALS))
 
 
 def vectors(rows: int, seed: int, length: float = 1.0) -> np.ndarray:

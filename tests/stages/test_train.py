@@ -190,14 +190,14 @@ def test_a_fault_that_only_the_training_comes_upon_is_one_line_as_well(
     task, artifact = made_ready(settings(tmp_path, library, base, target=target, finetune=finetune), tmp_path)
     before = replace(artifact, key="an older key").commit({})
     with pytest.raises(UserError) as raised:
-        train.train(task, train.Curves(), artifact, quiet_site()[0])
+        train.train(train.Training(task), artifact, quiet_site()[0])
     assert artifact.lies() == before  # what lies there is not lost to a run that cannot be
     assert str(raised.value) == words and type(raised.value) is UserError and raised.value.__suppress_context__
     wild = {"max_tokens": 64, "paths": str(sets / "plain.jsonl"), "steps": 3, "max_grad_norm": 0, "workers": 1}
     task, artifact = made_ready(settings(tmp_path, library, llama, target=target, finetune=wild), tmp_path)
     task = replace(task, settings=task.settings.model_copy(update={"learning_rate": 1e30}))
     with pytest.raises(UserError) as raised:
-        train.train(task, train.Curves(), artifact, quiet_site()[0])
+        train.train(train.Training(task), artifact, quiet_site()[0])
     said = str(raised.value)
     assert said == (
         "finetune: the loss is not a number at step 2 of 3; there is no checkpoint yet. Lower finetune.learning_rate "
@@ -234,7 +234,7 @@ def test_a_training_tells_what_it_left_out_and_clears_up_behind_it(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Artifact, "commit", seen)
-        facts = train.train(task, train.Curves(), artifact, site)
+        facts = train.train(train.Training(task), artifact, site)
     assert facts["left_out"] == {"equal_text": 1, "no_label": 1} and facts["dev_left_out"] == {}
     assert (facts["texts"], facts["cut"], facts["dev_cut"], facts["labels"]) == (11, 1, 0, ["no", "yes"])
     assert (
@@ -325,5 +325,5 @@ def test_a_checkpoint_of_other_workers_is_refused_before_the_texts_are_prepared(
     ):  # fmt: skip
         note.write_text(content)
         with pytest.raises(UserError) as raised:
-            train.train(task, train.Curves(), artifact, quiet_site()[0])
+            train.train(train.Training(task), artifact, quiet_site()[0])
         assert str(raised.value) == words

@@ -114,14 +114,14 @@ def test_what_the_cluster_has_not_is_said_once_it_is_known(library: Path, llama:
     run = pipeline.resolve_paths(run)
     found = tasks(run, "subset.parquet")
     small = Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=True)
-    train.check_places(found["finetune"], small)
+    train.check_places(train.Training(found["finetune"]), small)
     for stage, cluster, words in (
         ("pretune", small, "pretune.workers is 8, but the cluster has 2 CPUs. Lower it, or take a larger cluster."),
         ("finetune", replace(small, gpus=2), "finetune.batch_size is 3, which 2 workers cannot take 1 rows at a time "
          "each. Make it a multiple of 2, or change micro_batch or workers."),
     ):  # fmt: skip
         with pytest.raises(UserError) as raised:
-            train.check_places(found[stage], cluster)
+            train.check_places(train.Training(found[stage]), cluster)
         assert str(raised.value) == words
 
 
@@ -131,13 +131,13 @@ def test_a_training_that_this_machine_can_never_hold_is_refused_before(
     run = pipeline.resolve_paths(settings(tmp_path, library, llama, pretune=PRETUNE))
     found = tasks(run, "subset.parquet")
     small = Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=True)
-    train.check_places(found["pretune"], small)
+    train.check_places(train.Training(found["pretune"]), small)
     monkeypatch.setattr(train.os, "sysconf", lambda name: 4096 if "SIZE" in name else 10)
     with pytest.raises(
         UserError, match=r"^pretune needs at least 0.0 GiB on its one worker, and 0.0 GiB are there in all. "
     ):
-        train.check_places(found["pretune"], small)
-    train.check_places(found["pretune"], Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False))  # not its own
+        train.check_places(train.Training(found["pretune"]), small)
+    train.check_places(train.Training(found["pretune"]), replace(small, private=False))  # not its own
 
 
 def test_a_subset_that_is_gone_or_damaged_is_said_with_what_to_do(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from conftest import make_run
 from corpora import documents
 from oracles import pot_potentials
+from solved import solve_rows
 
 from gotd_ray import config, pipeline, storage
 from gotd_ray.cluster import Resources, Site
@@ -20,7 +21,8 @@ from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded, Snapshot, ids_of, vectors_of
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.progress import Progress
-from gotd_ray.stages import embed, solve
+from gotd_ray.results import POTENTIALS
+from gotd_ray.stages import embed
 from gotd_ray.text.clean import clean
 from gotd_ray.text.documents import document_id
 from gotd_ray.units import make_units, read_unit
@@ -87,8 +89,8 @@ def solved(folder: Path, library: Path, weights: bool = True, **sections: Any) -
     run = make_run(folder, library, corpus=column, target=target, solve=settings)
     plan = pipeline.plan(pipeline.resolve_paths(run))
     embedded = embed_here(plan)
-    solve.solve(plan.run, embedded, plan.artifacts["solve"], SITE, plan.encoder)
-    data = storage.read_bytes(plan.artifacts["solve"].path(solve.POTENTIALS), run.storage)
+    solve_rows(plan.run, embedded, plan.artifacts["solve"], SITE, plan.encoder)
+    data = storage.read_bytes(plan.artifacts["solve"].path(POTENTIALS), run.storage)
     vectors = {}
     for snapshot in (embedded.candidates, embedded.target):
         table = snapshot.read(["doc_id", "vector"], run.storage)

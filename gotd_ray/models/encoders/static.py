@@ -18,7 +18,8 @@ from safetensors.numpy import load_file, save_file
 from gotd_ray import config
 from gotd_ray.artifacts import make_key
 from gotd_ray.models import cache
-from gotd_ray.models import tokenizer as files
+from gotd_ray.models.encoders import transformer
+from gotd_ray.models.tokenizer import Tokenizer
 
 RARE = 1e-4
 """The a of a / (a + p)."""
@@ -38,16 +39,17 @@ class Encoder:
         """Args: see ``Kind``; it runs on the CPU whatever the device.
 
         Raises:
-            UserError: see ``find_model``, ``Tokenizer`` and ``model_width``.
+            UserError: see ``transformer.Encoder``.
         """
-        self._settings, self._folder, self._threads = settings, files.find_model(settings), threads
-        self.tokenize = files.Tokenizer(settings.model_copy(update={"prefix": ""}), self._folder)
-        self.max_tokens, self.width = self.tokenize.max_tokens, files.model_width(Path(self._folder))
+        distilled = settings.model_copy(update={"precision": "float32", "batch_tokens": None})  # alike on all machines
+        self._model = transformer.Encoder(distilled, "cpu", threads)
+        self.tokenize = Tokenizer(settings.model_copy(update={"prefix": ""}))
+        self.max_tokens, self.width = self._model.max_tokens, self._model.width
 
-    @cached_property
+    @property
     def identity(self) -> dict[str, Any]:
-        """What determines the vectors: the model that they come from, in float32 on every machine."""
-        return files.identity(self._settings, self._folder, self.max_tokens, "float32")
+        """What determines the vectors: the model that they come from."""
+        return self._model.identity
 
     def encode_ids(self, ids: list[np.ndarray]) -> np.ndarray:
         """(n, d) float32. A text without tokens of its own has the vector that the model gives the empty text."""
@@ -56,7 +58,7 @@ class Encoder:
         for row, text in zip(vectors, ids, strict=True):
             own = text[head : len(text) - tail]
             row[:] = self._table[own].mean(0) if len(own) else self._table[-1]
-        if self._settings.normalize:
+        if self._model.settings.normalize:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         return vectors
 
@@ -74,19 +76,11 @@ class Encoder:
         return load_file(folder / TABLE)["vectors"].astype(np.float32)
 
     def _distil(self, folder: Path) -> None:
-        from gotd_ray.models.encoders import transformer
-
-        head, tail = files.Tokenizer(self._settings, self._folder).frame
-        settings = self._settings.model_copy(
-            update={
-                "precision": "float32",
-                "normalize": True,
-                "max_tokens": len(head) + 1 + len(tail),
-                "batch_tokens": None,
-            }
-        )
+        head, tail = self._model.tokenize.frame
+        size = len(head) + 1 + len(tail)
+        settings = self._model.settings.model_copy(update={"normalize": True, "max_tokens": size})
         texts = [np.concatenate([head, own, tail]) for own in (*np.arange(len(self.tokenize.vocabulary))[:, None], [])]
-        vectors = transformer.Encoder(settings, "cpu", self._threads).encode_ids(texts).astype(np.float32)
+        vectors = transformer.Encoder(settings).encode_ids(texts).astype(np.float32)
         probabilities = guessed(self.tokenize.vocabulary)
         weights = RARE / (RARE + probabilities)
         vectors -= np.average(vectors[:-1], 0, probabilities * weights).astype(np.float32)

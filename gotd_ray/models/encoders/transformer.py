@@ -30,14 +30,16 @@ class Encoder:
     gpu = True
 
     def __init__(self, settings: config.Encoder, device: str = "cpu", threads: int | None = None) -> None:
-        """Raises:
-        UserError: see ``find_model``, ``Tokenizer`` and ``model_width``.
+        """Args: see ``Kind``.
+
+        Raises:
+            UserError: see ``Tokenizer``, ``model_width`` and ``pooling``.
         """
         if threads is not None:
             torch.set_num_threads(threads)
-        self._settings, self._folder = settings, Path(files.find_model(settings))
-        self.tokenize = files.Tokenizer(settings, str(self._folder))
-        self.max_tokens, self.width = self.tokenize.max_tokens, files.model_width(self._folder)
+        self.settings, self.tokenize = settings, files.Tokenizer(settings)
+        self._folder, self.max_tokens = self.tokenize.folder, self.tokenize.max_tokens
+        self.width = files.model_width(self._folder)
         self._pooling = files.pooling(settings, self._folder)
         self._precision = _choose_precision(settings, device)
         self._device = torch.device(device)
@@ -46,7 +48,7 @@ class Encoder:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What determines the vectors, up to rounding."""
-        return files.identity(self._settings, str(self._folder), self.max_tokens, self._precision)
+        return files.identity(self.settings, self._folder, self.max_tokens, self._precision)
 
     @cached_property
     def _model(self) -> Any:
@@ -112,7 +114,7 @@ class Encoder:
             pooled = hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
         else:
             pooled = (hidden * mask[:, :, None]).sum(1) / lengths[:, None]
-        return nn.functional.normalize(pooled, dim=1) if self._settings.normalize else pooled
+        return nn.functional.normalize(pooled, dim=1) if self.settings.normalize else pooled
 
 
 def _choose_precision(settings: config.Encoder, device: str) -> str:

@@ -1,4 +1,4 @@
-"""Arrow IPC, streams and files: what ``datasets`` saves, and Feather, which is a file of Arrow's."""
+"""Arrow IPC, as streams, which ``datasets`` saves, and as files, which Feather is."""
 
 from __future__ import annotations
 

@@ -33,12 +33,12 @@ class Format:
     Attributes:
         name: in the config.
         endings: of its files, in lower case, without that of a compression.
-        read: the rows of an open file, in order, streamed: of which columns, of texts of at most how many bytes, and
-            which rows by number. Other rows may be given too, or left out; numbers must not depend on which are wanted.
-            A row without a text says why (``Problem``), and the next is read. What cannot be read on raises OSError,
-            EOFError, UnicodeDecodeError or pyarrow.ArrowException, see ``readers``, or BadFile.
+        read: gives the rows of an open file, in order, streamed. It takes the file, the columns to read, the largest
+            text in bytes, and the numbers of the rows that are wanted; others may be given too. A row without a text
+            says why (``Problem``), and the next is read. A file that breaks raises BadFile, OSError, EOFError,
+            UnicodeDecodeError or pyarrow.ArrowException, see ``readers``.
         packed: whether its files may be compressed as a whole, with .gz or .zst.
-        faults: reasons that it alone has for which a row is bad, see ``tally.BAD_ROWS``.
+        faults: its own reasons for which a row is bad, see ``tally.BAD_ROWS``.
         bytes_per_character: stored bytes per character of text where the file is not compressed as a whole, roughly:
             ``check`` says "about".
         aside: files that are passed over.
