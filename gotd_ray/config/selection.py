@@ -25,7 +25,7 @@ MIN_EPSILON = 1e-9
 """Costs are up to 4, and costs / epsilon are rounded to 16 digits."""
 
 
-Method = Literal["gotd", "mmd", "dsir", "nearest", "random"]
+Method = Literal["gotd", "mmd", "energy", "dsir", "nearest", "random"]
 """How candidates are scored."""
 
 MethodName = Annotated[Method, or_plugin("gotd_ray.methods")]
@@ -36,6 +36,7 @@ _WEIGHTS = ("corpus.weight_column", "target.weight_column", "target.proportions"
 USES: dict[Method, tuple[str, ...]] = {
     "gotd": _WEIGHTS,
     "mmd": (*_WEIGHTS, "select.bandwidth", "select.landmarks"),
+    "energy": (*_WEIGHTS, "select.landmarks"),
     "dsir": ("select.seed", "select.dsir_sample", "select.dsir_min_words"),
     "nearest": ("target.weight_column", "target.proportions"),
     "random": ("select.seed",),
