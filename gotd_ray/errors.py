@@ -1,5 +1,8 @@
 """What the user can fix: it says what was given, what is allowed and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(ValueError):
     """A mistake in the input or the settings, or a machine that does not let us: no room, no right.
@@ -21,3 +24,19 @@ class HeldError(UserError):
     """Another run works on the same folder."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: schedulers read it as "try again later"
+
+
+@contextmanager
+def with_remedy(
+    remedy: str = "Raise solve.epsilon, or set solve.precision to float64; if neither helps, encoder.precision to "
+    "float32.",
+) -> Iterator[None]:
+    """An arithmetic that breaks down inside is told with what the user can do: the mathematics knows no setting.
+
+    Raises:
+        UserError: for a FloatingPointError.
+    """
+    try:
+        yield
+    except FloatingPointError as error:
+        raise UserError(f"{error}. {remedy}") from None

@@ -50,6 +50,7 @@ def unwrapped(died: str = "") -> Iterator[None]:
     except RayError as error:
         cause = _cause(error)
         if isinstance(cause, SAID):
+            cause.args = (str(cause).partition("\n")[0],)  # Ray Data adds lines on how often it has tried
             raise cause from None
         if died and isinstance(cause, _DEATHS):
             raise UserError(died) from None

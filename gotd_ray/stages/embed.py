@@ -21,13 +21,13 @@ from ray.data import ActorPoolStrategy
 from gotd_ray import config, metrics
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
+from gotd_ray.encoding import READER_CPUS, encoder_actors, set_up_data
 from gotd_ray.errors import UserError
 from gotd_ray.index import VERSION, Collection, Entry, Index
 from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.remote import unwrapped
 from gotd_ray.results import FILES, files_table
 from gotd_ray.stage import Plan, Stage
-from gotd_ray.stages._encoders import READER_CPUS, encoder_actors, set_up_data
 from gotd_ray.text.tally import Tally, check_bad_files, check_bad_rows, check_names
 from gotd_ray.units import SUMMARY, Job, make_units, open_part, read_job, resolved
 

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
+from gotd_ray.errors import with_remedy
 from gotd_ray.index import Embedded, Snapshot, Vectors, ids_of, scan, vectors_of, weights_of
 from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.potentials import Potentials
@@ -32,7 +33,6 @@ from gotd_ray.results import NUMBERS, PAGE, POTENTIALS, SUBSET, judgements
 from gotd_ray.shards.earlier import own_potentials
 from gotd_ray.shards.points import Points, points_of
 from gotd_ray.stage import Plan, Stage
-from gotd_ray.stages._words import in_words
 from gotd_ray.text.addresses import texts_at
 from gotd_ray.text.rows import BadFile
 
@@ -137,7 +137,7 @@ def _given(plan: Plan) -> Done:
     return Done(plan.run, plan.vectors, plan.artifacts, plan.ran)
 
 
-@in_words()
+@with_remedy()
 def report(done: Done, artifact: Artifact, site: Site | None) -> dict[str, Any]:
     """Write the report and commit.
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from gotd_ray import config, methods, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
+from gotd_ray.errors import with_remedy
 from gotd_ray.filesystems import shown
 from gotd_ray.filters import check_budget, read_unwanted, refuse_nothing
 from gotd_ray.index import SCHEMA, Embedded, Vectors
@@ -31,7 +32,6 @@ from gotd_ray.shards.read_back import ReadBack
 from gotd_ray.shards.rounds import Chosen, Rounds
 from gotd_ray.shards.work import Scoring
 from gotd_ray.stage import Plan, Stage
-from gotd_ray.stages._words import in_words
 from gotd_ray.storage import StoredFile
 
 VERSION = 4
@@ -95,7 +95,7 @@ def _given(plan: Plan) -> Choice:
     )
 
 
-@in_words()
+@with_remedy()
 def select(given: Choice, artifact: Artifact, site: Site) -> dict[str, Any]:
     """Score all candidates, choose the budget's worth in one round or several, read their texts back, and commit.
 

@@ -14,7 +14,7 @@ import numpy as np
 from gotd_ray import config, metrics, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
-from gotd_ray.errors import UserError
+from gotd_ray.errors import UserError, with_remedy
 from gotd_ray.index import Vectors
 from gotd_ray.ot.divergence import self_potential
 from gotd_ray.ot.fit import State, mean_cost, mean_square
@@ -29,7 +29,6 @@ from gotd_ray.shards.points import Points, points_of
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.work import Problem
 from gotd_ray.stage import Plan, Stage
-from gotd_ray.stages._words import in_words
 
 VERSION = 8
 """Raised when the result of equal settings changes."""
@@ -102,7 +101,7 @@ def _given(plan: Plan) -> Fit | None:
     return Fit.of(plan.run, plan.vectors, plan.encoder, earlier)
 
 
-@in_words()
+@with_remedy()
 def solve(given: Fit, artifact: Artifact, site: Site) -> dict[str, Any]:
     """Fit the potentials and commit them, or take those of an earlier run as they are.
 

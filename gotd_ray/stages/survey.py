@@ -20,14 +20,13 @@ import ray
 from gotd_ray import config
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
-from gotd_ray.errors import UserError
+from gotd_ray.encoding import READER_CPUS, encode_texts
+from gotd_ray.errors import UserError, with_remedy
 from gotd_ray.index import Collection
 from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.remote import answers
 from gotd_ray.select.survey import Distance, distance, kept_sources, near_the_cut, ranked, sample_size
 from gotd_ray.stage import Plan, Stage
-from gotd_ray.stages._encoders import READER_CPUS, encode_texts
-from gotd_ray.stages._words import in_words
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import read_documents, source_of
 from gotd_ray.text.rows import BadFile
@@ -272,7 +271,7 @@ def _distances(
     y = ray.put(vectors[[place[doc_id] for doc_id in aims[_TARGET]]])
     sources = {_distance.remote(vectors[[place[doc_id] for doc_id in held]], y): name for name, held in sampled.items()}
     found = {}
-    with site.progress.task("survey: compare", total=len(sources), unit="sources") as task, in_words(_REMEDY):
+    with site.progress.task("survey: compare", total=len(sources), unit="sources") as task, with_remedy(_REMEDY):
         for reference, distance_of_it in answers(sources):
             found[sources[reference]] = distance_of_it
             task.advance(1)

@@ -14,13 +14,13 @@ from solved import solve_rows
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.config import Encoder, Storage
+from gotd_ray.encoding import READER_CPUS, encoder_actors
 from gotd_ray.errors import UserError
 from gotd_ray.ot.exact import from_units
 from gotd_ray.ot.shard import MIN_SEGMENTS
 from gotd_ray.progress import Progress
 from gotd_ray.shards.pool import _cpu_share
 from gotd_ray.shards.work import Holding, Mixture, Problem, Work
-from gotd_ray.stages._encoders import READER_CPUS, encoder_actors
 
 ALLOCATOR = (
     "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
