@@ -56,7 +56,7 @@ METHOD = Method(
     _fit,
     _scorer,
     taken="by the witness of the energy distance",
-    means="A score is the mean distance to the target less that to the corpus: the lower, the nearer a document lies to "
-    "the target than to the corpus.",
+    means="A score is the mean distance to the target less that to the corpus: the lower, the nearer a document "
+    "lies to the target than to the corpus.",
     facts=_facts,
 )
