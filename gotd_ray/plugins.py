@@ -48,17 +48,12 @@ def load(group: str, name: str) -> Any:
     return found
 
 
-def offered(group: str) -> dict[str, list[str]]:
-    """The paths that installed packages offer under each name."""
-    found: dict[str, list[str]] = {}
-    for point in entry_points(group=group):
-        found.setdefault(point.name, []).append(point.value)
-    return found
-
-
 def _offered(group: str, name: str, said: str) -> str:
-    every = offered(group)
-    paths = sorted(set(every.get(name, ())))
+    """The path that an installed package offers under a name."""
+    every: dict[str, set[str]] = {}
+    for point in entry_points(group=group):
+        every.setdefault(point.name, set()).add(point.value)
+    paths = sorted(every.get(name, ()))
     if not paths:
         raise UserError(
             f"{said}, which no installed package offers; there is {_listed(sorted(every))} in the group {group}. "

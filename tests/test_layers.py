@@ -115,9 +115,9 @@ def wrong_imports(file: str, source: str) -> list[str]:
 
 
 def is_other_stage(path: PurePosixPath, name: str) -> bool:
-    """Stages meet in files only. What several need stands in a ``stages/_*.py``."""
+    """Stages meet in files only. What several need stands in a room below them."""
     stage = name.removeprefix("gotd_ray.stages.").split(".")[0]
-    return under(name, ("gotd_ray.stages",)) and not stage.startswith("_") and stage != path.stem
+    return under(name, ("gotd_ray.stages",)) and stage != path.stem
 
 
 def dangers(file: str, source: str) -> list[str]:

@@ -66,15 +66,11 @@ class Text(Section):
     )
 
     @model_validator(mode="after")
-    def _some_share(self) -> Text:
+    def _some_text(self) -> Text:
         if self.proportions is not None and not sum(self.proportions.values()) > 0:
             raise ValueError(f"proportions is {self.proportions}: at least one share must be positive")
         if contrary := sorted(set(self.proportions or ()) & set(self.exclude_sources)):
             raise ValueError(f"proportions and exclude_sources both name {contrary[0]!r}. Take it out of one of them")
-        return self
-
-    @model_validator(mode="after")
-    def _columns(self) -> Text:
         check_columns(self.text_column)
         return self
 
