@@ -15,11 +15,12 @@ import importlib.metadata
 import importlib.util
 import json
 import logging
-import multiprocessing
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -105,16 +106,40 @@ def _documentation(packages: Sequence[str]) -> dict[str, list[Row]]:
     names = [(package, name) for package in packages for name in _modules(package)]
     rows: dict[str, list[Row]] = {package: [] for package in packages}
     seen: set[str] = set()
-    # A spawned process carries none of the caller's threads, which a forked one may find holding a lock.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), spawn, initializer=gc.disable) as pool:  # syntax trees have no cycles
-        found = pool.map(_strings, [_root(package) / name for package, name in names], chunksize=16)
-        for (package, name), strings in zip(names, found, strict=True):
-            for line, text in strings:
-                if text not in seen:
-                    seen.add(text)
-                    rows[package].append((text, f"{package}/{name}:{line}"))
+    hands = os.cpu_count() or 1
+    paths = [str(_root(package) / name) for package, name in names]
+    with ThreadPoolExecutor(hands) as pool:
+        found = list(pool.map(_in_a_process, [paths[i::hands] for i in range(hands)]))
+    for number, (package, name) in enumerate(names):
+        for line, text in found[number % hands][number // hands]:
+            if text not in seen:
+                seen.add(text)
+                rows[package].append((text, f"{package}/{name}:{line}"))
     return rows
+
+
+def _in_a_process(paths: list[str]) -> list[list[tuple[int, str]]]:
+    """``_strings`` of some files, in a process of its own. Python's pools would run the caller's main script there,
+    and one without a guard would wait for the lock that its parent holds."""
+    code = "from gotd_ray.demo import _answer; _answer()"
+    surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps(paths),
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise UserError(f"a process that reads the demo's texts ended early: {said}. Run again.")
+    return json.loads(done.stdout)
+
+
+def _answer() -> None:
+    gc.disable()  # syntax trees have no cycles
+    json.dump([_strings(Path(path)) for path in json.load(sys.stdin)], sys.stdout)
 
 
 def _strings(path: Path) -> list[tuple[int, str]]:

@@ -167,6 +167,14 @@ def test_two_at_once_build_it_once(small: Path) -> None:
     assert answers[0][0] == answers[1][0]
 
 
+def test_a_script_without_a_guard_does_not_wait_for_itself(small: Path) -> None:
+    code = "from gotd_ray import demo; demo.PACKAGES = ('gotd_fake_small',)\nprint(demo.folder())"
+    (small / "build.py").write_text(code)
+    found = subprocess.run([sys.executable, small / "build.py"], capture_output=True, text=True, timeout=200)
+    assert found.returncode == 0, found.stderr
+    assert (Path(found.stdout.strip()) / "corpus" / "gotd_fake_small.parquet").exists()
+
+
 def test_a_cache_that_cannot_be_written_is_said(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (small / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(small / "file"))
