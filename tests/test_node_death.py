@@ -113,7 +113,7 @@ def lose_an_answer_that_was_not_fetched(folder: Path, nodes: Cluster) -> None:
     rng = np.random.default_rng(2)
     problem = Problem("p", rng.normal(size=(targets, WIDTH)), np.full(targets, 1 / targets), 1.0, "float32")
     question = (problem, np.zeros(targets), 6000.0, 16)
-    with shards(vectors, None, config.Storage(), Site(THREE, "cpu", Progress())) as pool:
+    with shards(vectors, 3, config.Storage(), Site(THREE, "cpu", Progress())) as pool:
         before = pool.ask("columns", *question)
         pending = [actor.columns.remote(*question) for actor in pool._actors]
         ray.wait(pending, num_returns=3, fetch_local=False)
