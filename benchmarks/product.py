@@ -22,10 +22,10 @@ from gotd_ray.cluster import Resources, Site
 from gotd_ray.index import SCHEMA, Embedded, Entry, Index, Snapshot
 from gotd_ray.methods import Fitting
 from gotd_ray.ot.potentials import Potentials
+from gotd_ray.points import Points
 from gotd_ray.progress import Progress
 from gotd_ray.results import POTENTIALS
 from gotd_ray.select.choose import Candidate, Chooser
-from gotd_ray.shards.points import Points
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.rounds import Chosen, Rounds
 from gotd_ray.shards.work import Scoring

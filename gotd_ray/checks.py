@@ -13,9 +13,9 @@ from gotd_ray.filters import check_budget, check_decontamination
 from gotd_ray.index import Collection
 from gotd_ray.judging import cases
 from gotd_ray.models import language
+from gotd_ray.points import check_proportions, check_weights
 from gotd_ray.preflight import Count, check_sources, count_documents
 from gotd_ray.results import STAGES
-from gotd_ray.shards.points import check_proportions, check_weights
 from gotd_ray.stage import Plan
 from gotd_ray.training import check
 from gotd_ray.training import task as training

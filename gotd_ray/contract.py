@@ -14,7 +14,6 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from gotd_ray import methods
 from gotd_ray.config import Encoder, Select, Storage
 from gotd_ray.methods import Fitting, Part
 from gotd_ray.models.encoder import TextEncoder
+from gotd_ray.points import Points
 
 TEXTS = (
     "", " ", "a", "A red house stands on the hill.", "1, 2, 3", "naïve café", "Привет, мир", "東京は日本の首都です。",
@@ -111,20 +111,13 @@ def check_method(name: str) -> None:
     _hold(np.asarray(scorer(ids[:0], vectors[:0])).shape == (0,), "no documents have some score")
 
 
-@dataclass(frozen=True)
-class _Documents:
-    ids: np.ndarray
-    vectors: np.ndarray
-    b: np.ndarray
-
-
-def _documents(seed: int, count: int) -> _Documents:
+def _documents(seed: int, count: int) -> Points:
     """Unit vectors, exact in float16, and ids in their order."""
     draw = np.random.default_rng(seed)
     vectors = draw.normal(size=(count, 16))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     ids = np.sort(np.array([draw.bytes(16).hex() for _ in range(count)], "S32"))
-    return _Documents(ids, vectors.astype(np.float16).astype(np.float32), np.full(count, 1 / count))
+    return Points(ids, vectors.astype(np.float16).astype(np.float32), np.full(count, 1 / count))
 
 
 def _elsewhere(settings: Encoder, texts: tuple[str, ...], device: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from gotd_ray import config
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
+from gotd_ray.earlier import read_earlier
 from gotd_ray.index import Embedded
-from gotd_ray.shards.earlier import read_earlier
 from gotd_ray.stages.solve import Fit, solve
 
 

@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 
 from gotd_ray import methods
 from gotd_ray.config import Select, Storage
-from gotd_ray.shards.points import Points
+from gotd_ray.points import Points
 
 
 def side(seed: int, count: int, shift: float = 0.0) -> Points:

@@ -44,7 +44,7 @@ RULES = (
     Rule("gotd_ray/judging", never=("ray", *RAY_GLUE)),
     Rule(
         "gotd_ray/methods",
-        never=("ray", "transformers", "gotd_ray.stages", "gotd_ray.pipeline", "gotd_ray.models", "gotd_ray.text"),
+        never=("ray", "transformers", *RAY_GLUE, "gotd_ray.pipeline", "gotd_ray.models", "gotd_ray.text"),
     ),
     Rule("gotd_ray/shards", never=("gotd_ray.stages", "gotd_ray.pipeline", "gotd_ray.models")),
     Rule("gotd_ray/stages", never=("gotd_ray.pipeline", "gotd_ray.cli")),
@@ -176,6 +176,7 @@ def test_the_files_are_found() -> None:
         ("gotd_ray/models/x.py", "from gotd_ray.stages import embed"),
         ("gotd_ray/judging/x.py", "import ray"),
         ("gotd_ray/training/x.py", "from gotd_ray.judging import JUDGES"),
+        ("gotd_ray/methods/x.py", "from gotd_ray.shards.pool import Pool"),
         ("gotd_ray/shards/x.py", "from gotd_ray.stages import embed"),
         ("gotd_ray/stages/x.py", "from gotd_ray.stages.embed import run"),
         ("gotd_ray/stages/x.py", "from . import embed"),

@@ -11,18 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from gotd_ray.methods.method import Fitting, Method, Part, Side
+from gotd_ray.methods.method import Fitting, Method, Part
 from gotd_ray.ot.potentials import Scorer
+from gotd_ray.points import Points
 
 BLOCK = 1024
 """Candidates at a time: memory is O(BLOCK * (targets + landmarks))."""
 
 
-def _fit(given: Fitting) -> tuple[Side, Side]:
+def _fit(given: Fitting) -> tuple[Points, Points]:
     return given.target(), given.sample(given.settings.landmarks)
 
 
-def _scorer(state: tuple[Side, Side], _: Part) -> Scorer:
+def _scorer(state: tuple[Points, Points], _: Part) -> Scorer:
     target, around = state
 
     def score(ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -39,7 +40,7 @@ def _scorer(state: tuple[Side, Side], _: Part) -> Scorer:
     return score
 
 
-def _distances(x: np.ndarray, to: Side) -> np.ndarray:
+def _distances(x: np.ndarray, to: Points) -> np.ndarray:
     """The mean distance (r,) of rows x (r, d) from a side."""
     y = to.vectors.astype(np.float64)
     squares = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * x @ y.T
@@ -47,7 +48,7 @@ def _distances(x: np.ndarray, to: Side) -> np.ndarray:
     return distances
 
 
-def _facts(state: tuple[Side, Side]) -> dict[str, Any]:
+def _facts(state: tuple[Points, Points]) -> dict[str, Any]:
     return {"landmarks": len(state[1].ids)}
 
 

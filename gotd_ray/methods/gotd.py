@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from gotd_ray.earlier import own_potentials
 from gotd_ray.methods.method import Fitting, Method, Part
 from gotd_ray.ot.potentials import Potentials, Scorer
 from gotd_ray.results import POTENTIALS
-from gotd_ray.shards.earlier import own_potentials
 
 
 def _fit(given: Fitting) -> Potentials:

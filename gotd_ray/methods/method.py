@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from gotd_ray.artifacts import Artifact
 from gotd_ray.config import Select, Storage
 from gotd_ray.ot.potentials import Scorer
-
-
-class Side(Protocol):
-    """Distinct documents by id: (k,) S32 ``ids``, (k, d) float32 ``vectors``, (k,) float64 weights ``b`` of sum 1."""
-
-    @property
-    def ids(self) -> np.ndarray: ...
-    @property
-    def vectors(self) -> np.ndarray: ...
-    @property
-    def b(self) -> np.ndarray: ...
+from gotd_ray.points import Points
 
 
 @dataclass(frozen=True)
@@ -37,8 +25,8 @@ class Fitting:
         storage: where that lies.
     """
 
-    target: Callable[[], Side]
-    sample: Callable[[int], Side]
+    target: Callable[[], Points]
+    sample: Callable[[int], Points]
     settings: Select
     seed: int
     before: Artifact | None

@@ -16,8 +16,8 @@ from gotd_ray.index import Embedded, ids_of, weights_of
 from gotd_ray.methods import Part
 from gotd_ray.ot.kernel import Precision, Side, dtype_of, one_thread_each, side, working_precision
 from gotd_ray.ot.shard import PLAIN, How, Segment, Shard, make_segments, segment_bounds
+from gotd_ray.points import finite_vectors
 from gotd_ray.select.topk import TopK, may_cross, top_k
-from gotd_ray.shards.points import finite_vectors
 
 
 @dataclass(frozen=True)

@@ -21,17 +21,17 @@ import pyarrow.compute as pc
 from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
+from gotd_ray.earlier import own_potentials
 from gotd_ray.errors import with_remedy
 from gotd_ray.index import Embedded, Snapshot, Vectors, ids_of, scan, vectors_of, weights_of
 from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.weights import distinct
+from gotd_ray.points import Points, points_of
 from gotd_ray.report import numbers, words
 from gotd_ray.report.machine import hardware, versions
 from gotd_ray.report.render import page
 from gotd_ray.results import NUMBERS, PAGE, POTENTIALS, SUBSET, judgements
-from gotd_ray.shards.earlier import own_potentials
-from gotd_ray.shards.points import Points, points_of
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.text.addresses import texts_at
 from gotd_ray.text.rows import BadFile

@@ -21,12 +21,12 @@ from gotd_ray.filters import check_budget, read_unwanted, refuse_nothing
 from gotd_ray.index import SCHEMA, Embedded, Vectors
 from gotd_ray.methods import Fitting
 from gotd_ray.ot.potentials import Potentials
+from gotd_ray.points import Points, points_of
 from gotd_ray.progress import Progress, Task
 from gotd_ray.results import SUBSET
 from gotd_ray.select.choose import Chooser
 from gotd_ray.select.topk import TopK, merge
 from gotd_ray.shards.fit import total_mass
-from gotd_ray.shards.points import Points, points_of
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.read_back import ReadBack
 from gotd_ray.shards.rounds import Chosen, Rounds

@@ -14,6 +14,7 @@ import numpy as np
 from gotd_ray import config, metrics, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
+from gotd_ray.earlier import Earlier, read_earlier
 from gotd_ray.errors import UserError, with_remedy
 from gotd_ray.index import Vectors
 from gotd_ray.ot.divergence import self_potential
@@ -21,11 +22,10 @@ from gotd_ray.ot.fit import State, mean_cost, mean_square
 from gotd_ray.ot.kernel import Precision, one_thread_each
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.sinkhorn import Solution
+from gotd_ray.points import Points, points_of
 from gotd_ray.progress import Progress
 from gotd_ray.results import POTENTIALS
-from gotd_ray.shards.earlier import Earlier, read_earlier
 from gotd_ray.shards.fit import fit_shards, sample_stride, total_mass, unfinished
-from gotd_ray.shards.points import Points, points_of
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.work import Problem
 from gotd_ray.stage import Plan, Stage
@@ -78,7 +78,7 @@ class Fit:
 
     @classmethod
     def of(cls, run: config.Run, vectors: Vectors, encoder: dict[str, Any], earlier: Earlier | None) -> Fit:
-        """What a run fits, see :func:`gotd_ray.shards.earlier.read_earlier` for ``earlier``."""
+        """What a run fits, see :func:`gotd_ray.earlier.read_earlier` for ``earlier``."""
         return cls(
             settings=run.solve,
             vectors=vectors,

@@ -15,8 +15,8 @@ from gotd_ray import config
 from gotd_ray.checks import check_selection
 from gotd_ray.errors import UserError
 from gotd_ray.index import SCHEMA
+from gotd_ray.points import points_of
 from gotd_ray.preflight import Count, count_documents
-from gotd_ray.shards.points import points_of
 from gotd_ray.storage import list_files
 
 

@@ -14,13 +14,13 @@ from selected import TEXTS, Selected, counted, read_here, write
 from gotd_ray import config
 from gotd_ray.artifacts import Artifact
 from gotd_ray.checks import check_selection
+from gotd_ray.earlier import own_potentials
 from gotd_ray.errors import UserError
 from gotd_ray.index import Index
 from gotd_ray.methods import mmd
 from gotd_ray.methods.dsir import weights_name
 from gotd_ray.results import LOG_WEIGHTS, POTENTIALS, SUBSET
 from gotd_ray.shards import read_back, rounds
-from gotd_ray.shards.earlier import own_potentials
 from gotd_ray.storage import StoredFile
 from gotd_ray.text import addresses
 from gotd_ray.text.documents import document_id

@@ -14,15 +14,15 @@ from solved import solve_rows
 from gotd_ray import config
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
+from gotd_ray.earlier import read_earlier
 from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded, Entry, Index, Snapshot, entry_name
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count, shard_segments
+from gotd_ray.points import points_of
 from gotd_ray.progress import Progress
 from gotd_ray.results import POTENTIALS
-from gotd_ray.shards.earlier import read_earlier
 from gotd_ray.shards.fit import fit_shards, sample_stride
-from gotd_ray.shards.points import points_of
 from gotd_ray.shards.work import Holding, Problem, Work
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.tally import Tally

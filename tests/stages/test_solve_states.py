@@ -17,12 +17,12 @@ from solved import solve_rows
 from gotd_ray import config
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
+from gotd_ray.earlier import TOLD, own_potentials, read_earlier
 from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.progress import Progress
 from gotd_ray.results import POTENTIALS
-from gotd_ray.shards.earlier import TOLD, own_potentials, read_earlier
 from gotd_ray.stages import solve
 
 ENCODER = {

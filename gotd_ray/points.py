@@ -19,7 +19,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Points:
-    """One side of a transport: the distinct documents of a target, by id."""
+    """One side of a transport, or a sample that stands for the candidates: distinct documents, by id."""
 
     ids: np.ndarray
     """(m,) S32."""
