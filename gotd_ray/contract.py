@@ -83,6 +83,7 @@ def check_method(name: str) -> None:
         AssertionError, UserError: what is broken.
     """
     method, part = methods.find(name), Part(b"0", b"g", "cpu", Storage())
+    _hold(isinstance(method.version, int | str), "its version is neither a number nor a text")
     corpus, target = _documents(0, 300), _documents(1, 40)
     settings = Select(landmarks=100)
     given = Fitting(

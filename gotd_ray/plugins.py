@@ -16,7 +16,7 @@ from gotd_ray.errors import UserError, said_by
 METHODS, ENCODERS = "gotd_ray.methods", "gotd_ray.encoders"
 
 GROUPS = {
-    METHODS: ("select.method", ("fit", "score")),
+    METHODS: ("select.method", ("version", "fit", "score")),
     ENCODERS: ("encoder.kind", ("version", "tokenize", "encode_ids")),
 }
 """By group of entry points: the key of the config that names a plug-in, and what it must have."""

@@ -11,6 +11,7 @@ import numpy as np
 class Good:
     """The squared distance to the mean of the target."""
 
+    version = 1
     taken = "by nearness to the target's mean"
 
     def fit(self, target: Any, sample: Any, seed: int) -> Any:
@@ -60,7 +61,7 @@ class Local(Good):
 class Unfit:
     """It has no fit."""
 
-    score = Good.score
+    version, score = 1, Good.score
 
 
 good, company, draws, not_a_number = Good(), Company(), Draws(), NotANumber()

@@ -17,7 +17,7 @@ from corpora import documents
 from rich.console import Console
 from solved import solve_rows
 
-from gotd_ray import config
+from gotd_ray import config, methods
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
@@ -102,6 +102,7 @@ class Selected:
         unwanted = list_files(settings.decontaminate, run.storage) if settings.decontaminate else []
         given = select.Choice(
             settings,
+            methods.find(settings.method),
             SimpleNamespace(read=lambda: self.embedded),
             run.corpus,
             run.chunks,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import foreign_methods
 import numpy as np
 import pytest
 from conftest import make_run
 from selected import TEXTS, Selected, read_here
 
-from gotd_ray import compare, contract, methods
+from gotd_ray import compare, contract, methods, pipeline
 from gotd_ray.config.selection import USES, Method
 from gotd_ray.errors import UserError
 
@@ -88,6 +91,27 @@ def test_scores_that_are_no_ranking_are_refused_in_one_line(
     here = Selected(tmp_path, {"a.parquet": TEXTS}, method=f"foreign_methods:{name}", budget=10)
     message = here.refused()
     assert message.startswith(f"select.method foreign_methods:{name} gave scores") and said in message
+
+
+@pytest.mark.parametrize("name", ["gotd", "dsir", "foreign_methods:good"])
+def test_another_version_of_a_method_is_another_selection(
+    name: str, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing else: its scores stand on the same vectors."""
+
+    def keys() -> dict[str, str]:
+        run = make_run(tmp_path / "out", library, select={"method": name})
+        return {stage: one.key for stage, one in pipeline.plan(pipeline.resolve_paths(run)).artifacts.items()}
+
+    before = keys()
+    assert keys() == before
+    if name in get_args(Method):
+        module = sys.modules[f"gotd_ray.methods.{name}"]
+        monkeypatch.setattr(module, "METHOD", replace(module.METHOD, version=2))
+    else:
+        monkeypatch.setattr(foreign_methods.good, "version", 2, raising=False)
+    after = keys()
+    assert {stage for stage in before if after[stage] != before[stage]} == {"select"}
 
 
 def test_it_is_an_arm_of_a_comparison_with_a_draw_of_its_own(tmp_path: Path) -> None:

@@ -73,8 +73,9 @@ def _scorer(weights: LogWeights, part: Part) -> Scorer:
 
 METHOD = Method(
     "dsir",
-    _fit,
-    _scorer,
+    version=1,
+    fit=_fit,
+    scorer=_scorer,
     taken="by importance weights of hashed n-grams (DSIR)",
     means="A score is the negative log of the importance weight, with Gumbel noise where documents are drawn.",
     after="dsir",

@@ -54,8 +54,9 @@ def _facts(state: tuple[Points, Points]) -> dict[str, Any]:
 
 METHOD = Method(
     "energy",
-    _fit,
-    _scorer,
+    version=1,
+    fit=_fit,
+    scorer=_scorer,
     taken="by the witness of the energy distance",
     means="A score is the mean distance to the target less that to the corpus: the lower, the nearer a document "
     "lies to the target than to the corpus.",

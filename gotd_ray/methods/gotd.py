@@ -20,8 +20,9 @@ def _scorer(fitted: Potentials, part: Part) -> Scorer:
 
 METHOD = Method(
     "gotd",
-    _fit,
-    _scorer,
+    version=1,
+    fit=_fit,
+    scorer=_scorer,
     taken="by optimal transport (GOT-D)",
     means="A score is the gradient of the transport's cost in a document's mass: the lower, the more one more such "
     "document brings the corpus towards the target.",

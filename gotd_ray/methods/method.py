@@ -49,6 +49,7 @@ class Method:
 
     Attributes:
         name: in ``select.method``.
+        version: raised when equal settings give other scores; a number or a text.
         fit: what scores depend on besides the documents: small, and picklable, for every shard gets it.
         scorer: of a shard: (k,) S32 ids and (k, d) float16 vectors to (k,) scores. A document's score does not depend
             on those beside it.
@@ -60,6 +61,7 @@ class Method:
     """
 
     name: str
+    version: int | str
     fit: Callable[[Fitting], Any]
     scorer: Callable[[Any, Part], Scorer]
     taken: str

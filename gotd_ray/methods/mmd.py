@@ -31,8 +31,9 @@ def _facts(witness: Witness) -> dict[str, Any]:
 
 METHOD = Method(
     "mmd",
-    _fit,
-    _scorer,
+    version=1,
+    fit=_fit,
+    scorer=_scorer,
     taken="by the witness of the maximum mean discrepancy",
     means="A score is the witness of the maximum mean discrepancy: the lower, the more the target resembles the "
     "document than the corpus does.",

@@ -19,8 +19,9 @@ def _scorer(target: np.ndarray, _: Part) -> Scorer:
 
 METHOD = Method(
     "nearest",
-    _fit,
-    _scorer,
+    version=1,
+    fit=_fit,
+    scorer=_scorer,
     taken="by nearness to the target",
     means="A score is minus the cosine to the nearest target document.",
 )

@@ -1,6 +1,7 @@
 """A method of somebody else's, as this program uses its own.
 
-It is an object with two functions:
+It is an object with a ``version``, a number or a text that is another when equal settings give other scores, and with
+two functions:
 
     fit(target, sample, seed) -> state     on the driver. ``target`` and ``sample`` have ids (k,) S32, vectors (k, d)
                                            float32 and b (k,), weights that sum to 1. The sample stands for the
@@ -37,8 +38,9 @@ def plug_in(name: str) -> Method:
 
     return Method(
         name,
-        fit,
-        scorer,
+        version=theirs.version,
+        fit=fit,
+        scorer=scorer,
         taken=getattr(theirs, "taken", f"by {name}"),
         means=getattr(theirs, "means", f"A score is that of {name}."),
         leaves_out=True,

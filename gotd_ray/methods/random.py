@@ -17,8 +17,9 @@ def _scorer(seed: int, _: Part) -> Scorer:
 
 METHOD = Method(
     "random",
-    _fit,
-    _scorer,
+    version=1,
+    fit=_fit,
+    scorer=_scorer,
     taken="at random",
     means="A score is a hash of the document's id.",
 )

@@ -19,7 +19,7 @@ from gotd_ray.errors import with_remedy
 from gotd_ray.filesystems import shown
 from gotd_ray.filters import check_budget, read_unwanted, refuse_nothing
 from gotd_ray.index import SCHEMA, Embedded, Vectors
-from gotd_ray.methods import Fitting
+from gotd_ray.methods import Fitting, Method
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.points import Points, points_of
 from gotd_ray.progress import Progress, Task
@@ -52,6 +52,7 @@ class Choice:
 
     Attributes:
         settings: its section.
+        method: what scores.
         vectors: of candidates and target.
         text, chunks: how the candidates' texts are read again.
         seed: of what is drawn.
@@ -62,6 +63,7 @@ class Choice:
     """
 
     settings: config.Select
+    method: Method
     vectors: Vectors
     text: config.Text
     chunks: config.Chunks
@@ -76,20 +78,23 @@ class Choice:
         """Of a fit it is in the key of that stage."""
         scores = self.before.key if self.before else [self.vectors.key(), self.shares]
         unwanted = [(file.uri, file.size, file.modified) for file in self.unwanted]
-        return scores, self.settings.model_dump(exclude=NOT_SELECTED_BY), unwanted, self.seed
+        settings = self.settings.model_dump(exclude=NOT_SELECTED_BY)
+        return scores, settings, self.method.version, unwanted, self.seed
 
 
 def _given(plan: Plan) -> Choice:
     run, settings = plan.run, plan.run.select
+    method = methods.find(settings.method)
     return Choice(
         settings=settings,
+        method=method,
         vectors=plan.vectors,
         text=run.corpus,
         chunks=run.chunks,
         storage=run.storage,
         seed=run.seed if settings.seed is None else settings.seed,
         shares=run.target.proportions,
-        before=plan.artifacts.get(methods.find(settings.method).after or ""),
+        before=plan.artifacts.get(method.after or ""),
         fit=run.solve,
         unwanted=plan.listing(settings.decontaminate).files if settings.decontaminate else [],
     )
@@ -108,7 +113,7 @@ def select(given: Choice, artifact: Artifact, site: Site) -> dict[str, Any]:
     storage.delete_tree(artifact.path("scores"), given.storage)  # another number of shards leaves other files
     settings, progress, embedded = given.settings, site.progress, given.vectors.read()
     unwanted = read_unwanted(settings, given.unwanted, given.storage)
-    method = methods.find(settings.method)
+    method = given.method
     chooser = Chooser(settings, unwanted.index if unwanted else None)
     rows: dict[str, dict[str, Any]] = {}
     with shards(embedded, given.fit.shards, given.storage, site) as pool:
