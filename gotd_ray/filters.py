@@ -20,7 +20,7 @@ from gotd_ray.text.sets import read_set
 
 SECTION = "select.decontaminate"
 
-_NOT_TAKEN = {
+NOT_TAKEN = {
     "contaminated": (
         "share select.ngram ({settings.ngram}) words in a row with select.decontaminate",
         "check that this holds evaluation sets and not the corpus itself, or raise select.ngram",
@@ -28,6 +28,10 @@ _NOT_TAKEN = {
     "too_few_words": (
         "have fewer than select.dsir_min_words ({settings.dsir_min_words}) words",
         "lower it, or raise chunks.max_chars",
+    ),
+    "infinite_score": (
+        "have an infinite score by select.method {settings.method}",
+        "take another method, or check what this one leaves out",
     ),
     "text_changed": ("have changed or gone since they were embedded", "run again, which embeds them as they are now"),
     "near_duplicate": ("are near-duplicates", "raise select.near_duplicate"),
@@ -152,8 +156,8 @@ def refuse_nothing(settings: config.Select, candidates: int, counts: Mapping[str
         UserError: always.
     """
     reasons = {name: count for name, count in counts.items() if count}
-    said = " and ".join(f"{count:,} {_NOT_TAKEN[name][0].format(settings=settings)}" for name, count in reasons.items())
-    helps = "; ".join(_NOT_TAKEN[name][1] for name in reasons)
+    said = " and ".join(f"{count:,} {NOT_TAKEN[name][0].format(settings=settings)}" for name, count in reasons.items())
+    helps = "; ".join(NOT_TAKEN[name][1] for name in reasons)
     raise UserError(
         f"no document can be taken: of {candidates:,} candidates {said or 'none is left'}. "
         f"{helps[:1].upper()}{helps[1:]}." + (f" They are listed in {where}." if where else "")

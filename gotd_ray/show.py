@@ -281,7 +281,7 @@ def _selection(found: Results, console: Console) -> None:
     if changed := facts.get("changed_files"):
         console.print(f"  {changed['files']:,} files were not what they were when they were embedded")
     if facts.get("left_out"):
-        console.print(f"  {facts['left_out']:,} are shorter than select.dsir_min_words, or could not be read again")
+        console.print(f"  {facts['left_out']:,} {facts['left_out_as']}", markup=False)
     if not facts["budget_reached"]:
         console.print(
             f"  the budget of {facts['budget']:,} {facts['budget_unit']} was not reached: no candidate is left"

@@ -1,4 +1,5 @@
-"""Methods of somebody else's, each broken in one way: what ``contract.check_method`` must see."""
+"""Methods of somebody else's, sound ones, and others that are each broken in one way, which
+``contract.check_method`` must see."""
 
 from __future__ import annotations
 
@@ -58,6 +59,20 @@ class Local(Good):
         return np.zeros(len(ids))
 
 
+class Half(Good):
+    """It leaves out the documents whose id begins with a digit below 8."""
+
+    def score(self, state: Any, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        return np.where(ids < b"8", np.inf, super().score(state, ids, vectors))
+
+
+class Nobody(Good):
+    """It leaves out all documents."""
+
+    def score(self, state: Any, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        return np.full(len(ids), np.inf)
+
+
 class Unfit:
     """It has no fit."""
 
@@ -66,3 +81,4 @@ class Unfit:
 
 good, company, draws, not_a_number = Good(), Company(), Draws(), NotANumber()
 one_for_all, writes, local, unfit = OneForAll(), Writes(), Local(), Unfit()
+half, nobody = Half(), Nobody()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -13,11 +14,14 @@ import foreign_methods
 import numpy as np
 import pytest
 from conftest import make_run
+from rich.console import Console
 from selected import TEXTS, Selected, read_here
 
-from gotd_ray import compare, contract, methods, pipeline
+from gotd_ray import compare, contract, methods, pipeline, results, show
 from gotd_ray.config.selection import USES, Method
 from gotd_ray.errors import UserError
+from gotd_ray.filters import NOT_TAKEN
+from gotd_ray.text.documents import document_id
 
 ROOM = Path(methods.__file__).parent
 EXTENDING = Path(__file__).parent.parent / "docs" / "extending.md"
@@ -26,7 +30,9 @@ EXTENDING = Path(__file__).parent.parent / "docs" / "extending.md"
 def test_each_method_has_its_file_its_name_and_what_it_uses() -> None:
     files = {path.stem for path in ROOM.glob("*.py")} - {"__init__", "method", "plugin"}
     assert files == set(get_args(Method)) == set(USES)
-    assert all(methods.find(name).name == name for name in files)
+    found = {name: methods.find(name) for name in [*files, "foreign_methods:good"]}
+    assert all(method.name == name for name, method in found.items())
+    assert {method.leaves_out[0] for method in found.values() if method.leaves_out} <= set(NOT_TAKEN)
 
 
 @pytest.mark.parametrize("name", sorted(set(get_args(Method)) - {"gotd", "dsir"}))
@@ -47,8 +53,9 @@ def test_the_potentials_of_a_solve_score_alike_however_documents_are_split(tmp_p
         np.testing.assert_allclose(scorer(ids[some], x[some]), whole[some], rtol=1e-5, atol=1e-5)
 
 
-def test_a_sound_method_of_somebody_elses_keeps_it() -> None:
-    contract.check_method("foreign_methods:good")
+@pytest.mark.parametrize("name", ["good", "half", "nobody"])
+def test_a_sound_method_of_somebody_elses_keeps_it(name: str) -> None:
+    contract.check_method(f"foreign_methods:{name}")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +88,30 @@ def test_it_chooses_in_a_run_and_says_how(tmp_path: Path, monkeypatch: pytest.Mo
     scores = [row["score"] for row in here.table("subset.parquet")]
     assert len(scores) == 10 and scores == sorted(scores)
     json.dumps(facts)
+
+
+def test_what_it_leaves_out_is_never_taken_and_is_told_as_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_here(monkeypatch)
+    here = Selected(tmp_path, {"a.parquet": TEXTS}, method="foreign_methods:half", budget=len(TEXTS))
+    left_out = sum(document_id(text) < "8" for text in TEXTS)
+    facts = here.select()
+    assert 0 < left_out < len(TEXTS)
+    assert (facts["left_out"], facts["documents"]) == (left_out, len(TEXTS) - left_out)
+    assert all(row["doc_id"] >= "8" for row in here.table("subset.parquet"))
+    console = Console(record=True, width=200, file=io.StringIO())
+    show.results(results.read(here.run), console)
+    assert f"  {left_out} have an infinite score by foreign_methods:half\n" in console.export_text()
+
+
+def test_one_that_leaves_out_everything_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_here(monkeypatch)
+    here = Selected(tmp_path, {"a.parquet": TEXTS[:8]}, method="foreign_methods:nobody", budget=4)
+    assert here.refused() == (
+        "no document can be taken: of 8 candidates 8 have an infinite score by select.method foreign_methods:nobody. "
+        "Take another method, or check what this one leaves out."
+    )
 
 
 @pytest.mark.parametrize(("name", "said"), [("not_a_number", "not numbers, such as that of"), ("one_for_all", "shape")])

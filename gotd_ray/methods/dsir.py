@@ -79,5 +79,5 @@ METHOD = Method(
     taken="by importance weights of hashed n-grams (DSIR)",
     means="A score is the negative log of the importance weight, with Gumbel noise where documents are drawn.",
     after="dsir",
-    leaves_out=True,
+    leaves_out=("too_few_words", "are shorter than select.dsir_min_words, or could not be read again"),
 )

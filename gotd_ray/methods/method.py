@@ -56,7 +56,8 @@ class Method:
         taken: how documents are taken, in a sentence's middle.
         means: what a score is, a sentence.
         after: the stage whose result it needs.
-        leaves_out: whether scores may be infinite.
+        leaves_out: what documents of infinite score are called: the reason, a key of ``filters.NOT_TAKEN``, and what
+            is so with them, after their number in a sentence. None where there are none.
         facts: what to tell of the state.
     """
 
@@ -67,5 +68,5 @@ class Method:
     taken: str
     means: str
     after: str | None = None
-    leaves_out: bool = False
+    leaves_out: tuple[str, str] | None = None
     facts: Callable[[Any], dict[str, Any]] = lambda _: {}

@@ -43,5 +43,5 @@ def plug_in(name: str) -> Method:
         scorer=scorer,
         taken=getattr(theirs, "taken", f"by {name}"),
         means=getattr(theirs, "means", f"A score is that of {name}."),
-        leaves_out=True,
+        leaves_out=("infinite_score", f"have an infinite score by {name}"),
     )

@@ -138,12 +138,15 @@ def select(given: Choice, artifact: Artifact, site: Site) -> dict[str, Any]:
         facts |= {"decontaminated": unwanted.facts} if unwanted else {}
         facts |= _changed(read_back, progress)
         facts |= method.facts(scoring.state) | {"taken": method.taken, "score_means": method.means}
+        left_out = {}
         if method.leaves_out:
-            facts["left_out"] = sum(pool.ask("left_out", shared))
+            reason, words = method.leaves_out
+            left_out[reason] = facts["left_out"] = sum(pool.ask("left_out", shared))
+            facts["left_out_as"] = words
         _write(artifact, SET_ASIDE, _set_aside_table(chooser))
         if not chooser.kept:
-            too_few_words = {"too_few_words": facts.get("left_out", 0)}
-            refuse_nothing(settings, available, facts["set_aside"] | too_few_words, artifact.path(SET_ASIDE))
+            listed = artifact.path(SET_ASIDE) if chooser.set_aside else ""
+            refuse_nothing(settings, available, facts["set_aside"] | left_out, listed)
         if solved and chooser.full:  # else all that may be taken is, and there is no cut
             last_move = (rounds.potentials if rounds else solved).facts["last_move"]
             facts["near_cut"] = sum(pool.ask("near", shared, facts["cut_score"], last_move))
