@@ -12,7 +12,7 @@ import yaml
 from conftest import make_run
 from rich.console import Console
 
-from gotd_ray import checks, cli, pipeline, show
+from gotd_ray import checks, cli, pipeline, results, show
 
 
 def gotd(*arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
@@ -28,6 +28,10 @@ def config_file(library: Path, tmp_path: Path) -> str:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(make_run(tmp_path / "out", library).model_dump()))
     return str(path)
+
+
+def test_the_names_of_the_stages_are_those_of_the_results() -> None:
+    assert tuple(stage.name for stage in pipeline.STAGES) == results.STAGES
 
 
 def test_check_counts_and_estimates_and_writes_nothing(

@@ -1,4 +1,4 @@
-"""A whole run with the static encoder, and one with somebody else's: in Ray's workers, and checked beforehand."""
+"""Whole runs: with the static encoder, and with an encoder and a method of somebody else's in Ray's workers."""
 
 from __future__ import annotations
 
@@ -20,19 +20,24 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("kind", ["static", "tests.foreign_encoders:Good"])
+@pytest.mark.parametrize(
+    ("kind", "method"), [("static", "gotd"), ("tests.foreign_encoders:Good", "tests.foreign_methods:good")]
+)
 def test_a_run_with_another_kind(
-    kind: str, library: Path, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, method: str, library: Path, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twice, by one worker and by two: the same documents, and the vectors of the index are the encoder's."""
+    """Twice, by one worker and one shard, and by two: the same documents, and the vectors are the encoder's."""
     monkeypatch.syspath_prepend(ROOT)  # Ray gives its workers the folder in which the driver stands
     encoder: dict[str, Any] = {"kind": kind, "model": str(bert), "max_tokens": 64}
     chosen = []
     for actors in (1, 2):
-        run = make_run(tmp_path / str(actors) / "out", library, encoder=encoder | {"actors": actors})
+        sections: dict[str, Any] = {"solve": {"shards": actors}, "select": {"method": method, "budget": 40}}
+        run = make_run(tmp_path / str(actors) / "out", library, encoder=encoder | {"actors": actors}, **sections)
         run = run.model_copy(update={"index": str(tmp_path / str(actors) / "index")})  # each makes its own
         plan = pipeline.execute(run, Progress())
-        assert all(plan.done(stage) for stage in ("embed", "solve", "select"))
+        assert all(plan.done(stage) for stage in plan.steps)
+        assert ("solve" in plan.steps) == (method == "gotd")
+        assert len(list(Path(plan.artifacts["select"].path("scores")).iterdir())) == actors
         chosen.append(pq.read_table(plan.artifacts["select"].path("subset.parquet")))
     one, two = chosen
     assert one.num_rows == 40 and one.equals(two)

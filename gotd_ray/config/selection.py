@@ -33,7 +33,7 @@ MethodName = Annotated[Method, or_plugin("gotd_ray.methods")]
 
 _WEIGHTS = ("corpus.weight_column", "target.weight_column", "target.proportions")
 
-USES: dict[Method, tuple[str, ...]] = {
+USES: dict[str, tuple[str, ...]] = {
     "gotd": _WEIGHTS,
     "mmd": (*_WEIGHTS, "select.bandwidth", "select.landmarks"),
     "energy": (*_WEIGHTS, "select.landmarks"),
@@ -41,12 +41,12 @@ USES: dict[Method, tuple[str, ...]] = {
     "nearest": ("target.weight_column", "target.proportions"),
     "random": ("select.seed",),
 }
-"""What each method goes by, of the settings that some methods ignore."""
+"""What each of our methods goes by, of the settings that some methods ignore."""
 
 
 def used_by(method: str) -> tuple[str, ...]:
     """See ``USES``; a plug-in is given all that is not another method's own."""
-    return dict(USES).get(method, (*_WEIGHTS, "select.landmarks", "select.seed"))  # type: ignore[call-overload]
+    return USES.get(method, (*_WEIGHTS, "select.landmarks", "select.seed"))
 
 
 class Survey(Section):
@@ -200,7 +200,9 @@ class Select(Section):
         le=10**6,
         description="mmd: sigma^2 of its Gaussian kernel, in squared distance; null: the median one",
     )
-    landmarks: int = Field(2048, ge=2, le=10**5, description="mmd, plug-ins: documents that stand for the corpus")
+    landmarks: int = Field(
+        2048, ge=2, le=10**5, description="mmd, energy, plug-ins: documents that stand for the corpus"
+    )
     seed: Seed | None = Field(None, description="random, dsir, plug-ins: seed of what is drawn; null: the run's")
     dsir_sample: bool = Field(
         True, description="dsir: draw in proportion to the importance weights, by the seed; false takes the largest"

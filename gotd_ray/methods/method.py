@@ -1,4 +1,4 @@
-"""What a method of scoring is. ``gotd_ray.methods`` lists those that there are."""
+"""What a method of scoring is. ``gotd_ray.methods.find`` gives that of a name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage dsir: the texts of corpus and target -> log importance weights. Only for ``select.method: dsir``.
+"""The stage dsir: the texts of corpus and target -> log importance weights. Only for ``select.method: dsir``.
 
     files -> n-grams of their documents, by id (tasks) -> counts by range of ids -> log ratio -> weights by range of ids
 

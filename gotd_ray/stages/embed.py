@@ -1,4 +1,4 @@
-"""Stage 1, embed: corpus files -> the index. Reading tasks feed an actor pool of encoders through Ray Data.
+"""The stage embed: corpus files -> the index. Reading tasks feed an actor pool of encoders through Ray Data.
 
     files not yet covered -> units -> read, clean, cut, tokenise (tasks) -> parts -> encode, write (actors) -> commit
 

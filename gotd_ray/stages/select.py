@@ -1,4 +1,4 @@
-"""Stage 3, select: index, potentials and corpus -> the subset, as Parquet with its text."""
+"""The stage select: index, what the method goes by and corpus -> the subset, as Parquet with its text."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Choice:
         seed: of what is drawn.
         shares: of the target's sources, see ``target.proportions``.
         before: the artifact of the stage that the scores come from, where they are not made here.
-        fit: how later rounds fit.
+        fit: how later rounds fit; how many shards there are.
         unwanted: files of the evaluation sets.
     """
 
@@ -75,7 +75,7 @@ class Choice:
     unwanted: list[StoredFile]
 
     def key(self) -> Any:
-        """Of a fit it is in the key of that stage."""
+        """What the stage before depends on is in its own key."""
         scores = self.before.key if self.before else [self.vectors.key(), self.shares]
         unwanted = [(file.uri, file.size, file.modified) for file in self.unwanted]
         settings = self.settings.model_dump(exclude=NOT_SELECTED_BY)

@@ -1,4 +1,4 @@
-"""Stage 2, solve: index and target -> potentials. One Sinkhorn over all shards; the state is g, m numbers.
+"""The stage solve: index and target -> potentials. One Sinkhorn over all shards; the state is g, m numbers.
 
 With a contrast there is a second one; with ``solve.potentials`` none.
 """

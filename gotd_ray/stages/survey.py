@@ -1,4 +1,4 @@
-"""Stage 0, survey: some documents of each source, compared with the target before all is embedded.
+"""The stage survey: some documents of each source, compared with the target before all is embedded.
 
 Which documents: of each file that is read, its first READ documents; of those of all files the ones with the smallest
 ids. Ids are hashes of the content, so this is a random sample of what was read, whatever the order of files.

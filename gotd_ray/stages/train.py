@@ -1,4 +1,4 @@
-"""Stages 4 and 5, pretune and finetune: subset or target, and a base model -> a trained model with its card.
+"""The stages pretune and finetune: subset or target, and a base model -> a trained model with its card.
 
 One function serves both. The workers are Ray Train's; what they do is in ``training/worker``. Checkpoints go to the
 stage's own folder, so that a killed run goes on, on these machines or on others.

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
+from reading import broken, rows_of
 
 from gotd_ray import config
 from gotd_ray.listing import list_all
-from gotd_ray.text.documents import Labelled, read_documents
-from gotd_ray.text.readers import read_rows
-from gotd_ray.text.rows import BadFile, Problem, Row
+from gotd_ray.text.documents import read_documents
+from gotd_ray.text.rows import BadFile, Problem
 from gotd_ray.text.tally import Tally
 
 LOCAL = config.Storage()
@@ -36,19 +36,6 @@ def write(path: Path, table: pa.Table, rows: int = 1000, kind: str = "stream") -
     with WRITERS[kind](str(path), table.schema) as writer:
         writer.write_table(table, max_chunksize=rows)
     return path
-
-
-def rows_of(path: Path, wanted: set[int] | None = None, label: str | None = None, **text: Any) -> list[Row]:
-    known: config.Text = config.Text(paths=[str(path)], **text)
-    return list(read_rows(str(path), Labelled.of(known, label) if label else known, LOCAL, wanted))
-
-
-def broken(path: Path, **text: Any) -> tuple[list[Row], BadFile]:
-    rows: list[Row] = []
-    with pytest.raises(BadFile) as caught:
-        for row in read_rows(str(path), config.Text(paths=["x"], **text), LOCAL):
-            rows.append(row)
-    return rows, caught.value
 
 
 def test_what_datasets_saves_is_read_and_what_lies_beside_it_is_told(

@@ -16,36 +16,24 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading import broken, rows_of
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.listing import list_all
 from gotd_ray.storage import list_files
-from gotd_ray.text.documents import Labelled, read_documents
+from gotd_ray.text.documents import read_documents
 from gotd_ray.text.readers import read_rows
-from gotd_ray.text.rows import BadFile, Problem, Row
+from gotd_ray.text.rows import BadFile, Problem
 from gotd_ray.text.tally import Tally, check_names
 
 LOCAL = config.Storage()
 LONG = "The quick brown fox jumps over the lazy dog again and again. "
 
 
-def rows_of(path: Path, wanted: set[int] | None = None, label: str | None = None, **text: Any) -> list[Row]:
-    known: config.Text = config.Text(paths=[str(path)], **text)
-    return list(read_rows(str(path), Labelled.of(known, label) if label else known, LOCAL, wanted))
-
-
 def contents(path: Path, **text: Any) -> list[str | tuple[str, str]]:
     found = [row.content for row in rows_of(path, **text)]
     return [(one.reason, one.detail) if isinstance(one, Problem) else one for one in found]
-
-
-def broken(path: Path, **text: Any) -> tuple[list[Row], BadFile]:
-    rows: list[Row] = []
-    with pytest.raises(BadFile) as caught:
-        for row in read_rows(str(path), config.Text(paths=["x"], **text), LOCAL):
-            rows.append(row)
-    return rows, caught.value
 
 
 def write(path: Path, data: str | bytes) -> Path:
