@@ -21,6 +21,7 @@ import bench_pipeline
 import bench_rounds
 import bench_sample
 import bench_solver
+import bench_static
 import bench_toxicity
 import data
 import numpy as np
@@ -123,7 +124,16 @@ def given(library: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return library
 
 
-ALL = [bench_compare, bench_dsir, bench_encoder, bench_figure3, bench_pipeline, bench_rounds, bench_toxicity]
+ALL = [
+    bench_compare,
+    bench_dsir,
+    bench_encoder,
+    bench_figure3,
+    bench_pipeline,
+    bench_rounds,
+    bench_static,
+    bench_toxicity,
+]
 
 
 @pytest.mark.parametrize("benchmark", ALL, ids=lambda module: module.__name__)
@@ -255,6 +265,25 @@ def test_the_encoder_and_its_peers(given: Path, capsys: pytest.CaptureFixture[st
     assert [row["what"].split(",")[0] for row in table] == ["SentenceTransformer.encode", "bare loop", "TextEncoder"]
     assert table[0]["of the first"] == table[1]["of the bare loop"] == "1.00"
     assert all(float(row["documents/s"]) > 0 and float(row["smallest cosine"]) > 0.999 for row in table)
+
+
+def test_the_static_encoder_and_the_transformer(given: Path, bert: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--per-source", "5", "--chars", "120", "--max-tokens", "16", "--timed", "10", "--rounds", "1"]
+    bench_static.main(["--model", str(bert), *sizes])
+    printed = capsys.readouterr().out
+    (table,) = tables(printed)
+    assert f"- {5 * len(SOURCES)} texts, " in printed and float(re.search(r"table took (\S+) s", printed)[1]) >= 0  # type: ignore[index]
+    assert table[0]["what"] == "static" and table[-1]["what"] == "transformer, float32"
+    assert all(float(row["texts/s"]) > 0 for row in table)
+    near = [[float(cell) for cell in list(row.values())[2:]] for row in table]
+    assert near[-1] == [1, 1, 1] and -1 < near[0][1] < 1 and 0 < near[0][2] <= 1
+
+
+def test_nearness_of_vectors() -> None:
+    x = np.random.default_rng(0).normal(size=(41, 8))
+    assert bench_static.nearness(3 * x, x) == pytest.approx((1, 1))
+    rank, share = bench_static.nearness(np.random.default_rng(1).normal(size=(41, 8)), x)
+    assert abs(rank) < 0.15 and share == pytest.approx(0.2, abs=0.1)
 
 
 PEER = """

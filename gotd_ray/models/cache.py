@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -60,7 +61,7 @@ def once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
 
 
 def kept(what: str, kind: str, key: str, make: Callable[[Path], None]) -> Path:
-    """``once``, for what only ``make`` and the disk can refuse.
+    """``once``, for what only ``make`` and the disk can refuse, and takes long enough that its making is said.
 
     Args:
         what: the content in words.
@@ -68,8 +69,13 @@ def kept(what: str, kind: str, key: str, make: Callable[[Path], None]) -> Path:
     Raises:
         UserError: the cache cannot be written; or whatever ``make`` raises.
     """
+
+    def said(folder: Path) -> None:
+        print(f"making {what}, once on this machine", file=sys.stderr, flush=True)
+        make(folder)
+
     try:
-        return once(kind, key, make)
+        return once(kind, key, said)
     except OSError as error:
         raise UserError(
             f"{what} cannot be written to {root()}: {error.strerror}. Set XDG_CACHE_HOME to a folder that can be "

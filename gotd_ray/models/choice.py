@@ -1,8 +1,9 @@
-"""What a cluster or this machine gives: a device for the encoder, a precision for training."""
+"""What a cluster or this machine gives: a device for the encoder, a precision for training.
+
+torch is imported where it is asked: readers of text import this module and have no use for it.
+"""
 
 from __future__ import annotations
-
-import torch
 
 from gotd_ray.config import Encoder, Model
 from gotd_ray.errors import UserError
@@ -10,7 +11,15 @@ from gotd_ray.errors import UserError
 
 def has_bfloat16() -> bool:
     """Whether this CPU multiplies in bfloat16; torch has no public question for it."""
+    import torch
+
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def pick_device(settings: Encoder, gpus: int | None = None) -> str:
@@ -22,7 +31,7 @@ def pick_device(settings: Encoder, gpus: int | None = None) -> str:
     Raises:
         UserError: the settings ask for a GPU and there is none.
     """
-    available = torch.cuda.is_available() if gpus is None else gpus > 0
+    available = _has_gpu() if gpus is None else gpus > 0
     if settings.device == "cuda" and not available:
         raise UserError("encoder.device is cuda, but no GPU is there. Set it to auto or cpu, or run where a GPU is.")
     return "cuda" if available and settings.device != "cpu" else "cpu"
@@ -37,5 +46,5 @@ def train_precision(model: Model, gpus: int | None = None) -> str:
     """
     if model.precision != "auto":
         return model.precision
-    on_gpu = model.device != "cpu" and (torch.cuda.is_available() if gpus is None else gpus > 0)
+    on_gpu = model.device != "cpu" and (_has_gpu() if gpus is None else gpus > 0)
     return "bfloat16" if on_gpu or has_bfloat16() else "float32"

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ import numpy as np
 
 from gotd_ray.config import Encoder
 from gotd_ray.errors import UserError, said_by
+from gotd_ray.models import cache
 
 # Modules of a sentence-transformers model that TextEncoder computes itself.
 _KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}
 # Only what a safetensors encoder needs: no pickles, no other backends' weights.
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _HUB_OTHER_BACKENDS = ["onnx/*", "openvino/*"]
+# What of a model's files tokenizers are made of.
+_TOKENIZER_FILES = {".json", ".txt", ".model", ".tiktoken"}
 _UNKNOWN_LIMIT = 512  # tokens, where neither the tokenizer nor the model states a limit
 
 
@@ -107,11 +111,11 @@ def model_width(folder: Path) -> int:
     Raises:
         UserError: the model does not state it.
     """
-    from transformers import AutoConfig
-
     files = transformer_folder(folder)
     stated = _json(files / "config.json").get("hidden_size")
     if stated is None:  # some families have another word for it, which transformers knows
+        from transformers import AutoConfig
+
         with _as_user_error("config", folder):
             stated = AutoConfig.from_pretrained(files, trust_remote_code=False, local_files_only=True).hidden_size
     return int(stated)
@@ -173,6 +177,45 @@ def identity(settings: Encoder, root: Path, max_tokens: int, precision: str) -> 
     }
 
 
+def _tokenizer(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The tokenizer that transformers makes of a model's files, as one of ``tokenizers``; and what that leaves out.
+
+    It is made once on a machine and kept: transformers imports torch, 2 s and 200 MB that a reader has no use for.
+    """
+    import tokenizers
+
+    digest = hashlib.sha256(f"{version('transformers')} {version('tokenizers')}".encode())
+    with _as_user_error("tokenizer", folder):
+        for path in sorted(transformer_folder(folder).iterdir()):
+            if path.suffix in _TOKENIZER_FILES and path.is_file():
+                digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+
+    def make(kept: Path) -> None:
+        fast, facts = _of_transformers(folder)
+        fast.save(str(kept / "tokenizer.json"))
+        (kept / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+
+    try:
+        kept = cache.once("tokenizers", digest.hexdigest()[:32], make)
+        fast, facts = tokenizers.Tokenizer.from_file(str(kept / "tokenizer.json")), _json(kept / "facts.json")
+    except Exception:  # noqa: BLE001 - what cannot be kept is made each time; and one that cannot be made says so then
+        return _of_transformers(folder)
+    fast.encode_special_tokens = facts["encode_special_tokens"]
+    return fast, facts
+
+
+def _of_transformers(folder: Path) -> tuple[Any, dict[str, Any]]:
+    from transformers import AutoTokenizer
+
+    with _as_user_error("tokenizer", folder):
+        made = AutoTokenizer.from_pretrained(transformer_folder(folder), trust_remote_code=False, local_files_only=True)
+    if not made.is_fast:
+        raise UserError(f"the encoder '{folder.name}' has no fast tokenizer (tokenizer.json). Choose another encoder.")
+    fast = made.backend_tokenizer
+    specials = fast.encode_special_tokens
+    return fast, {"limit": made.model_max_length, "pad": made.pad_token_id, "encode_special_tokens": specials}
+
+
 class Tokenizer:
     """Texts to token ids, as sentence-transformers makes them.
 
@@ -190,20 +233,12 @@ class Tokenizer:
             UserError: see ``find_model``; the model has no tokenizer that loads and is fast, or max_tokens is beyond
                 its positions.
         """
-        from transformers import AutoTokenizer
-
         self.folder = Path(find_model(settings))
         files = transformer_folder(self.folder)
-        with _as_user_error("tokenizer", self.folder):
-            tokenizer = AutoTokenizer.from_pretrained(files, trust_remote_code=False, local_files_only=True)
-        if not tokenizer.is_fast:
-            raise UserError(
-                f"encoder.model '{settings.model}' has no fast tokenizer (tokenizer.json). Choose another encoder."
-            )
+        self._fast, facts = _tokenizer(self.folder)
         stated = _json(files / "sentence_bert_config.json")
-        self.max_tokens = _max_tokens(settings, stated, tokenizer.model_max_length, _json(files / "config.json"))
-        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        self._fast = tokenizer.backend_tokenizer
+        self.max_tokens = _max_tokens(settings, stated, facts["limit"], _json(files / "config.json"))
+        self.pad_id: int = facts["pad"] or 0
         if stated.get("do_lower_case"):
             from tokenizers import normalizers
 

@@ -166,3 +166,10 @@ def test_a_model_on_s3_is_copied_once(s3: Any, elsewhere: Path, llama: Path) -> 
     assert language.identity(found)["fingerprint"] == language.identity(language.Base(llama))["fingerprint"]
     assert language.find(model, options) == found and len(list(elsewhere.iterdir())) == 1
     storage.delete_tree("s3://bucket/base", options)
+
+
+def test_what_takes_long_to_make_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        cache.kept("the demo's texts", "demo", "key", lambda folder: None)
+    said = capsys.readouterr()
+    assert said.err == "making the demo's texts, once on this machine\n" and not said.out

@@ -1,24 +1,26 @@
-"""A transformer's last layer, pooled: token ids to unit vectors, fast, and the same bits whatever is in the batch."""
+"""A transformer's last layer, pooled: token ids to unit vectors, fast, and the same bits whatever is in the batch.
+
+torch is imported where a text is encoded: processes that only tokenise have no use for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
-from torch import nn
 
 from gotd_ray import config
 from gotd_ray.errors import UserError, said_by
 from gotd_ray.models import tokenizer as files
 from gotd_ray.models.choice import has_bfloat16
-from gotd_ray.models.language import quiet, some
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+if TYPE_CHECKING:
+    import torch
+
 _LENGTH_STEP = 16  # tokens; a row is padded to the next multiple
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}  # on CPU 2k to 8k tokens run alike; small batches waste less at the end
 
@@ -36,14 +38,19 @@ class Encoder:
             UserError: see ``Tokenizer``, ``model_width`` and ``pooling``.
         """
         if threads is not None:
+            import torch
+
             torch.set_num_threads(threads)
         self.settings, self.tokenize = settings, files.Tokenizer(settings)
         self._folder, self.max_tokens = self.tokenize.folder, self.tokenize.max_tokens
         self.width = files.model_width(self._folder)
         self._pooling = files.pooling(settings, self._folder)
-        self._precision = _choose_precision(settings, device)
-        self._device = torch.device(device)
-        self._batch_tokens = settings.batch_tokens or _BATCH_TOKENS[self._device.type]
+        self._device = device
+        self._batch_tokens = settings.batch_tokens or _BATCH_TOKENS[device.partition(":")[0]]
+
+    @cached_property
+    def _precision(self) -> str:
+        return _choose_precision(self.settings, self._device)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -52,7 +59,7 @@ class Encoder:
 
     @cached_property
     def _model(self) -> Any:
-        return _load(self._folder, _DTYPES[self._precision], self._device)
+        return _load(self._folder, self._precision, self._device)
 
     def encode_ids(self, ids: list[np.ndarray]) -> np.ndarray:
         """Vectors of n tokenised texts. Give thousands at once: batches are made of texts of like length.
@@ -69,6 +76,8 @@ class Encoder:
         Raises:
             UserError: the weights do not load, or are not those of all of the model.
         """
+        import torch
+
         assert all(len(row) <= self.max_tokens for row in ids), "ids are not cut to max_tokens"
         vectors = np.empty((len(ids), self.width), dtype=np.float16)
         done: list[tuple[np.ndarray, torch.Tensor]] = []
@@ -83,6 +92,8 @@ class Encoder:
 
     def _batches(self, ids: list[np.ndarray]) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
         """Row numbers (k,), token ids (B, L) and lengths (B,), longest texts first; B >= k depends on L only."""
+        import torch
+
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
         steps = -(-np.maximum(lengths, 1) // _LENGTH_STEP)
         for step in sorted(set(steps.tolist()), reverse=True):
@@ -100,12 +111,14 @@ class Encoder:
                 yield rows, torch.from_numpy(tokens), torch.from_numpy(kept)
 
     def _put(self, tensor: torch.Tensor) -> torch.Tensor:
-        if self._device.type == "cuda":
+        if self._device.startswith("cuda"):
             return tensor.pin_memory().to(self._device, non_blocking=True)
         return tensor
 
     def _forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """(B, L) ids and (B,) lengths to (B, d) float32."""
+        import torch
+
         mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
         hidden = self._model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state.float()
         if self._pooling == "cls":
@@ -114,7 +127,7 @@ class Encoder:
             pooled = hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
         else:
             pooled = (hidden * mask[:, :, None]).sum(1) / lengths[:, None]
-        return nn.functional.normalize(pooled, dim=1) if self.settings.normalize else pooled
+        return torch.nn.functional.normalize(pooled, dim=1) if self.settings.normalize else pooled
 
 
 def _choose_precision(settings: config.Encoder, device: str) -> str:
@@ -126,14 +139,18 @@ def _choose_precision(settings: config.Encoder, device: str) -> str:
     return "bfloat16" if has_bfloat16() else "float32"
 
 
-def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+def _load(folder: Path, precision: str, device: str) -> Any:
+    import torch
     from transformers import AutoModel
+
+    from gotd_ray.models.language import quiet, some
+    from gotd_ray.models.packed import pack
 
     try:
         with quiet():
             model, told = AutoModel.from_pretrained(
                 files.transformer_folder(folder),
-                dtype=dtype,
+                dtype=getattr(torch, precision),
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
@@ -152,34 +169,6 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
         )
     model.config.use_cache = False  # decoders would keep keys and values of every layer
     model = model.eval().requires_grad_(False).to(device)
-    if device.type == "cpu" and dtype == torch.bfloat16 and has_bfloat16():
-        _pack(model)
+    if device == "cpu" and precision == "bfloat16" and has_bfloat16():
+        pack(model)
     return model
-
-
-class _PackedLinear(nn.Module):
-    """A linear layer with its weight in oneDNN's blocked layout, and GELU computed while the product is in cache.
-
-    These are the operators that torch.compile emits; called directly they need no compiler.
-    """
-
-    def __init__(self, linear: nn.Linear, activation: str) -> None:
-        super().__init__()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
-        self.bias = linear.bias.detach() if linear.bias is not None else None
-        self.activation = activation
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.activation, [], "none")
-
-
-def _pack(model: nn.Module) -> None:
-    """Replace every linear layer by a packed one, and in BERT's relatives the GELU that follows by nothing."""
-    for parent in list(model.modules()):
-        # BertIntermediate and its copies (RoBERTa, MPNet, ELECTRA, ...): dense, then intermediate_act_fn.
-        gelu = hasattr(parent, "intermediate_act_fn") and getattr(model.config, "hidden_act", None) == "gelu"
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear:
-                setattr(parent, name, _PackedLinear(child, "gelu" if gelu and name == "dense" else "none"))
-        if gelu:
-            parent.intermediate_act_fn = nn.Identity()
