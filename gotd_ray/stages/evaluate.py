@@ -1,4 +1,4 @@
-"""The stage evaluate: models and held-out sets -> one row for each example, metrics intervals, differences to base.
+"""The stage evaluate: models and held-out sets -> a row for each example, metrics with intervals, differences to base.
 
 A unit is one model before one judge on one set. Each leaves its rows at once, so that a killed run goes on, and a run
 with one more set measures that set only. What the judges do is in ``gotd_ray/judging``.
