@@ -5,6 +5,9 @@
 #   ray job submit --working-dir . -- python jobs/run.py jobs/demo.yaml
 #   cluster/local.sh stop
 #
+# With `start 2` the head runs no work, and two worker nodes of this machine do. With RAY_AUTH_MODE=token the head wants
+# a token, and `start` says how to give it.
+#
 # `ray job submit` finds the head when it is the only Ray on the machine; else add `--address http://127.0.0.1:8265`.
 # Ray is taken from beside $PYTHON when that is set, else from .venv, else from PATH.
 set -euo pipefail
@@ -15,6 +18,7 @@ URL=http://127.0.0.1:8265
 FOLDER="/tmp/gotd-ray-$UID"
 PID_FILE="$FOLDER/head.pid"
 LOG_FILE="$FOLDER/head.log"
+TOKEN_FILE="$FOLDER/token"
 
 fail() {
     echo "$*" >&2
@@ -34,29 +38,83 @@ find_bin() {
     cd "$(dirname "$program")" && pwd
 }
 
+# Ask the head for a path. The token goes by standard input: others on the machine can read a command line.
+ask() {
+    local token="${RAY_AUTH_TOKEN:-}"
+    [ -n "$token" ] || token="$(cat "${RAY_AUTH_TOKEN_PATH:-$TOKEN_FILE}" 2>/dev/null || true)"
+    echo "Authorization: Bearer $token" |
+        curl --silent --max-time 5 --noproxy '*' --header @- "${@:2}" "$URL$1"
+}
+
 # Something listens at the dashboard's port, ours or not.
 taken() {
-    curl --silent --max-time 5 --noproxy '*' --output /dev/null "$URL"
+    ask "" --output /dev/null
 }
 
-# The jobs API answers before the node that would run a job has joined, so both are asked.
+# The jobs API answers before the nodes that would run a job have joined, so both are asked.
 ready() {
-    curl --silent --fail --max-time 5 --noproxy '*' --output /dev/null "$URL/api/jobs/" &&
-        curl --silent --max-time 5 --noproxy '*' "$URL/api/v0/nodes" | grep -q '"state": "ALIVE"'
+    ask /api/jobs/ --fail --output /dev/null &&
+        [ "$(ask /api/v0/nodes | grep -o '"state": "ALIVE"' | wc -l)" -gt "${1:-0}" ]
 }
 
-# The process id of our head, if it lives. The command line is compared because ids are used again.
-head_pid() {
-    local pid
+# The process ids of our head and its workers, as far as they live. The command line is compared because ids are used
+# again.
+pids() {
+    local pid found=1
     [ -r "$PID_FILE" ] || return 1
-    pid="$(cat "$PID_FILE")"
-    ps -p "$pid" -o args= 2>/dev/null | grep -q -- "--temp-dir=$FOLDER" || return 1
-    echo "$pid"
+    while read -r pid; do
+        if ps -p "$pid" -o args= 2>/dev/null | grep -q -- "--temp-dir=$FOLDER"; then
+            echo "$pid"
+            found=0
+        fi
+    done <"$PID_FILE"
+    return "$found"
+}
+
+# Make sure that there is a token, and leave in the environment where it lies.
+need_token() {
+    if [ -n "${RAY_AUTH_TOKEN:-}${RAY_AUTH_TOKEN_PATH:-}" ]; then
+        return
+    fi
+    (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$TOKEN_FILE")
+    export RAY_AUTH_TOKEN_PATH="$TOKEN_FILE"
+    echo "Jobs are taken from who has the token: export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$TOKEN_FILE"
+}
+
+# Start a node that outlives us: its log file, and the arguments of `ray start`.
+node() {
+    PATH="$bin:$PATH" RAY_AUTH_MODE="$mode" RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="$outside" \
+        RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 \
+        nohup "$bin/ray" start --block --disable-usage-stats --temp-dir="$FOLDER" --dashboard-agent-listen-port=0 \
+        "${@:2}" >"$1" 2>&1 </dev/null &
+    echo "$!" >>"$PID_FILE"
+}
+
+# Wait until the head and so many workers are there.
+wait_for() {
+    local said
+    for _ in $(seq 120); do
+        if [ "$(pids | wc -l)" -lt "$(wc -l <"$PID_FILE")" ]; then
+            said="$(tail -qn 20 "$FOLDER"/*.log)"
+            stop
+            fail "Ray did not start: $said"
+        fi
+        if ready "$1"; then
+            return
+        fi
+        sleep 1
+    done
+    stop
+    fail "Ray was not ready for jobs at $URL within 120 s. See $LOG_FILE and $FOLDER/session_latest/logs."
 }
 
 start() {
-    local bin pid
-    if head_pid >/dev/null; then
+    local bin mode="${RAY_AUTH_MODE:-disabled}" outside=0 workers="${1:-0}" number share=() memory
+    [[ "$workers" =~ ^[0-9]+$ ]] || fail "usage: $0 start [NUMBER OF WORKERS]"
+    [ "$workers" -eq 0 ] || outside=1
+    [ "$outside" -eq 0 ] || [ "$mode" = token ] ||
+        fail "Workers listen on the network, and would run anybody's code. Set RAY_AUTH_MODE=token."
+    if pids >/dev/null; then
         echo "Already running: $URL"
         return
     fi
@@ -67,53 +125,58 @@ start() {
     [ -O "$FOLDER" ] || fail "$FOLDER belongs to someone else. Remove it first."
 
     # PATH: `python` and `ninja` (DeepSpeed compiles with it) in a job are those of the environment that Ray is from.
-    # RAY_AUTH_MODE: off, so that a plain `ray job submit` works with or without a token in ~/.ray. Nobody outside this
-    # machine can reach the head, for it listens on loopback only; but every user of the machine can run code as you.
+    # RAY_AUTH_MODE: off where it is not set, so that a plain `ray job submit` works with or without a token in ~/.ray.
+    # Nobody outside this machine can reach the head, for it listens on loopback only; but every user of the machine can
+    # run code as you.
     # RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER: 0 is what puts every listener on loopback. --node-ip-address=127.0.0.1 does
-    # not: Ray replaces it by the machine's outer address and listens on all of them.
+    # not: Ray replaces it by the machine's outer address and listens on all of them. A head on loopback takes no workers.
     # --port, --dashboard-agent-listen-port: any free one. Nothing has to find them, and another Ray on this machine
-    # holds the usual ones.
+    # holds the usual ones. So with a worker's --min-worker-port.
     # RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S: 0, for `stop` means now; the default drains for up to 30 s.
-    PATH="$bin:$PATH" RAY_AUTH_MODE=disabled RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 \
-        RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 \
-        nohup "$bin/ray" start --head --block --disable-usage-stats --temp-dir="$FOLDER" \
-        --dashboard-host=127.0.0.1 --dashboard-port="${URL##*:}" --port=0 --dashboard-agent-listen-port=0 \
-        >"$LOG_FILE" 2>&1 </dev/null &
-    pid=$!
-    echo "$pid" >"$PID_FILE"
-    for _ in $(seq 120); do
-        kill -0 "$pid" 2>/dev/null || fail "Ray did not start: $(tail -n 20 "$LOG_FILE")"
-        if ready; then
-            echo "Running: $URL (logs in $FOLDER/session_latest/logs)"
-            return
-        fi
-        sleep 1
+    # --object-store-memory: a node takes 30% of the machine's memory by default, as if it were alone.
+    [ "$mode" != token ] || need_token
+    : >"$PID_FILE"
+    rm -f "$FOLDER"/*.log
+    if [ "$workers" -gt 0 ]; then
+        memory=$(($(getconf _PHYS_PAGES) * $(getconf PAGE_SIZE) * 3 / 10 / (workers + 1)))
+        share=(--object-store-memory="$memory")
+        set -- --num-cpus=0 --num-gpus=0 "${share[@]}"
+    else
+        set --
+    fi
+    node "$LOG_FILE" --head --dashboard-host=127.0.0.1 --dashboard-port="${URL##*:}" --port=0 "$@"
+    wait_for 0
+    for number in $(seq "$workers"); do
+        [ "$number" -eq 1 ] || share+=(--num-gpus=0) # the first has the machine's GPUs
+        node "$FOLDER/worker-$number.log" --address="$(cat "$FOLDER/ray_current_cluster")" "${share[@]}" \
+            --num-cpus="$((($(nproc) + workers - 1) / workers))" --min-worker-port=0 --max-worker-port=0
+        wait_for "$number" # two that start at once take each other's sockets
     done
-    stop
-    fail "Ray was not ready for jobs at $URL within 120 s. See $LOG_FILE and $FOLDER/session_latest/logs."
+    echo "Running: $URL (logs in $FOLDER/session_latest/logs)"
 }
 
-# Ends the one process that owns this head's others; `ray stop` would end every Ray on the machine.
+# Ends the processes that own this head's others; `ray stop` would end every Ray on the machine.
 stop() {
-    local pid
-    if ! pid="$(head_pid)"; then
+    local found
+    if ! found="$(pids)"; then
         echo "Not running."
         return
     fi
-    kill -TERM "$pid"
+    # shellcheck disable=SC2086 # several words
+    kill -TERM $found
     for _ in $(seq 30); do
-        if ! kill -0 "$pid" 2>/dev/null; then
-            rm -f "$PID_FILE"
+        if ! pids >/dev/null; then
+            rm -f "$PID_FILE" "$TOKEN_FILE"
             echo "Stopped."
             return
         fi
         sleep 1
     done
-    fail "The head, process $pid, did not end within 30 s of SIGTERM. See $LOG_FILE."
+    fail "Processes $(pids | xargs) did not end within 30 s of SIGTERM. See $LOG_FILE."
 }
 
 status() {
-    if head_pid >/dev/null && ready; then
+    if pids >/dev/null && ready; then
         echo "Running: $URL"
     else
         echo "Not running."
@@ -122,6 +185,6 @@ status() {
 }
 
 case "${1:-}" in
-    start | stop | status) "$1" ;;
+    start | stop | status) "$@" ;;
     *) fail "usage: $0 start|stop|status" ;;
 esac

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gotd_ray import config
-from gotd_ray.errors import UserError
+from gotd_ray.errors import HeldError, UserError
 from gotd_ray.progress import Progress
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -30,16 +32,22 @@ app = typer.Typer(
 
 Config = Annotated[Path, typer.Argument(help="The run, as YAML; see jobs/demo.yaml.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change one key: --set select.budget=500.")]
+JSON = "--json"
+Told = Annotated[bool, typer.Option(JSON, help="The last line of the output is JSON: what became of it, and where.")]
+
+STARTED = time.monotonic()
 
 
 @app.command()
-def run(config_file: Config, overrides: Overrides = None) -> None:
+def run(config_file: Config, overrides: Overrides = None, told: Told = False) -> None:
     """Do every stage that is not done yet, and show what came out."""
     settings = config.load(config_file, overrides or [])
-    from gotd_ray import pipeline, results, show
+    from gotd_ray import outcome, pipeline, results, show
 
     finished = pipeline.execute(settings, Progress())
     show.results(results.read(finished.run), show.console())
+    if told:
+        _tell(0, **outcome.of_run(finished))
 
 
 @app.command()
@@ -67,13 +75,16 @@ def plan(config_file: Config, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def compare(config_file: Config, overrides: Overrides = None) -> None:
+def compare(config_file: Config, overrides: Overrides = None, told: Told = False) -> None:
     """Train and judge the arms of the section `compare` side by side; goes on where it stopped."""
     settings = config.load(config_file, overrides or [])
     from gotd_ray import compare as comparison
-    from gotd_ray import show
+    from gotd_ray import outcome, show
 
-    show.comparison(comparison.compare(settings, Progress()), show.console())
+    found = comparison.compare(settings, Progress())
+    show.comparison(found, show.console())
+    if told:
+        _tell(0, **outcome.of_comparison(found))
 
 
 @app.command()
@@ -105,6 +116,9 @@ def report(config_file: Config, overrides: Overrides = None) -> None:
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes of shells: 128 and the number of the signal."""
 
+STATES = {0: "done", HeldError.exit_code: "held"}
+"""By exit code, what the JSON calls it; any other is ``failed``."""
+
 
 def main() -> None:
     """Run the command line.
@@ -132,6 +146,8 @@ def _run() -> int:
             return _stop(f"interrupted; {kept}", INTERRUPTED)
         if end.code in (TERMINATED, signal.SIGTERM):  # ours, or that of Ray, which puts a handler of its own in place
             return _stop(f"terminated; {kept}", TERMINATED)
+        if end.code and JSON in sys.argv:
+            _tell(int(end.code), error="the words on the command line are not understood: see above")
         raise
     except UserError as error:
         return _stop(str(error), error.exit_code)
@@ -142,7 +158,20 @@ def _run() -> int:
 
 def _stop(said: str, code: int) -> int:
     print(f"gotd: {said}", file=sys.stderr)
+    if JSON in sys.argv:  # looked for here, so that nothing can go wrong before it is known
+        _tell(code, error=said)
     return code
+
+
+def _tell(code: int, **facts: Any) -> None:
+    """Write the last line, see :mod:`gotd_ray.outcome`.
+
+    Args:
+        code: the exit code.
+        facts: besides; ``error`` is what standard error says, on one line.
+    """
+    known = {"state": STATES.get(code, "failed"), "code": code, "seconds": round(time.monotonic() - STARTED, 1)}
+    print(json.dumps(known | {"error": None, "subset": None, "report": None} | facts), flush=True)
 
 
 def _fault(error: Exception) -> str:

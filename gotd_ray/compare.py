@@ -30,7 +30,7 @@ from gotd_ray.lock import held
 from gotd_ray.progress import Progress
 from gotd_ray.report.machine import versions
 from gotd_ray.report.render import comparison_page
-from gotd_ray.results import AFTER_SELECT, STAGES
+from gotd_ray.results import AFTER_SELECT, COMPARISON, COMPARISON_PAGE, STAGES
 
 ARMS: dict[Arm, dict[str, Any] | None] = {
     "base": None,
@@ -48,8 +48,6 @@ def selects(arm: Arm) -> dict[str, Any] | None:
 
 
 PRESET_OF: dict[Arm, str] = {"gotd_paper": "paper", "gotd_debiased": "debiased", "gotd_rounds": "debiased"}
-
-NUMBERS, PAGE = "compare.json", "compare.html"
 
 
 @dataclass(frozen=True)
@@ -156,6 +154,10 @@ def _validated(run: config.Run, update: dict[str, Any], cell: Cell) -> config.Ru
 def compare(run: config.Run, progress: Progress) -> dict[str, Any]:
     """Run every cell that is not done, and hold the arms against each other; what is done so far is written each time.
 
+    Returns:
+        What ``tell`` does; besides, by name, the cells for which there was something to do, ``ran``, and the others,
+        ``skipped``.
+
     Raises:
         UserError: of a cell's run, with the cell's name.
         HeldError: another run works on these folders.
@@ -213,11 +215,12 @@ def _compare(run: config.Run, todo: dict[Cell, config.Run], progress: Progress) 
             if cell.arm == last.arm and _held_against(run, done):
                 result = tell(run, done, len(todo))
                 for name, text in (
-                    (NUMBERS, json.dumps(result, indent=1, sort_keys=True)),
-                    (PAGE, comparison_page(result)),
+                    (COMPARISON, json.dumps(result, indent=1, sort_keys=True)),
+                    (COMPARISON_PAGE, comparison_page(result)),
                 ):
                     storage.write_bytes(storage.join(run.out, name), text.encode(), run.storage)
-    return result
+    ran = [cell.name for cell, plan in done.items() if plan.did]
+    return result | {"ran": ran, "skipped": [cell.name for cell in done if cell.name not in ran]}
 
 
 def _stages(cell: Cell) -> Sequence[str]:

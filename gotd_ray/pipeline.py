@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gotd_ray import config, lock
 from gotd_ray.artifacts import Artifact
@@ -97,7 +98,7 @@ def execute(run: config.Run, progress: Progress, only: Sequence[str] = NAMES, *,
                 continue
             step = current.steps[name]
             step.stage.work(step.given, step.artifact, Site(resources, current.device, progress))
-            current = current.of(STAGES)  # later keys depend on what a stage kept and reached
+            current = replace(current.of(STAGES), did=(*current.did, name))  # later keys depend on what a stage kept
     return current
 
 

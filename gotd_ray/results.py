@@ -39,8 +39,8 @@ SUBSET = "subset.parquet"
 PAGE, NUMBERS = "report.html", "report.json"
 """In the folder of report."""
 
-COMPARISON = "compare.json"
-"""In the folder of a comparison: its table."""
+COMPARISON, COMPARISON_PAGE = "compare.json", "compare.html"
+"""In the folder of a comparison: its table, and the page of it."""
 
 _DECIDES_NOTHING = ("name", "ray", "compare", "tracking")
 """Sections on which no number depends."""

@@ -16,7 +16,7 @@ from gotd_ray.ot.kept import BYTES, room
 from gotd_ray.paths import SETS
 from gotd_ray.report.comparison import tables
 from gotd_ray.report.words import searched
-from gotd_ray.results import SUBSET, Results, changes, judgements
+from gotd_ray.results import COMPARISON_PAGE, SUBSET, Results, changes, judgements
 from gotd_ray.stage import Plan
 from gotd_ray.training import check
 from gotd_ray.training import task as training
@@ -327,7 +327,7 @@ def comparison(found: dict[str, Any], console: Console) -> None:
         console.print(table)
     if found["cells"] < found["cells_in_all"]:
         console.print(f"{found['cells']} of {found['cells_in_all']} cells are done.")
-    console.print(f"the page: {storage.join(found['settings']['out'], 'compare.html')}", markup=False)
+    console.print(f"the page: {storage.join(found['settings']['out'], COMPARISON_PAGE)}", markup=False)
 
 
 def _arm(row: dict[str, Any], cost: dict[str, Any]) -> list[str]:

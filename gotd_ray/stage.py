@@ -68,12 +68,14 @@ class Plan:
         device: of the encoder.
         encoder: what determines the vectors, see :func:`gotd_ray.models.choice.describe`.
         steps: by stage, in their order.
+        did: the stages that were not done before, where this is what an execution has returned.
     """
 
     run: config.Run
     device: str
     encoder: dict[str, Any]
     steps: dict[str, Step] = field(default_factory=dict)
+    did: tuple[str, ...] = ()
     _seen: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, name: Any, look: Callable[[], T]) -> T:

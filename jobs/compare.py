@@ -5,5 +5,5 @@ import sys
 from gotd_ray.cli import main
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "compare")
+    sys.argv[1:1] = ["compare", "--json"]
     main()

@@ -5,5 +5,5 @@ import sys
 from gotd_ray.cli import main
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "run")
+    sys.argv[1:1] = ["run", "--json"]
     main()

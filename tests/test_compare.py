@@ -232,5 +232,6 @@ def test_a_comparison_runs_each_arm_once_and_tells_its_examples_numbers(
     assert rows["nearest"]["difference"][0] == pytest.approx(rows["nearest"]["value"] - rows["base"]["value"])
     assert not (tmp_path / "arms" / "base" / "embed").exists()
     capsys.readouterr()
-    assert compare.compare(run, Progress()) == found
+    assert (found["ran"], found["skipped"]) == (["base", "nearest-b40-s0"], [])
+    assert compare.compare(run, Progress()) == found | {"ran": [], "skipped": found["ran"]}
     assert "steps" not in capsys.readouterr().err

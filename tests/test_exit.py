@@ -1,7 +1,8 @@
-"""How the command line ends: its exit codes, in one line, without a trace."""
+"""How the command line and the jobs end: exit codes, one line without a trace, and JSON where it is wanted."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,12 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from conftest import make_run
 from test_lock import HOLD
 
+ROOT = Path(__file__).parent.parent
 TRACE = re.compile(r"Traceback|\x1b\[|  File \"")
 
 
@@ -27,6 +30,14 @@ def gotd(*arguments: object, code: str = "", **surroundings: str) -> subprocess.
     )  # fmt: skip
     assert not TRACE.search(found.stdout + found.stderr), found.stderr
     return found
+
+
+def told(found: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The last line of its output; it says what the exit code and standard error say."""
+    last: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
+    assert last["code"] == found.returncode
+    assert set(last) >= {"state", "code", "error", "subset", "report", "seconds"}
+    return last
 
 
 @pytest.fixture
@@ -50,16 +61,32 @@ def test_what_the_user_can_fix(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_a_job_says_why_it_failed_in_its_last_line(command: str, config_file: Path, tmp_path: Path) -> None:
+    job = [sys.executable, ROOT / "jobs" / f"{command}.py"]
+    for arguments, said in (
+        ([tmp_path / "none.yaml"], f"cannot read the config '{tmp_path}/none.yaml': No such file or directory. "),
+        ([config_file, "--set", "select.budgte=3"], "unknown key 'select.budgte'. Did you mean 'budget'?"),
+        ([config_file, "--bogus"], "the words on the command line are not understood: see above"),
+    ):
+        found = subprocess.run([*job, *arguments], capture_output=True, text=True, timeout=250)
+        last = told(found)
+        assert (last["state"], last["code"], last["subset"]) == ("failed", 2, None)
+        assert said in last["error"] and "\n" not in last["error"]
+        assert "--bogus" in arguments or found.stderr == f"gotd: {last['error']}\n"
+
+
 def test_a_folder_that_another_run_holds(config_file: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     holder = [sys.executable, "-c", HOLD, str(tmp_path / "out"), ""]
     with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout and other.stdout.readline() == "held\n"
-        found = gotd("run", config_file)
+        found = gotd("run", config_file, "--json")
         other.communicate("")
     assert found.returncode == 75
     assert found.stderr.startswith(f"gotd: {tmp_path}/out is in use: ") and found.stderr.count("\n") == 1
     assert f"(process {other.pid})" in found.stderr
+    assert told(found)["state"] == "held" and f"gotd: {told(found)['error']}\n" == found.stderr
 
 
 def test_a_fault_of_ours_is_one_line_and_its_trace_a_file(config_file: Path, tmp_path: Path) -> None:
@@ -73,6 +100,8 @@ def test_a_fault_of_ours_is_one_line_and_its_trace_a_file(config_file: Path, tmp
     assert found.stderr.count("\n") == 1 and "KeyError" in found.stderr
     (log,) = tmp_path.glob("gotd-*.log")
     assert str(log) in found.stderr and "Traceback" in log.read_text()
+    last = told(gotd("run", config_file, "--json", code=code, TMPDIR=str(tmp_path)))
+    assert (last["state"], last["code"]) == ("failed", 1) and "KeyError" in last["error"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -85,14 +114,17 @@ def test_interrupted_or_terminated(config_file: Path, tmp_path: Path, number: in
         "pipeline.plan = wait\nfrom gotd_ray.cli import main; main()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", program, "run", str(config_file)],
+        [sys.executable, "-c", program, "run", "--json", str(config_file)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as process:  # fmt: skip
         assert process.stdout and process.stdout.readline() == "waiting\n"
         time.sleep(0.2)
         process.send_signal(number)
-        _, said = process.communicate(timeout=200)
+        out, said = process.communicate(timeout=200)
     assert process.returncode == code
+    last = json.loads(out)
+    assert (last["state"], last["code"]) == ("failed", code)
+    assert last["error"].endswith("what is done is kept, and the same command goes on from there")
     assert not TRACE.search(said)
 
 
