@@ -92,6 +92,17 @@ def test_the_local_head_refuses_a_wrong_word() -> None:
     assert "start|stop|status" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["start", "2"], "Set RAY_AUTH_MODE=token."), (["start", "-1"], "usage: "), (["start", "two"], "usage: ")],
+)
+def test_the_local_head_takes_no_workers_without_a_token(words: list[str], said: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    done = subprocess.run([ROOT / "cluster/local.sh", *words], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
 def test_the_local_head_refuses_a_python_that_is_not_there() -> None:
     if subprocess.run([ROOT / "cluster/local.sh", "status"], capture_output=True).returncode == 0:
         pytest.skip("a head of this user is running")

@@ -57,8 +57,9 @@ def submit(environment: dict[str, str], *arguments: str) -> tuple[subprocess.Com
     done = ray_job(environment, "submit", *job)
     log = ray_job(environment, "logs", name)
     assert log.returncode == 0, log.stdout + log.stderr
-    assert log.stdout.strip().splitlines()[-1] in done.stdout, "the log was not followed to its end"
-    return done, json.loads(log.stdout.strip().splitlines()[-1])
+    last = log.stdout.splitlines()[-1]
+    assert last in done.stdout, "the log was not followed to its end"
+    return done, json.loads(last)
 
 
 def test_a_job_gives_the_subset_and_the_same_job_again_is_skipped(
@@ -105,6 +106,7 @@ def test_a_job_with_a_broken_config_fails_with_2_and_says_why(head: dict[str, st
 @pytest.mark.parametrize("token", [None, "0" * 64])
 def test_without_the_token_nothing_is_taken(head: dict[str, str], tmp_path: Path, token: str | None) -> None:
     known = ray_job(head, "list")
+    assert known.returncode == 0
     without = {name: value for name, value in head.items() if name != "RAY_AUTH_TOKEN_PATH"}
     without |= {"RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
     mark = tmp_path / "ran"
