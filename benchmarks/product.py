@@ -19,7 +19,7 @@ from rich.console import Console
 from gotd_ray import config, methods
 from gotd_ray.artifacts import Artifact, make_key
 from gotd_ray.cluster import Resources, Site
-from gotd_ray.index import SCHEMA, Embedded, Entry, Index, Snapshot
+from gotd_ray.index import ROWS, Embedded, Entry, Index, Part, Snapshot
 from gotd_ray.methods import Fitting
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.points import Points
@@ -135,12 +135,14 @@ class Library:
 
 def _stored(folder: Path, ids: np.ndarray, vectors: np.ndarray) -> Snapshot:
     """An index of these documents, as if they were the rows of one file."""
-    index, file = Index(str(folder), config.Storage()), StoredFile(f"{folder.name}.parquet", 1, 1)
+    index = Index(str(folder / "rows"), str(folder / "vectors"), config.Storage())
+    file = StoredFile(f"{folder.name}.parquet", 1, 1)
     names, n = pa.array(ids.astype(str)), len(ids)
     values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float16).reshape(-1)), vectors.shape[1])
     address = {"source": [folder.name] * n, "path": [file.uri] * n, "row": range(n), "chunk": [0] * n}
-    sizes = {"chars": [1] * n, "tokens": [1] * n, "weight": [1.0] * n}
-    columns = {name: pa.array(column, SCHEMA.field(name).type) for name, column in (address | sizes).items()}
-    index.write_part("all-0.parquet", pa.table({"doc_id": names, "vector": values} | columns))
-    index.commit(Entry("all", (file,), ("all-0.parquet",), {file.uri: Tally(documents=n).to_dict()}))
+    rows = pa.table({"doc_id": names} | address | {"chars": [1] * n, "weight": [1.0] * n}, ROWS)
+    made = pa.table({"doc_id": names, "tokens": pa.array([1] * n, pa.int32()), "vector": values})
+    index.vectors.write(Part.of("0", made), made)
+    index.rows.write(part := Part.of("0", rows), rows)
+    index.entries.commit(Entry("0", (file,), (part,), {file.uri: Tally(documents=n).to_dict()}))
     return index.snapshot([file])[0]

@@ -20,6 +20,7 @@ from gotd_ray.artifacts import Artifact
 from gotd_ray.checks import look
 from gotd_ray.cluster import Site, connected
 from gotd_ray.errors import UserError
+from gotd_ray.index import LostError
 from gotd_ray.lock import held
 from gotd_ray.models.choice import pick_device, train_precision
 from gotd_ray.models.encoder import TextEncoder
@@ -91,14 +92,26 @@ def execute(run: config.Run, progress: Progress, only: Sequence[str] = NAMES, *,
         for name, step in current.steps.items():
             if name in only and not current.done(name):
                 step.stage.fits(step.given, resources)
-        for name in [name for name in current.steps if name in only]:
-            lock.check()
-            if current.done(name):
-                progress.say(f"{name}: done before, skipped")
-                continue
-            step = current.steps[name]
-            step.stage.work(step.given, step.artifact, Site(resources, current.device, progress))
-            current = replace(current.of(STAGES), did=(*current.did, name))  # later keys depend on what a stage kept
+        site = Site(resources, current.device, progress)
+        try:
+            return _work(current, site, only)
+        except LostError as lost:
+            if "embed" not in only:
+                raise
+            progress.say(f"note: {lost} That is done now.")
+            return _work(current.of(STAGES), site, only)
+
+
+def _work(current: Plan, site: Site, only: Sequence[str]) -> Plan:
+    """Do what is left to do of some stages."""
+    for name in [name for name in current.steps if name in only]:
+        lock.check()
+        if current.done(name):
+            site.progress.say(f"{name}: done before, skipped")
+            continue
+        step = current.steps[name]
+        step.stage.work(step.given, step.artifact, site)
+        current = replace(current.of(STAGES), did=(*current.did, name))  # later keys depend on what a stage kept
     return current
 
 

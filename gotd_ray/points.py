@@ -6,12 +6,10 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
-from gotd_ray import config
 from gotd_ray.errors import UserError
-from gotd_ray.index import Snapshot, ids_of, vectors_of, weights_of
-from gotd_ray.ot.weights import by_source, distinct
+from gotd_ray.index import Snapshot, ids_of, weights_of
+from gotd_ray.ot.weights import by_source
 
 _SHOWN = 10
 """Names of sources that an error lists."""
@@ -32,11 +30,7 @@ class Points:
 
 
 def points_of(
-    snapshot: Snapshot,
-    width: int,
-    storage: config.Storage,
-    name: str = "target",
-    shares: Mapping[str, float] | None = None,
+    snapshot: Snapshot, width: int, name: str = "target", shares: Mapping[str, float] | None = None
 ) -> Points:
     """The documents of a target that have weight.
 
@@ -48,45 +42,41 @@ def points_of(
         UserError: there is none; shares and sources do not name the same; the index cannot be read; a vector is not
             finite.
     """
-    columns = ["doc_id", "vector", "weight", *(["source"] if shares else [])]
-    table = snapshot.read(columns, storage)
-    ids, weights = ids_of(table), weights_of(table)
-    if not len(ids):
+    found = snapshot.documents(width)
+    if not len(found.ids):
         raise UserError(
             f"the {name} has no document: every row was empty, too short (chunks.min_chars) or left out. "
             f"Check {name}.paths and {name}.text_column."
         )
-    if shares is None:
-        ids, first, found = distinct(ids, weights)
-        b = np.ones(len(ids)) if found is None else found
-    else:
-        sources = np.array(table["source"].to_pylist())
+    b = np.ones(len(found.ids)) if found.weights is None else found.weights
+    if shares is not None:
+        table = snapshot.read(["doc_id", "source", "weight"])
+        sources, weights = np.array(table["source"].to_pylist()), weights_of(table)
         weighted = sources if weights is None else sources[weights > 0]
         check_proportions(shares, set(sources.tolist()), weighted=set(weighted.tolist()))
-        ids, first, b = by_source(ids, weights, sources, shares)
+        _, _, b = by_source(ids_of(table), weights, sources, shares)
     check_weights(name, bool(b.sum() > 0))
+    check_finite(found.ids, found.vectors, name)
     some = b > 0
-    vectors = finite_vectors(table, width, name)[first[some]].astype(np.float32)
-    return Points(ids[some], vectors, b[some] / b.sum())
+    return Points(found.ids[some], found.vectors[some].astype(np.float32), b[some] / b.sum())
 
 
-def finite_vectors(table: pa.Table, width: int, name: str) -> np.ndarray:
-    """The vectors (n, width) float16 of some rows of the index.
+def check_finite(ids: np.ndarray, vectors: np.ndarray, name: str) -> None:
+    """Hold vectors (n, d) of documents (n,) against what no score would see: each has its own way to pass over a NaN.
 
     Args:
         name: whose they are, for errors.
 
     Raises:
-        UserError: one is not finite. No score would see it: each method has its own way to pass over a NaN.
+        UserError: one is not finite.
     """
-    vectors = vectors_of(table).reshape(-1, width)
     finite = np.isfinite(vectors).all(axis=1)
     if finite.all():
-        return vectors
+        return
     broken = np.flatnonzero(~finite)
     raise UserError(
         f"{len(broken):,} of {len(vectors):,} vectors of the {name} are not finite (the first is that of document "
-        f"{table['doc_id'][int(broken[0])]}), so the vectors are broken: set encoder.precision to float32 and "
+        f"{ids[broken[0]].decode()}), so the vectors are broken: set encoder.precision to float32 and "
         "encoder.normalize to true (float16 holds up to 65,504), or take another encoder."
     )
 

@@ -106,25 +106,31 @@ class Plan:
         fits = self.run.select.method == "gotd"
         needed = {"contrast": fits, "reference": fits and not self.run.solve.potentials}
         sets = {name: text for name in SETS if (text := getattr(self.run, name)) and needed.get(name, True)}
-        return {name: self._collection(text) for name, text in sets.items()}
+        return {name: self._collection(name, text) for name, text in sets.items()}
 
-    def _collection(self, text: Text) -> Collection:
+    def _collection(self, name: str, text: Text) -> Collection:
         listing = self.listing(text)
-        return Collection(text, listing.files, self._index(text), tuple(listing.words()))
+        return Collection(text, listing.files, self._index(name, text), tuple(listing.words()))
 
-    def _index(self, text: Text) -> Index:
-        """An index serves every run with the same encoder and the same idea of a document, whatever its paths."""
+    def _index(self, name: str, text: Text) -> Index:
+        """An index serves every run with the same encoder and the same idea of a document, whatever its paths.
+
+        The small sets' vectors lie apart: they are read whole, and the corpus may be a million times as large.
+        """
         run, idea = self.run, text.model_dump(exclude={"paths", "max_bad_files", "max_bad_rows", "proportions"})
         assert run.index is not None
-        key = make_key(VERSION, idea, run.chunks.model_dump(), self.encoder)
-        return Index(storage.join(run.index, key), run.storage)
+        vectors = make_key(VERSION, run.chunks.model_dump(), self.encoder)
+        side = "target" if name in ("target", "contrast") else "corpus"
+        folder = storage.join(run.index, vectors, side)
+        rows = storage.join(folder, f"rows-{make_key(VERSION, idea)}")
+        return Index(rows, storage.join(folder, "vectors"), run.storage)
 
     @cached_property
     def collections(self) -> dict[str, Collection]:
         """What is embedded of the sets: the corpus without the sources that the survey dropped."""
         corpus, surveyed = self.listed["corpus"], self.manifests.get("survey")
         text, files = corpus.without(surveyed["dropped"] if surveyed else [])
-        return self.listed | {"corpus": replace(corpus, text=text, files=files, index=self._index(text))}
+        return self.listed | {"corpus": replace(corpus, text=text, files=files, index=self._index("corpus", text))}
 
     @property
     def vectors(self) -> Vectors:

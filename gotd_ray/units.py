@@ -1,15 +1,16 @@
 """From corpus files to parts of token ids: the reading half of embed, as plain generators, in a module that imports
 little, since each new process that reads imports it.
 
-A part is a run of documents of one unit of files, named by which documents it holds: a killed run finds its finished
-parts again, and a part that was cut otherwise, because a file could not be read to its end then, is not taken for it.
+A unit's rows, which say where its documents stand, are written here. What is sent on to be encoded are the documents
+that neither the index has nor another unit has claimed.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -19,7 +20,7 @@ import pyarrow as pa
 import ray
 
 from gotd_ray import config
-from gotd_ray.index import Collection, entry_name, entry_of, part_name
+from gotd_ray.index import ROWS, Collection, Index, Part, entry_name
 from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.remote import answer
 from gotd_ray.storage import StoredFile
@@ -28,7 +29,10 @@ from gotd_ray.text.rows import BadFile
 from gotd_ray.text.tally import Tally
 
 PART_DOCUMENTS = 2048
-"""Documents of a part: enough that those of like length fill batches; small enough (3 MB) to travel and to redo."""
+"""Documents encoded together: enough that those of like length fill batches; few enough (3 MB) to redo."""
+
+Claim = Callable[[np.ndarray], tuple[np.ndarray, list[int]]]
+"""Which of some ids (n,) S32 are to be encoded here, (n,) bool; and the units that encode others of them."""
 
 UNITS = 256
 """Units that a corpus is cut into at least, sizes permitting: enough for the readers of a large cluster."""
@@ -45,8 +49,6 @@ class Unit:
     """Corpus files read by one task and committed as one entry."""
 
     files: tuple[StoredFile, ...]
-    done: frozenset[str] = frozenset()
-    """Names of the parts that an earlier, killed run has written."""
 
     @property
     def name(self) -> str:
@@ -62,10 +64,10 @@ class Job:
     unit: Unit
 
 
-def make_units(files: list[StoredFile], missing: list[StoredFile], existing_parts: set[str]) -> list[Unit]:
+def make_units(files: list[StoredFile], missing: list[StoredFile]) -> list[Unit]:
     """Pack all files, in the order of their addresses, into groups; a unit is what of a group is missing.
 
-    The packing depends on the listing alone, so that a run after a kill makes the same units and finds their parts.
+    The packing depends on the listing alone, so that a run after a kill makes the same units.
     """
     low, high = UNIT_BYTES
     limit = min(max(sum(file.size for file in files) // UNITS, low), high)
@@ -77,12 +79,9 @@ def make_units(files: list[StoredFile], missing: list[StoredFile], existing_part
             room = limit
         groups[-1].append(file)
         room -= file.size
-    found: dict[str, set[str]] = {}
-    for name in existing_parts:
-        found.setdefault(entry_of(name), set()).add(name)
     wanted = set(missing)
     left = [tuple(file for file in group if file in wanted) for group in groups]
-    return [Unit(group, frozenset(found.get(entry_name(group), ()))) for group in left if group]
+    return [Unit(group) for group in left if group]
 
 
 @lru_cache(maxsize=4)
@@ -92,27 +91,56 @@ def _encoder(settings: config.Encoder) -> TextEncoder:
 
 @dataclass
 class _Reading:
-    """What a unit's reading has come to."""
+    """What a unit's reading has come to.
+
+    Attributes:
+        documents: read, and not asked about yet.
+        new: to be encoded, and not sent on yet.
+        rows: of all before, without their texts.
+        tallies: what was read of each file, by uri.
+        others: units that encode some of this one's documents.
+    """
 
     documents: list[Document] = field(default_factory=list)
+    new: list[Document] = field(default_factory=list)
+    rows: list[pa.Table] = field(default_factory=list)
     tallies: dict[str, Tally] = field(default_factory=dict)
-    """What was read of each file, by uri."""
-
     bad: list[dict[str, Any]] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
+    others: set[int] = field(default_factory=set)
+
+    def ask(self, claim: Claim) -> None:
+        """Claim the documents read, and keep of them what is needed."""
+        if documents := self.documents:
+            mine, others = claim(np.array([one.doc_id for one in documents], "S32"))
+            self.others.update(others)
+            self.new += [one for one, new in zip(documents, mine, strict=True) if new]
+            self.rows.append(_rows(documents))
+            self.documents = []
 
 
 def read_unit(
-    unit: Unit, text: config.Text, chunks: config.Chunks, encoder: config.Encoder, storage: config.Storage
+    unit: Unit,
+    index: Index,
+    claim: Claim,
+    text: config.Text,
+    chunks: config.Chunks,
+    encoder: config.Encoder,
+    storage: config.Storage,
 ) -> Iterator[pa.Table]:
-    """One row per part, ``payload`` holding its documents' addresses and token ids; then one row with the summary."""
+    """One row per part to be encoded, ``payload`` holding its documents' ids and token ids; then one with the summary.
+
+    The unit's rows are written to the index; they count when its entry is committed.
+    """
     state, entry = _Reading(), unit.name
 
-    def part() -> pa.Table:
-        documents, state.documents = state.documents, []
-        name = part_name(entry, ((d.doc_id, d.path, d.row, d.chunk, d.source, d.weight) for d in documents))
-        state.parts.append(name)
-        return _row(name, len(documents), b"" if name in unit.done else _payload(documents, encoder))
+    def parts(least: int) -> Iterator[pa.Table]:
+        while len(state.new) >= least:
+            documents, state.new = state.new[:PART_DOCUMENTS], state.new[PART_DOCUMENTS:]
+            table = _payload(documents, encoder)
+            name = Part.of(entry, table.select(["doc_id", "tokens"])).name
+            state.parts.append(name)
+            yield _row(name, len(documents), table)
 
     for file in unit.files:
         tally = state.tallies[file.uri] = Tally()
@@ -120,39 +148,59 @@ def read_unit(
             for document in read_documents(file, text, chunks, storage, tally):
                 state.documents.append(document)
                 if len(state.documents) == PART_DOCUMENTS:
-                    yield part()
+                    state.ask(claim)
+                    yield from parts(PART_DOCUMENTS)
         except BadFile as problem:
             bad = {"uri": file.uri, "reason": problem.reason, "detail": problem.detail, "transient": problem.transient}
             state.bad.append(bad)
-    if state.documents:
-        yield part()
+    state.ask(claim)
+    yield from parts(1)
+    rows = []
+    if state.rows:
+        table = pa.concat_tables(state.rows)
+        part = Part.of(entry, table)
+        index.rows.write(part, table)
+        rows = [part.name]
     tallies = {uri: tally.to_dict() for uri, tally in state.tallies.items()}
-    summary = {"parts": state.parts, "tallies": tallies, "bad": state.bad}
+    summary = {
+        "rows": rows, "parts": state.parts, "tallies": tallies, "bad": state.bad, "others": sorted(state.others),
+    }  # fmt: skip
     yield _row(SUMMARY, 0, json.dumps(summary).encode())
 
 
-def _payload(documents: list[Document], encoder: config.Encoder) -> bytes:
-    ids, counts = _encoder(encoder).tokenize([document.text for document in documents])
-    table = pa.table(
+def _rows(documents: list[Document]) -> pa.Table:
+    return pa.table(
         {
             "doc_id": [d.doc_id for d in documents],
             "source": [d.source for d in documents],
             "path": [d.path for d in documents],
-            "row": pa.array([d.row for d in documents], pa.int64()),
-            "chunk": pa.array([d.chunk for d in documents], pa.int32()),
-            "chars": pa.array([len(d.text) for d in documents], pa.int32()),
+            "row": [d.row for d in documents],
+            "chunk": [d.chunk for d in documents],
+            "chars": [len(d.text) for d in documents],
+            "weight": [d.weight for d in documents],
+        },
+        ROWS,
+    )
+
+
+def _payload(documents: list[Document], encoder: config.Encoder) -> pa.Table:
+    """doc_id, tokens of the uncut text, and the ids of what is encoded."""
+    ids, counts = _encoder(encoder).tokenize([document.text for document in documents])
+    return pa.table(
+        {
+            "doc_id": [d.doc_id for d in documents],
             "tokens": pa.array(counts, pa.int32()),
-            "weight": pa.array([d.weight for d in documents], pa.float32()),
             "input_ids": pa.array(ids, pa.list_(pa.int32())),
         }
     )
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
 
 
-def _row(part: str, documents: int, payload: bytes) -> pa.Table:
+def _row(part: str, documents: int, payload: pa.Table | bytes) -> pa.Table:
+    if isinstance(payload, pa.Table):
+        sink = io.BytesIO()
+        with pa.ipc.new_stream(sink, payload.schema) as writer:
+            writer.write_table(payload)
+        payload = sink.getvalue()
     return pa.table({"part": [part], "documents": [documents]}).append_column(
         "payload", pa.array([payload], pa.large_binary())
     )
@@ -168,17 +216,28 @@ def open_part(payload: bytes) -> tuple[pa.Table, list[np.ndarray]]:
 
 
 def read_job(
-    batch: dict[str, np.ndarray], jobs: Any, chunks: config.Chunks, encoder: config.Encoder, storage: config.Storage
+    batch: dict[str, np.ndarray],
+    jobs: Any,
+    claims: Any,
+    chunks: config.Chunks,
+    encoder: config.Encoder,
+    storage: config.Storage,
 ) -> Iterator[pa.Table]:
     """What a reading task does: see :func:`read_unit`.
 
     Args:
         batch: ``job``, the number of one.
         jobs: all of them, or a reference to them.
+        claims: an actor, :class:`gotd_ray.index.Claims`; the units are numbered as the jobs are.
     """
     number = int(batch["job"][0])
     job = resolved(jobs)[number]
-    for row in read_unit(job.unit, job.collection.text, chunks, encoder, storage):
+    index, reader = job.collection.index, uuid.uuid4().hex
+
+    def claim(ids: np.ndarray) -> tuple[np.ndarray, list[int]]:
+        return answer(claims.claim.remote(index.vectors, number, reader, ids))
+
+    for row in read_unit(job.unit, index, claim, job.collection.text, chunks, encoder, storage):
         yield row.append_column("job", pa.array([number]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -81,6 +82,12 @@ def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
         time.sleep(0.02)
 
 
+def encoded(folder: Path) -> int:
+    """Documents whose vectors are in the index."""
+    parts = folder.glob("index/*/corpus/vectors/parts/*.parquet")
+    return sum(pq.read_metadata(part).num_rows for part in parts)
+
+
 def kill(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -97,11 +104,12 @@ def start_and_kill(run: config.Run, folder: Path, place: Path, sign: str) -> Non
 def test_driver_killed_in_embed_and_again_in_solve(large: Path, tmp_path: Path, reference: Path) -> None:
     """The second run finds the parts of the first, the third goes on from the second's checkpoint: the same bits."""
     run = settings(large, tmp_path / "out", tmp_path / "index", **LONG_SOLVE)
-    start_and_kill(run, tmp_path, tmp_path, "index/**/parts/*.parquet")
-    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "index").rglob("parts/*.parquet")}
+    start_and_kill(run, tmp_path, tmp_path, "index/*/corpus/vectors/parts/*.parquet")
+    before = encoded(tmp_path)
     assert not (tmp_path / "out" / "embed" / "manifest.json").exists()
     start_and_kill(run, tmp_path, tmp_path, "out/solve/checkpoint-*")
-    assert {path: path.stat().st_mtime_ns for path in parts} == parts, "a finished part was written again"
+    now = json.loads((tmp_path / "out" / "embed" / "manifest.json").read_text())["corpus"]["embedded_now"]
+    assert before + now == encoded(tmp_path) == encoded(reference), "a text was encoded again"
     assert start(run, tmp_path).wait(timeout=250) == 0, (tmp_path / "log").read_text()
     potentials = [folder / "out" / "solve" / "potentials.safetensors" for folder in (tmp_path, reference)]
     assert potentials[0].read_bytes() == potentials[1].read_bytes()

@@ -138,7 +138,7 @@ def test_a_comparison_is_shown(folder: Path, gotd: Gotd) -> None:
 
 def test_vectors_that_the_index_lost_are_embedded_again_where_they_are_needed(folder: Path, gotd: Gotd) -> None:
     """One entry and its part are gone, as by a purge by age, and the budget has changed."""
-    (index,) = [path.parent for path in (folder / "index").rglob("entries") if len(list(path.iterdir())) == 2]
+    (index,) = (folder / "index").glob("*/corpus/rows-*")
     lost = json.loads(min((index / "entries").iterdir()).read_text())
     (index / "entries" / f"{lost['name']}.json").unlink()
     for part in lost["parts"]:
@@ -147,6 +147,18 @@ def test_vectors_that_the_index_lost_are_embedded_again_where_they_are_needed(fo
     assert gotd("plan", folder, select={"budget": 9}).count("to do") == 3
     found = pipeline.execute(run_in(folder, select={"budget": 9}), Progress())
     assert found.manifests["select"] and found.manifests["select"]["candidates"] == 120
+
+
+def test_vectors_that_the_index_lost_are_missed_where_they_are_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A part of them is gone, which no listing shows: the run says so, embeds what is lacking and goes on."""
+    (part,) = (folder / "index").glob("*/corpus/vectors/parts/*")
+    part.unlink()
+    found = pipeline.execute(run_in(folder, select={"budget": 9}), Progress())
+    assert "has lost the vectors of 120 documents" in capsys.readouterr().err
+    assert found.manifests["select"] and found.manifests["select"]["candidates"] == 120
+    assert found.manifests["embed"] and found.manifests["embed"]["corpus"]["embedded_now"] == 120
 
 
 def test_an_index_that_was_deleted_is_made_anew(folder: Path) -> None:
@@ -160,7 +172,7 @@ def test_a_report_without_its_vectors_says_what_helps(folder: Path) -> None:
     with pytest.raises(UserError) as caught:
         pipeline.write_report(run_in(folder))
     said = str(caught.value)
-    assert "lacks the vectors of 2 of 2 files of the corpus, such as " in said
+    assert "lacks 2 of 2 files of the corpus, such as " in said
     assert said.endswith("gotd run embeds them again.") and "\n" not in said
 
 
@@ -174,5 +186,5 @@ def test_no_stage_reads_a_part_of_what_it_needs(folder: Path, monkeypatch: pytes
         return read(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Snapshot, "read", lose)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="has lost the rows"):
         pipeline.execute(run_in(folder, select={"budget": 9}), Progress())

@@ -12,11 +12,11 @@ import torch
 
 from gotd_ray import config, methods
 from gotd_ray.errors import UserError
-from gotd_ray.index import Embedded, ids_of, weights_of
+from gotd_ray.index import Embedded, ids_of
 from gotd_ray.methods import Part
 from gotd_ray.ot.kernel import Precision, Side, dtype_of, one_thread_each, side, working_precision
 from gotd_ray.ot.shard import PLAIN, How, Segment, Shard, make_segments, segment_bounds
-from gotd_ray.points import finite_vectors
+from gotd_ray.points import check_finite
 from gotd_ray.select.topk import TopK, may_cross, top_k
 
 
@@ -92,12 +92,13 @@ class Work:
 
     def _read(self, columns: list[str], only: list[str] | None = None) -> pa.Table:
         holding = self.holding
-        return holding.embedded.candidates.read(columns, holding.storage, *holding.bounds(), only)
+        return holding.embedded.candidates.read(columns, *holding.bounds(), only)
 
     def _load(self) -> list[Segment]:
-        table = self._read(["doc_id", "vector", "weight"])
-        vectors = finite_vectors(table, self.holding.embedded.width, "candidates")
-        return make_segments(ids_of(table), vectors, self.holding.count, self.holding.segments, weights_of(table))
+        holding = self.holding
+        found = holding.embedded.candidates.documents(holding.embedded.width, *holding.bounds())
+        check_finite(found.ids, found.vectors, "candidates")
+        return make_segments(found.ids, found.vectors, holding.count, holding.segments, found.weights)
 
     def rows(self, stride: int) -> int:
         """See :meth:`gotd_ray.ot.shard.Shard.rows`; so are ``support``, ``mass`` and ``moments``."""

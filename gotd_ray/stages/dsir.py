@@ -117,7 +117,7 @@ class _Counted:
 
 
 def _counted(name: str, collection: Collection, given: Sets, artifact: Artifact, task: Task) -> _Counted:
-    units = make_units(collection.files, collection.files, set())
+    units = make_units(collection.files, collection.files)
     prefix = artifact.path(NGRAMS, name)
     written = _all([_ngrams.remote(unit, collection.text, given.chunks, given.storage, prefix) for unit in units], task)
     parts = ray.put([path for unit in written for path in unit["paths"]])

@@ -1,6 +1,8 @@
 """The stage embed: corpus files -> the index. Reading tasks feed an actor pool of encoders through Ray Data.
 
-    files not yet covered -> units -> read, clean, cut, tokenise (tasks) -> parts -> encode, write (actors) -> commit
+    files not yet covered -> units -> read, clean, cut (tasks) -> rows
+                                      what nobody has encoded -> tokenise -> encode, write (actors) -> vectors
+                          -> entries -> merges of small parts
 
 Ray may retry any task or actor: the same part is written with the same bytes. A retried reading that came to another
 end than the first, since the storage failed in one of them, is found by the names of its parts: the unit is done again.
@@ -23,9 +25,10 @@ from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.encoding import READER_CPUS, encoder_actors, set_up_data
 from gotd_ray.errors import UserError
-from gotd_ray.index import VERSION, Collection, Entry, Index
+from gotd_ray.index import VERSION, Claims, Collection, Entry, Index, Part
+from gotd_ray.index.merge import Merge, merge, merge_rows, merge_vectors
 from gotd_ray.models.encoder import TextEncoder
-from gotd_ray.remote import unwrapped
+from gotd_ray.remote import answer, unwrapped
 from gotd_ray.results import FILES, files_table
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.text.tally import Tally, check_bad_files, check_bad_rows, check_names
@@ -46,9 +49,8 @@ class EncodeParts:
         (row,) = batch.to_pylist()
         row["tokens"] = 0
         if row["part"] != SUMMARY:
-            if row["payload"]:
-                job = self.jobs[row["job"]]
-                row["tokens"] = self._encode(job.collection.index, row["part"], row["payload"])
+            job = self.jobs[row["job"]]
+            row["tokens"] = self._encode(job.collection.index, row["part"], row["payload"])
             row["payload"] = b""
         return pa.table({name: [value] for name, value in row.items()})
 
@@ -57,7 +59,7 @@ class EncodeParts:
         table, ids = open_part(payload)
         vectors = self.encoder.encode_ids(ids)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-        index.write_part(part, table.append_column("vector", column))
+        index.vectors.write(_part(part), table.append_column("vector", column))
         return sum(map(len, ids))
 
 
@@ -67,6 +69,7 @@ class Sets:
 
     collections: dict[str, Collection]
     encoder: config.Encoder
+    width: int
     chunks: config.Chunks
     storage: config.Storage
 
@@ -76,7 +79,7 @@ class Sets:
 
 
 def _given(plan: Plan) -> Sets:
-    return Sets(plan.collections, plan.run.encoder, plan.run.chunks, plan.run.storage)
+    return Sets(plan.collections, plan.run.encoder, plan.encoder["width"], plan.run.chunks, plan.run.storage)
 
 
 def embed(given: Sets, artifact: Artifact, site: Site) -> dict[str, Any]:
@@ -95,10 +98,14 @@ def embed(given: Sets, artifact: Artifact, site: Site) -> dict[str, Any]:
     if left := jobs_of(collections, work):
         missing = [file.uri for job in left for file in job.unit.files]
         raise UserError(
-            f"{left[0].collection.index.folder} still lacks {len(missing):,} files after {ATTEMPTS} attempts, such as "
-            f"{missing[0]}: another program may be deleting from the index, or the storage fails now and then. Run "
-            "again."
+            f"{left[0].collection.index.rows_folder} still lacks {len(missing):,} files after {ATTEMPTS} attempts, "
+            f"such as {missing[0]}: another program may be deleting from the index, or the storage fails now and then. "
+            "Run again."
         )
+    for collection in collections.values():
+        index = collection.index
+        merge_vectors(index.vectors, given.width, _do)
+        merge_rows(index.snapshot(collection.files)[0], collection.files, _do)
     facts: dict[str, Any] = {"seconds": time.perf_counter() - started}
     facts["unreached"] = sorted(uri for done in work.values() for uri in done.unreached)
     facts |= {name: _summary(name, collection, work[name]) for name, collection in collections.items()}
@@ -114,9 +121,7 @@ def jobs_of(collections: dict[str, Collection], work: dict[str, Work]) -> list[J
     for name, collection in collections.items():
         missing = collection.index.snapshot(collection.files)[1]
         wanted = [file for file in missing if file.uri not in work[name].unreached]
-        if wanted:
-            units = make_units(collection.files, wanted, collection.index.part_names())
-            jobs += [Job(name, collection, unit) for unit in units]
+        jobs += [Job(name, collection, unit) for unit in make_units(collection.files, wanted)]
     return jobs
 
 
@@ -168,7 +173,9 @@ def _summary(name: str, collection: Collection, work: Work) -> dict[str, Any]:
 
 
 class Ledger:
-    """Takes what comes back of the units, part by part, and commits a unit when it is whole.
+    """Takes what comes back of the units, part by part, and commits a unit when all its vectors are in the index.
+
+    Some of them may be encoded by other units, which stand in more than one file: then it waits for these.
 
     Args:
         jobs: the units.
@@ -180,6 +187,9 @@ class Ledger:
         self._jobs, self._work = jobs, work
         self._parts: dict[int, set[str]] = {number: set() for number in range(len(jobs))}
         self._summaries: dict[int, dict[str, Any]] = {}
+        self._encoded: set[int] = set()
+        self._waits_for: dict[int, set[int]] = {}
+        self._awaited_by: dict[int, list[int]] = {}
 
     def take(self, row: dict[str, Any]) -> None:
         """A part that lies in the index, or the summary of a unit.
@@ -197,19 +207,33 @@ class Ledger:
             self._parts[number].add(row["part"])
             work.documents += row["documents"]
         if number in self._summaries and self._parts[number] == set(self._summaries[number]["parts"]):
-            self._commit(job, self._summaries.pop(number))
+            self._take_whole(number)
 
-    def _commit(self, job: Job, summary: dict[str, Any]) -> None:
+    def _take_whole(self, number: int) -> None:
+        """All that a unit encodes is encoded."""
+        self._encoded.add(number)
+        self._waits_for[number] = set(self._summaries[number]["others"]) - self._encoded
+        for other in self._waits_for[number]:
+            self._awaited_by.setdefault(other, []).append(number)
+        if not self._waits_for[number]:
+            self._commit(number)
+        for waiting in self._awaited_by.pop(number, []):
+            self._waits_for[waiting].discard(number)
+            if not self._waits_for[waiting]:
+                self._commit(waiting)
+
+    def _commit(self, number: int) -> None:
         """Commit a unit's entry; it does not cover the files that could not be reached this time."""
+        job, summary = self._jobs[number], self._summaries.pop(number)
         unreached = {bad["uri"] for bad in summary["bad"] if bad["transient"]}
         entry = Entry(
             name=job.unit.name,
             files=tuple(file for file in job.unit.files if file.uri not in unreached),
-            parts=tuple(summary["parts"]),
+            parts=tuple(_part(name) for name in summary["rows"]),
             tallies=summary["tallies"],
             bad_files=tuple(bad for bad in summary["bad"] if bad["uri"] not in unreached),
         )
-        job.collection.index.commit(entry)
+        job.collection.index.entries.commit(entry)
         self.committed += 1
 
 
@@ -226,6 +250,27 @@ def _embed_jobs(jobs: list[Job], work: dict[str, Work], given: Sets, site: Site)
             metrics.embedded(name, row["documents"], row["tokens"])
 
 
+_claims = ray.remote(num_cpus=0)(Claims)
+
+_merge = ray.remote(num_cpus=1)(merge)
+
+
+def _do(merges: list[Merge]) -> list[list[Part]]:
+    return answer([_merge.remote(one) for one in merges], _DIED)
+
+
+_DIED = (
+    "a task that merges parts of the index died, most likely for want of memory: it needs about 400 MB. Give the nodes "
+    "more."
+)
+
+
+def _part(name: str) -> Part:
+    part = Part.named(name)
+    assert part, name
+    return part
+
+
 def _refuse_bad_files(name: str, bad: list[dict[str, Any]], collection: Collection) -> None:
     said = [f"{one['uri']}: {one['reason']} ({one['detail']})" for one in bad]
     check_bad_files(name, said, len(collection.files), collection.text, name)
@@ -236,11 +281,18 @@ def _stream(jobs: list[Job], given: Sets, site: Site) -> ray.data.Dataset:
     set_up_data()
     actors, threads, request = encoder_actors(given.encoder, site.device, site.resources)
     shared = ray.put(jobs)
+    claims = _claims.options(max_restarts=-1, max_task_retries=-1).remote()
     return (
         ray.data.from_items([{"job": number} for number in range(len(jobs))], override_num_blocks=len(jobs))
         .map_batches(
             read_job,
-            fn_kwargs={"jobs": shared, "chunks": given.chunks, "encoder": given.encoder, "storage": given.storage},
+            fn_kwargs={
+                "jobs": shared,
+                "claims": claims,
+                "chunks": given.chunks,
+                "encoder": given.encoder,
+                "storage": given.storage,
+            },
             batch_size=1,
             batch_format="numpy",
             num_cpus=READER_CPUS,

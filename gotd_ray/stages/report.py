@@ -23,10 +23,9 @@ from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.earlier import own_potentials
 from gotd_ray.errors import with_remedy
-from gotd_ray.index import Embedded, Snapshot, Vectors, ids_of, scan, vectors_of, weights_of
+from gotd_ray.index import Embedded, Snapshot, Vectors, scan, vectors_of
 from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.potentials import Potentials
-from gotd_ray.ot.weights import distinct
 from gotd_ray.points import Points, points_of
 from gotd_ray.report import numbers, words
 from gotd_ray.report.machine import hardware, versions
@@ -90,20 +89,16 @@ class Done:
 
     @cached_property
     def target(self) -> Points:
-        return points_of(
-            self.embedded.target, self.embedded.width, self.run.storage, shares=self.run.target.proportions
-        )
+        return points_of(self.embedded.target, self.embedded.width, shares=self.run.target.proportions)
 
     @cached_property
     def candidates(self) -> Points:
         """A random sample of the candidates of positive weight, weights summing to 1."""
         snapshot = self.embedded.candidates
-        high = None if snapshot.rows <= SAMPLE else f"{int(16**15 * SAMPLE / snapshot.rows):015x}".encode()
-        table = snapshot.read(["doc_id", "vector", "weight"], self.run.storage, high=high)
-        ids, first, weights = distinct(ids_of(table), weights_of(table))
-        a = np.ones(len(ids)) if weights is None else np.asarray(weights, np.float64)
-        vectors = vectors_of(table).reshape(-1, self.embedded.width)[first].astype(np.float32)
-        return Points(ids[a > 0], vectors[a > 0], a[a > 0] / max(float(a.sum()), 1e-300))
+        found = snapshot.documents(self.embedded.width, high=_sampled(snapshot))
+        a = np.ones(len(found.ids)) if found.weights is None else np.asarray(found.weights, np.float64)
+        vectors = found.vectors[a > 0].astype(np.float32)
+        return Points(found.ids[a > 0], vectors, a[a > 0] / max(float(a.sum()), 1e-300))
 
     @cached_property
     def subset(self) -> pa.Table:
@@ -129,7 +124,7 @@ class Done:
 
     def vectors(self, ids: list[str], high: bytes | None = None) -> dict[str, np.ndarray]:
         """Vectors of candidates, by id."""
-        table = self.embedded.candidates.read(["doc_id", "vector"], self.run.storage, high=high, only=ids)
+        table = self.embedded.candidates.read(["doc_id", "vector"], high=high, only=ids)
         return dict(zip(table["doc_id"].to_pylist(), vectors_of(table), strict=True))
 
 
@@ -156,7 +151,7 @@ def report(done: Done, artifact: Artifact, site: Site | None) -> dict[str, Any]:
 def _gather(done: Done, resources: Resources | None) -> dict[str, Any]:
     run, manifests = done.run, done.manifests
     selected, embedded = manifests["select"], manifests["embed"]
-    tokens = {name: _sum(snapshot, run) for name, snapshot in _sets(done).items()}
+    tokens = {name: _tokens(snapshot) for name, snapshot in _sets(done).items()}
     facts: dict[str, Any] = {
         "run": run.name,
         "seed": run.seed,
@@ -192,9 +187,16 @@ def _sets(done: Done) -> dict[str, Snapshot]:
     return {name: snapshot for name, snapshot in found.items() if snapshot and name in done.manifests["embed"]}
 
 
-def _sum(snapshot: Snapshot, run: config.Run) -> int:
-    """The encoder's tokens in a set."""
-    return int(pc.sum(snapshot.read(["tokens"], run.storage)["tokens"]).as_py() or 0)
+def _tokens(snapshot: Snapshot) -> int:
+    """The encoder's tokens in a set; of a large one an estimate by a sample, for no column is read whole."""
+    found = snapshot.read(["tokens"], high=_sampled(snapshot))["tokens"]
+    total = int(pc.sum(found).as_py() or 0)
+    return total if _sampled(snapshot) is None else round(total / max(len(found), 1) * snapshot.rows)
+
+
+def _sampled(snapshot: Snapshot) -> bytes | None:
+    """The id below which about SAMPLE documents lie: a random sample, for ids are hashes. None where that is all."""
+    return None if snapshot.rows <= SAMPLE else f"{int(16**15 * SAMPLE / snapshot.rows):015x}".encode()
 
 
 def _distribution(done: Done) -> dict[str, Any] | None:
@@ -350,7 +352,7 @@ def _rows(
     wanted = sorted({doc_id for doc_id in ids if doc_id})
     if not wanted:
         return {}
-    table = snapshot.read(_ADDRESS, run.storage, only=wanted)
+    table = snapshot.read(_ADDRESS, only=wanted)
     rows = table.sort_by([(name, "descending") for name in _ADDRESS]).to_pylist()
     found = {row["doc_id"]: row | {"text": None} for row in rows}  # of equal documents the first by address
     places: dict[str, dict[tuple[int, int], str]] = {}

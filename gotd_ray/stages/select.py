@@ -174,7 +174,7 @@ def _fitting(given: Choice, embedded: Embedded, pool: Pool) -> Fitting:
     """What the method may be fitted to."""
 
     def target() -> Points:
-        return points_of(embedded.target, embedded.width, given.storage, shares=given.shares)
+        return points_of(embedded.target, embedded.width, shares=given.shares)
 
     def sample(count: int) -> Points:
         total_mass(pool, 1)  # refuses weights that are all 0

@@ -131,7 +131,7 @@ def _taken(given: Fit, earlier: Earlier, progress: Progress) -> dict[str, Any]:
             "beside solve.potentials, which are taken as they are"
         )
     embedded, potentials = given.vectors.read(given.over), earlier.potentials
-    ids = points_of(embedded.target, embedded.width, given.storage, shares=given.shares).ids
+    ids = points_of(embedded.target, embedded.width, shares=given.shares).ids
     common = potentials.start(ids)[1]
     if not common == len(ids) == len(potentials.g):
         progress.say(
@@ -144,8 +144,8 @@ def _taken(given: Fit, earlier: Earlier, progress: Progress) -> dict[str, Any]:
 def _fit(given: Fit, artifact: Artifact, site: Site) -> Potentials:
     settings, embedded = given.settings, given.vectors.read(given.over)
     start = given.earlier.potentials if given.earlier else None
-    wanted = points_of(embedded.target, embedded.width, given.storage, shares=given.shares)
-    unwanted = embedded.contrast and points_of(embedded.contrast, embedded.width, given.storage, "contrast")
+    wanted = points_of(embedded.target, embedded.width, shares=given.shares)
+    unwanted = embedded.contrast and points_of(embedded.contrast, embedded.width, "contrast")
     with shards(embedded, settings.shards, given.storage, site) as pool:
         rows = sum(pool.ask("rows", 1))
         sample = sample_stride(lambda stride: sum(pool.ask("support", stride)), pool.segments, settings.sample)

@@ -62,7 +62,7 @@ def test_pulls_and_what_is_lacking_are_the_transports(finished: config.Run) -> N
     ids = [name.decode() for name in solved.target_ids]
     assert [one["doc_id"] for one in facts["worst_served"]] == [ids[j] for j in np.argsort(-solved.g)[:8]]
     vectors = {}
-    for path in Path(str(finished.index)).glob("*/parts/*.parquet"):
+    for path in Path(str(finished.index)).glob("*/*/vectors/parts/*.parquet"):
         vectors |= {
             row["doc_id"]: row["vector"] for row in pq.read_table(path, columns=["doc_id", "vector"]).to_pylist()
         }

@@ -14,7 +14,7 @@ from selected import TARGET, TEXTS, counted, write
 from gotd_ray import config
 from gotd_ray.checks import check_selection
 from gotd_ray.errors import UserError
-from gotd_ray.index import SCHEMA
+from gotd_ray.index import ROWS, Documents, ids_of
 from gotd_ray.points import points_of
 from gotd_ray.preflight import Count, count_documents
 from gotd_ray.storage import list_files
@@ -48,17 +48,21 @@ def points(run: config.Run, rows: list[tuple[str, str, float]]) -> None:
 
     class Rows:
         @staticmethod
-        def read(columns: list[str], _: config.Storage) -> pa.Table:
+        def read(columns: list[str]) -> pa.Table:
             some = {
                 "doc_id": [f"{n:032x}" for n in range(len(rows))],
                 "source": [source for _, source, _ in rows],
                 "weight": pa.array([weight for *_, weight in rows], pa.float32()),
-                "vector": pa.FixedSizeListArray.from_arrays(pa.array(np.ones(2 * len(rows), np.float16)), 2),
             }
             return pa.table({name: some[name] for name in columns})
 
-    assert set(SCHEMA.names) >= {"doc_id", "source", "weight", "vector"}
-    points_of(Rows(), 2, run.storage, shares=run.target.proportions)  # type: ignore[arg-type]
+        @classmethod
+        def documents(cls, width: int) -> Documents:
+            table = cls.read(["doc_id", "weight"])
+            return Documents(ids_of(table), np.ones((len(rows), width), np.float16), table["weight"].to_numpy())
+
+    assert set(ROWS.names) >= {"doc_id", "source", "weight"}
+    points_of(Rows(), 2, shares=run.target.proportions)  # type: ignore[arg-type]
 
 
 def test_what_is_whole_passes(folder: Path) -> None:

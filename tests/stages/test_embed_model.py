@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from gotd_ray import config, storage, units
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
-from gotd_ray.index import Collection, Index
+from gotd_ray.index import Claims, Collection, Index, LostError, Part, merge
 from gotd_ray.progress import Progress
 from gotd_ray.stages import embed
 from gotd_ray.storage import list_files
@@ -56,6 +56,12 @@ class World:
     steps: int | None = None
     """Rows from the readers after which the next run is killed."""
 
+    lost_vectors: bool = False
+    """Whether a part of them was deleted since they were last looked at."""
+
+    encoded: Counter[str] = field(default_factory=Counter)
+    """How often each document was."""
+
     @property
     def corpus(self) -> Path:
         return self.folder / "corpus"
@@ -77,14 +83,15 @@ class World:
     def collections(self) -> dict[str, Collection]:
         text = config.Text(paths=[str(self.corpus)], max_bad_files=1.0, max_bad_rows=1.0)
         files = list_files(text, config.Storage())
-        return {"corpus": Collection(text, files, Index(str(self.folder / "index"), config.Storage()))}
+        index = Index(str(self.folder / "rows"), str(self.folder / "vectors"), config.Storage())
+        return {"corpus": Collection(text, files, index)}
 
     def run(self) -> None:
         """A run as the stage does it. Its breaks and its end come once."""
         collections = self.collections()
         artifact = Artifact(str(self.folder / "embed"), "key", config.Storage())
         try:
-            facts = embed.embed(embed.Sets(collections, RUN.encoder, RUN.chunks, RUN.storage), artifact, SITE)
+            facts = embed.embed(embed.Sets(collections, RUN.encoder, 2, RUN.chunks, RUN.storage), artifact, SITE)
         except Killed:
             return
         finally:
@@ -100,7 +107,7 @@ class World:
         """The candidates are the documents of the files that could be read to their end: each once, and no other."""
         snapshot, missing = collection.index.snapshot(collection.files)
         assert {file.uri for file in missing} == unreached
-        table = snapshot.read(["doc_id", "path", "row"], config.Storage())
+        table = snapshot.read(["doc_id", "path", "row"])
         found = Counter(
             zip(table["doc_id"].to_pylist(), table["path"].to_pylist(), table["row"].to_pylist(), strict=True)
         )
@@ -112,18 +119,36 @@ class World:
         )
         assert found == wanted
         assert snapshot.rows == wanted.total()
+        try:
+            documents = snapshot.documents(2)
+        except LostError:
+            assert self.lost_vectors, "nobody took them"
+            self.lost_vectors = False
+            self.run()
+            return
+        self.lost_vectors = False
+        assert documents.ids.astype(str).tolist() == sorted({doc_id for doc_id, _, _ in wanted})
+        assert documents.vectors.tolist() == [vector_of(doc_id) for doc_id in documents.ids.astype(str)]
 
     def lose(self, what: str, place: int) -> None:
         """An entry or a part goes, or is cut short."""
-        folder = next((self.folder / "index").glob("entries" if what == "entry" else "parts"), None)
-        files = sorted(folder.iterdir()) if folder else []
+        folder = self.folder / {"entry": "rows/entries", "rows": "rows/parts", "vectors": "vectors/parts"}[what]
+        files = sorted(folder.iterdir()) if folder.exists() else []
         if not files:
             return
+        if what == "vectors":
+            self.lost_vectors = True
+            self.encoded.clear()
         path = files[place % len(files)]
         if what == "entry" and place % 2:
             path.write_bytes(path.read_bytes()[:50])
         else:
             path.unlink()
+
+
+def vector_of(doc_id: str) -> list[float]:
+    """What the encoder makes of a document."""
+    return [float(int(doc_id[:2], 16)), float(int(doc_id[2:4], 16))]
 
 
 class Worlds:
@@ -139,21 +164,24 @@ def in_process() -> Iterator[Worlds]:
     worlds = Worlds()
     patch = pytest.MonkeyPatch()
 
-    def payload(documents: list[Any], _: Any) -> bytes:
-        names = ["doc_id", "source", "path", "row", "chunk", "weight"]
-        table = pa.Table.from_pylist([{name: getattr(one, name) for name in names} for one in documents])
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        return sink.getvalue().to_pybytes()
+    def payload(documents: list[Any], _: Any) -> pa.Table:
+        return pa.table(
+            {"doc_id": [one.doc_id for one in documents], "tokens": pa.array([1] * len(documents), pa.int32())}
+        )
 
     def stream(jobs: list[embed.Job], run: config.Run, site: Site) -> Any:
         """Rows of the units in turns, as several readers would give them."""
-        world, seen = worlds.last, 0
-        readers = [
-            (n, job, units.read_unit(job.unit, job.collection.text, run.chunks, run.encoder, run.storage))
-            for n, job in enumerate(jobs)
-        ]
+        world, seen, claims = worlds.last, 0, Claims()
+
+        def reader(n: int, job: embed.Job) -> Iterator[pa.Table]:
+            index = job.collection.index
+
+            def claim(ids: np.ndarray) -> tuple[np.ndarray, list[int]]:
+                return claims.claim(index.vectors, n, "", ids)
+
+            return units.read_unit(job.unit, index, claim, job.collection.text, run.chunks, run.encoder, run.storage)
+
+        readers = [(n, job, reader(n, job)) for n, job in enumerate(jobs)]
 
         class Stream:
             def iter_rows(self) -> Iterator[dict[str, Any]]:
@@ -165,9 +193,15 @@ def in_process() -> Iterator[Worlds]:
                         continue
                     readers.append((n, job, reader))
                     (facts,) = row.to_pylist()
-                    if facts["part"] and facts["payload"]:
+                    if facts["part"]:
                         table = pa.ipc.open_stream(facts["payload"]).read_all()
-                        job.collection.index.write_part(facts["part"], table)
+                        ids = table["doc_id"].to_pylist()
+                        world.encoded.update(ids)
+                        values = pa.array(np.array([vector_of(one) for one in ids], np.float16).reshape(-1))
+                        column = pa.FixedSizeListArray.from_arrays(values, 2)
+                        part = Part.named(facts["part"])
+                        assert part
+                        job.collection.index.vectors.write(part, table.append_column("vector", column))
                     seen += 1
                     if world.steps is not None and seen > world.steps:
                         raise Killed
@@ -197,6 +231,9 @@ def in_process() -> Iterator[Worlds]:
     patch.setattr(units, "PART_DOCUMENTS", 2)
     patch.setattr(units, "UNIT_BYTES", (300, 600))
     patch.setattr(embed, "_stream", stream)
+    patch.setattr(embed, "_do", lambda merges: [merge.merge(one) for one in merges])
+    patch.setattr(merge, "PART_BYTES", 4 * merge.ROW_BYTES)
+    patch.setattr(merge, "FAN_IN", 3)
     patch.setattr(embed.metrics, "embedded", lambda *_: None)
     patch.setattr(storage.InputFile, "readinto", readinto)
     patch.setattr(storage.InputFile, "__init__", remember)
@@ -210,7 +247,7 @@ STEP = st.one_of(
     st.tuples(st.just("break"), st.sampled_from(NAMES), st.integers(0, 400)),
     st.tuples(st.just("kill"), st.just(""), st.integers(0, 8)),
     st.tuples(st.just("run"), st.just(""), st.just(0)),
-    st.tuples(st.just("lose"), st.sampled_from(["entry", "part"]), st.integers(0, 9)),
+    st.tuples(st.just("lose"), st.sampled_from(["entry", "rows", "vectors"]), st.integers(0, 9)),
 )
 
 
@@ -241,3 +278,4 @@ def test_every_document_is_a_candidate_once(in_process: Worlds, first: int, step
         world.breaks = {}
         world.run()
         world.check(world.collections()["corpus"], set())
+        assert set(world.encoded.values()) <= {1}, "a text was encoded twice"

@@ -161,7 +161,7 @@ def sampled(embedded: Embedded, shards: int, wanted: int | None) -> tuple[int, n
     pool: Any = InProcess(embedded, shards)
     segments = segment_count(embedded.candidates.rows)
     stride = sample_stride(lambda step: sum(pool.ask("support", step)), segments, wanted)
-    target = points_of(embedded.target, WIDTH, config.Storage())
+    target = points_of(embedded.target, WIDTH)
     problem = Problem("p", target.vectors, target.b, 0.2, "float32")
     solution = fit_shards(pool, problem, tolerance=1e-4, max_passes=100, kept_memory=2.0, sample=stride)
     return sum(pool.ask("support", stride)), solution.g

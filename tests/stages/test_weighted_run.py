@@ -18,7 +18,7 @@ from solved import solve_rows
 from gotd_ray import config, pipeline, storage
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
-from gotd_ray.index import Embedded, Snapshot, ids_of, vectors_of
+from gotd_ray.index import Claims, Embedded, Snapshot, ids_of, vectors_of
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.progress import Progress
 from gotd_ray.results import POTENTIALS
@@ -69,12 +69,17 @@ def embed_here(plan: pipeline.Plan) -> Embedded:
 
     def embedded(name: str) -> Snapshot:
         collection = plan.collections[name]
-        (unit,) = make_units(collection.files, collection.files, set())
+        (unit,) = make_units(collection.files, collection.files)
         job = embed.Job(name, collection, unit)
         encode = actor(plan.run.encoder)
         encode.jobs = [job]
         ledger = embed.Ledger([job], {name: embed.Work()})
-        for row in read_unit(unit, collection.text, plan.run.chunks, plan.run.encoder, plan.run.storage):
+        index, claims, run = collection.index, Claims(), plan.run
+
+        def claim(ids: np.ndarray) -> tuple[np.ndarray, list[int]]:
+            return claims.claim(index.vectors, 0, "", ids)
+
+        for row in read_unit(unit, index, claim, collection.text, run.chunks, run.encoder, run.storage):
             ledger.take(encode(row.append_column("job", pa.array([0]))).to_pylist()[0])
         return collection.index.snapshot(collection.files)[0]
 
@@ -93,9 +98,9 @@ def solved(folder: Path, library: Path, weights: bool = True, **sections: Any) -
     data = storage.read_bytes(plan.artifacts["solve"].path(POTENTIALS), run.storage)
     vectors = {}
     for snapshot in (embedded.candidates, embedded.target):
-        table = snapshot.read(["doc_id", "vector"], run.storage)
+        table = snapshot.read(["doc_id", "vector"])
         vectors |= dict(zip(ids_of(table).tolist(), vectors_of(table), strict=True))
-    ids = np.unique(ids_of(embedded.candidates.read(["doc_id"], run.storage)))
+    ids = np.unique(ids_of(embedded.candidates.read(["doc_id"])))
     x = np.array([vectors[i] for i in ids.tolist()])
     return ids, Potentials.from_bytes(data).scorer("float64")(ids, x), vectors
 
