@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from indexed import indexed
 
-from gotd_ray.config import Storage
-from gotd_ray.index import ROWS, Embedded, Entry, Index, Part
+from gotd_ray.index import Embedded
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.tally import Tally
 
@@ -91,15 +91,7 @@ def write_index(folder: Path, corpus: np.ndarray, target: np.ndarray) -> Embedde
     found = []
     for name, vectors in (("corpus", corpus), ("target", target)):
         ids = [rng.bytes(16).hex() for _ in vectors]
-        values = pa.array(vectors.astype(np.float16).reshape(-1))
-        column = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
-        index = Index(str(folder / name / "rows"), str(folder / name / "vectors"), Storage())
-        file = StoredFile(f"{name}.parquet", 1, "0")
-        plain = {f.name: pa.array(["1" if f.type == pa.string() else 1] * len(ids), f.type) for f in ROWS}
-        rows = pa.table(plain | {"doc_id": ids}, ROWS)
-        made = pa.table({"doc_id": ids, "tokens": pa.array([1] * len(ids), pa.int32()), "vector": column})
-        index.vectors.write(Part.of("0", made), made)
-        index.rows.write(part := Part.of("0", rows), rows)
-        index.entries.commit(Entry("0", (file,), (part,), {file.uri: Tally(documents=len(ids)).to_dict()}))
-        found.append(index.snapshot([file])[0])
+        file = StoredFile(f"{name}.parquet", 1, 0)
+        tallies = {file.uri: Tally(documents=len(ids)).to_dict()}
+        found.append(indexed(folder / name, [file], tallies, {"doc_id": ids}, vectors))
     return Embedded(found[0], found[1], corpus.shape[1])

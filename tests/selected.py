@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpora import documents
+from indexed import indexed
 from rich.console import Console
 from solved import solve_rows
 
@@ -22,7 +23,7 @@ from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.filters import check_decontamination
-from gotd_ray.index import SCHEMA, Embedded, Entry, Index, Snapshot
+from gotd_ray.index import ROWS, Embedded, Snapshot
 from gotd_ray.preflight import Count, count_documents
 from gotd_ray.progress import Progress
 from gotd_ray.select.decontaminate import NgramIndex
@@ -83,18 +84,12 @@ class Selected:
             found += list(read_documents(file, text, self.run.chunks, self.run.storage, tally))
             tallies[file.uri] = tally.to_dict()
         vectors = np.array([np.random.default_rng(int(one.doc_id[:8], 16)).normal(size=WIDTH) for one in found])
-        values = pa.array((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16).reshape(-1))
-        columns = {
-            field.name: pa.array([getattr(one, field.name) for one in found], field.type)
-            for field in SCHEMA
-            if field.name not in ("vector", "chars", "tokens")
+        chars = [len(one.text) for one in found]
+        rows = {name: [getattr(one, name) for one in found] for name in ROWS.names if name != "chars"} | {
+            "chars": chars
         }
-        sizes = {name: pa.array([len(one.text) for one in found], pa.int32()) for name in ("chars", "tokens")}
-        index = Index(str(self.folder / "index" / name), self.run.storage)
-        vector = {"vector": pa.FixedSizeListArray.from_arrays(values, WIDTH)}
-        index.write_part("all-0.parquet", pa.table(columns | sizes | vector))
-        index.commit(Entry("all", tuple(files), ("all-0.parquet",), tallies))
-        return index.snapshot(files)[0]
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return indexed(self.folder / "index" / name, files, tallies, rows | {"chars": chars}, vectors, chars)
 
     def select(self, before: Artifact | None = None) -> dict[str, Any]:
         """``before``: what the scores come from."""

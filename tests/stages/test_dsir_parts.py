@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from corpora import documents
+from indexed import index_at
 from selected import TEXTS, Selected, read_here, write
 
 from gotd_ray.artifacts import Artifact
 from gotd_ray.config import Storage
 from gotd_ray.errors import UserError
-from gotd_ray.index import Collection, Index, Vectors
+from gotd_ray.index import Collection, Vectors
 from gotd_ray.results import LOG_WEIGHTS
 from gotd_ray.select.dsir import features
 from gotd_ray.stages import dsir
@@ -72,7 +73,7 @@ class Stage:
         self.artifact = Artifact(f"{folder}/out/dsir", "key", Storage())
         run = self.here.run
         self.collections = {
-            name: Collection(text, list_files(text, run.storage), Index(f"{folder}/index/{name}", run.storage))
+            name: Collection(text, list_files(text, run.storage), index_at(folder / "index" / name))
             for name, text in (("corpus", run.corpus), ("target", run.target))
         }
 

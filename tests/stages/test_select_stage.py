@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from indexed import index_at
 from selected import TEXTS, Selected, counted, read_here, write
 
 from gotd_ray import config
@@ -16,7 +17,6 @@ from gotd_ray.artifacts import Artifact
 from gotd_ray.checks import check_selection
 from gotd_ray.earlier import own_potentials
 from gotd_ray.errors import UserError
-from gotd_ray.index import Index
 from gotd_ray.methods import mmd
 from gotd_ray.methods.dsir import weights_name
 from gotd_ray.results import LOG_WEIGHTS, POTENTIALS, SUBSET
@@ -223,5 +223,5 @@ def test_files_of_another_time_are_not_the_same_files(tmp_path: Path) -> None:
     """The index is asked for files as they are; the test's own helper must not hide that."""
     here = Selected(tmp_path, {"a.parquet": TEXTS})
     assert here.embedded.candidates.rows == len(TEXTS)
-    index = Index(str(tmp_path / "index" / "corpus"), config.Storage())
+    index = index_at(tmp_path / "index" / "corpus")
     assert index.snapshot([StoredFile(f"{tmp_path}/corpus/a.parquet", 1, 1)])[0].rows == 0

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
+from indexed import index_at, indexed
 from oracles import pot_potentials
 from solved import solve_rows
 
@@ -16,7 +16,7 @@ from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.earlier import read_earlier
 from gotd_ray.errors import UserError
-from gotd_ray.index import Embedded, Entry, Index, Snapshot, entry_name
+from gotd_ray.index import Embedded, Snapshot
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.ot.shard import segment_count, shard_segments
 from gotd_ray.points import points_of
@@ -48,16 +48,9 @@ def points(seed: int, count: int, *centres: int, spread: float = 0.15) -> np.nda
 
 def stored(folder: Path, vectors: np.ndarray, seed: int) -> Snapshot:
     """An index that holds these vectors under random ids."""
-    rng, n = np.random.default_rng(seed), len(vectors)
-    files = [StoredFile(f"/{seed}.parquet", 1, 1)]
-    columns: dict[str, Any] = {"doc_id": [rng.bytes(16).hex() for _ in range(n)], "path": [files[0].uri] * n}
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), WIDTH)
-    columns["weight"] = np.ones(n, np.float32)
-    index = Index(str(folder), config.Storage())
-    name = entry_name(files)
-    index.write_part(f"{name}-0.parquet", pa.table(columns))
-    index.commit(Entry(name, tuple(files), (f"{name}-0.parquet",), {files[0].uri: Tally(documents=n).to_dict()}))
-    return index.snapshot(files)[0]
+    rng, file = np.random.default_rng(seed), StoredFile(f"/{seed}.parquet", 1, 1)
+    rows = {"doc_id": [rng.bytes(16).hex() for _ in vectors], "path": [file.uri] * len(vectors)}
+    return indexed(folder, [file], {file.uri: Tally(documents=len(vectors)).to_dict()}, rows, vectors)
 
 
 def settings(folder: Path, contrast: bool = False, **solve: object) -> config.Run:
@@ -228,7 +221,7 @@ def test_given_potentials_are_taken_as_they_are_and_no_candidate_is_read(
 ) -> None:
     contrast = three.contrast if with_contrast else None
     _, made, earlier = run(tmp_path / "first", Embedded(three.candidates, three.target, WIDTH, contrast))
-    nowhere = Snapshot(str(tmp_path / "nowhere"), three.candidates.taken)
+    nowhere = Snapshot(index_at(tmp_path / "nowhere"), three.candidates.taken, three.candidates.vectors)
     embedded = Embedded(nowhere, three.target, WIDTH, contrast)
     _, facts, again = run(tmp_path / "again", embedded, potentials=earlier.path(POTENTIALS))
     first, second = (Path(artifact.path(POTENTIALS)).read_bytes() for artifact in (earlier, again))

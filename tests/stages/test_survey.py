@@ -47,7 +47,7 @@ ROWS = {topic: about(topic, 8 if topic == "tiny" else 60) for topic in TOPICS}
 
 def collection(paths: list[str], **text: Any) -> Collection:
     files = [StoredFile(path, 1, "0") for path in paths]
-    return Collection(config.Text.model_validate({"paths": "x", **text}), files, Index("", config.Storage()))
+    return Collection(config.Text.model_validate({"paths": "x", **text}), files, Index("", "", config.Storage()))
 
 
 def test_the_sample_does_not_depend_on_the_order_of_documents_and_files() -> None:
