@@ -20,6 +20,7 @@ import bench_pass
 import bench_pipeline
 import bench_rounds
 import bench_sample
+import bench_scale
 import bench_solver
 import bench_static
 import bench_toxicity
@@ -131,6 +132,7 @@ ALL = [
     bench_figure3,
     bench_pipeline,
     bench_rounds,
+    bench_scale,
     bench_static,
     bench_toxicity,
 ]
@@ -143,7 +145,7 @@ def test_without_data_it_is_said_that_there_is_nothing_to_measure(
     monkeypatch.delenv("GOTD_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        benchmark.main([str(tmp_path)] if benchmark in (bench_compare, bench_toxicity) else [])
+        benchmark.main([str(tmp_path)] if benchmark in (bench_compare, bench_scale, bench_toxicity) else [])
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith("skipped: set GOTD_DATA to a folder with corpus/")
     assert not list(tmp_path.iterdir())
@@ -367,6 +369,22 @@ def test_a_comparison_of_arms(
     values = {(row["arm"], row["set"]): row["value"] for row in found["rows"] if row["metric"] == "perplexity"}
     assert set(values) == set(product(("base", "target_only"), ("target", "general")))
     assert 400 < values["target_only", "target"] < values["base", "target"] < 600  # of 500 words
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_scale(given: Path, bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same ids over one shard and over three, each part opened as often as the formula says."""
+    sizes = ["--documents", "700", "--shards", "1", "3", "--budget", "40"]
+    bench_scale.main([str(tmp_path / "scale"), *sizes, "--encoder", str(bert)])
+    (table,) = tables(capsys.readouterr().out)
+    assert [row["shards"] for row in table] == ["1", "3"]
+    for row in table:
+        assert row["the same ids"] == "yes"
+        assert int(row["documents"]) > 600
+        opened, foretold = row["opened / foretold"].split(" / ")
+        assert opened == foretold
+        assert 1 <= int(row["a corpus file read again, at most"]) <= 2
 
 
 ARMS = ("base", "gotd_debiased")
