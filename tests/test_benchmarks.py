@@ -371,22 +371,6 @@ def test_a_comparison_of_arms(
     assert 400 < values["target_only", "target"] < values["base", "target"] < 600  # of 500 words
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_scale(given: Path, bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same ids over one shard and over three, each part opened as often as the formula says."""
-    sizes = ["--documents", "700", "--shards", "1", "3", "--budget", "40"]
-    bench_scale.main([str(tmp_path / "scale"), *sizes, "--encoder", str(bert)])
-    (table,) = tables(capsys.readouterr().out)
-    assert [row["shards"] for row in table] == ["1", "3"]
-    for row in table:
-        assert row["the same ids"] == "yes"
-        assert int(row["documents"]) > 600
-        opened, foretold = row["opened / foretold"].split(" / ")
-        assert opened == foretold
-        assert 1 <= int(row["a corpus file read again, at most"]) <= 2
-
-
 ARMS = ("base", "gotd_debiased")
 
 
