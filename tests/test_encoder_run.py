@@ -43,7 +43,7 @@ def test_a_run_with_another_kind(
     assert one.num_rows == 40 and one.equals(two)
     index = plan.collections["corpus"].index
     vectors = {}
-    for part in Path(index.folder, "parts").glob("*.parquet"):
+    for part in Path(index.vectors.folder).iterdir():
         table = pq.read_table(part)
         vectors |= dict(zip(table["doc_id"].to_pylist(), table["vector"].to_pylist(), strict=True))
     expected = TextEncoder(plan.run.encoder).encode(one["text"].to_pylist())
