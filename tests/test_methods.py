@@ -21,6 +21,7 @@ from gotd_ray import compare, contract, methods, pipeline, results, show
 from gotd_ray.config.selection import USES, Method
 from gotd_ray.errors import UserError
 from gotd_ray.filters import NOT_TAKEN
+from gotd_ray.methods.dsir import LogWeights
 from gotd_ray.text.documents import document_id
 
 ROOM = Path(methods.__file__).parent
@@ -161,3 +162,12 @@ def test_the_example_of_the_documents_keeps_the_contract(tmp_path: Path, monkeyp
     (tmp_path / "my_methods.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
     contract.check_method("my_methods:nearer_mean")
+
+
+RANGES = [(0, 4, "abcd"), (0, 1, "a"), (1.5, 2, "b"), (1.5, 2.001, "bc"), (3, 4, "d")]
+
+
+@pytest.mark.parametrize("low, high, wanted", RANGES)
+def test_a_shard_opens_the_log_weights_of_its_own_ids(low: float, high: float, wanted: str) -> None:
+    ends = [b"g" if end == 4 else b"%032x" % int(end * 2**126) for end in (low, high)]
+    assert LogWeights(list("abcd"), 1, None).meeting(*ends) == list(wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from gotd_ray.errors import UserError
 from gotd_ray.index import id_range, ids_of, scan
 from gotd_ray.methods.method import Fitting, Method, Part
 from gotd_ray.ot.potentials import Scorer
+from gotd_ray.ot.shard import segment_bounds
 from gotd_ray.results import LOG_WEIGHTS
 from gotd_ray.select.dsir import dsir_scores
 
@@ -43,11 +45,16 @@ class LogWeights:
     """The log weights that the dsir stage has left, and how they are used."""
 
     paths: list[str]
-    """See :func:`weights_in`."""
+    """See :func:`weights_in`: each of an equal range of ids, in their order."""
 
     min_words: int
     seed: int | None
     """None takes the largest."""
+
+    def meeting(self, low: bytes, high: bytes) -> list[str]:
+        """The files that may hold ids with low <= id < high."""
+        ranges = pairwise(segment_bounds(len(self.paths)))
+        return [path for path, (start, stop) in zip(self.paths, ranges, strict=True) if start < high and low < stop]
 
 
 def _fit(given: Fitting) -> LogWeights:
@@ -58,7 +65,8 @@ def _fit(given: Fitting) -> LogWeights:
 
 def _scorer(weights: LogWeights, part: Part) -> Scorer:
     """Reads the weights of the shard's ids. A document without one (its file has gone) is never taken."""
-    table = scan(weights.paths, ["doc_id", "log_weight", "words"], id_range(part.low, part.high), part.storage)
+    some = weights.meeting(part.low, part.high)
+    table = scan(some, ["doc_id", "log_weight", "words"], id_range(part.low, part.high), part.storage)
     table = table.sort_by("doc_id")
     known, values, words = ids_of(table), table["log_weight"].to_numpy(), table["words"].to_numpy()
     scores = dsir_scores(known, values, words, min_words=weights.min_words, seed=weights.seed)
