@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,8 +21,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from s3_server import S3Server
 
 from gotd_ray import config, storage, units
 from gotd_ray.artifacts import Artifact
@@ -46,6 +49,10 @@ class World:
     """A corpus, its index, and what is about to go wrong."""
 
     folder: Path
+    uri: str = ""
+    """How a run names the folder."""
+
+    storage: config.Storage = field(default_factory=config.Storage)
     clock: int = 1_700_000_000
     texts: dict[str, list[str]] = field(default_factory=dict)
     """The model: what each file holds."""
@@ -81,17 +88,19 @@ class World:
         os.utime(path, (self.clock, self.clock))
 
     def collections(self) -> dict[str, Collection]:
-        text = config.Text(paths=[str(self.corpus)], max_bad_files=1.0, max_bad_rows=1.0)
-        files = list_files(text, config.Storage())
-        index = Index(str(self.folder / "rows"), str(self.folder / "vectors"), config.Storage())
+        if self.uri != str(self.folder):
+            time.sleep(0.15)  # the server remembers what was in a folder
+        text = config.Text(paths=[f"{self.uri}/corpus"], max_bad_files=1.0, max_bad_rows=1.0)
+        files = list_files(text, self.storage)
+        index = Index(f"{self.uri}/rows", f"{self.uri}/vectors", self.storage)
         return {"corpus": Collection(text, files, index)}
 
     def run(self) -> None:
         """A run as the stage does it. Its breaks and its end come once."""
         collections = self.collections()
-        artifact = Artifact(str(self.folder / "embed"), "key", config.Storage())
+        artifact = Artifact(f"{self.uri}/embed", "key", self.storage)
         try:
-            facts = embed.embed(embed.Sets(collections, RUN.encoder, 2, RUN.chunks, RUN.storage), artifact, SITE)
+            facts = embed.embed(embed.Sets(collections, RUN.encoder, 2, RUN.chunks, self.storage), artifact, SITE)
         except Killed:
             return
         finally:
@@ -251,31 +260,52 @@ STEP = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(first=st.integers(0, 10**6), steps=st.lists(STEP, min_size=4, max_size=14))
-def test_every_document_is_a_candidate_once(in_process: Worlds, first: int, steps: list[tuple[str, str, int]]) -> None:
+Steps = list[tuple[str, str, int]]
+SETTINGS = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
+GIVEN = {"first": st.integers(0, 10**6), "steps": st.lists(STEP, min_size=4, max_size=14)}
+
+
+@settings(max_examples=200, **SETTINGS)  # type: ignore[arg-type]
+@given(**GIVEN)
+def test_every_document_is_a_candidate_once(in_process: Worlds, first: int, steps: Steps) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder))
-        in_process.last = world
-        world.corpus.mkdir()
-        for number, name in enumerate(NAMES[:3]):
-            world.write(name, first + number)
-        for what, name, value in steps:
-            if what == "write":
-                world.write(name, value)
-            elif what == "remove" and len(world.texts) > 1 and name in world.texts:
-                del world.texts[name]
-                (world.corpus / f"{name}.jsonl").unlink()
-            elif what == "break":
-                world.breaks[name] = value
-            elif what == "kill":
-                world.steps = value
-                world.run()
-            elif what == "run":
-                world.run()
-            elif what == "lose":
-                world.lose(name, value)
-        world.breaks = {}
-        world.run()
-        world.check(world.collections()["corpus"], set())
-        assert set(world.encoded.values()) <= {1}, "a text was encoded twice"
+        in_process.last = World(Path(folder), folder)
+        live(in_process.last, first, steps)
+
+
+@pytest.mark.slow
+@settings(max_examples=8, phases=[Phase.generate], **SETTINGS)  # type: ignore[arg-type]
+@given(**GIVEN)
+def test_the_same_on_a_real_s3_server(in_process: Worlds, s3: S3Server, first: int, steps: Steps) -> None:
+    """Corpus and index are in a bucket of a server that knows no conditional writes."""
+    name = uuid.uuid4().hex
+    folder = s3.folder / "bucket" / name
+    folder.mkdir()
+    in_process.last = World(folder, f"s3://bucket/{name}", config.Storage(endpoint=s3.endpoint))
+    live(in_process.last, first, steps)
+
+
+def live(world: World, first: int, steps: Steps) -> None:
+    """Let the steps happen, and look at the end."""
+    world.corpus.mkdir()
+    for number, name in enumerate(NAMES[:3]):
+        world.write(name, first + number)
+    for what, name, value in steps:
+        if what == "write":
+            world.write(name, value)
+        elif what == "remove" and len(world.texts) > 1 and name in world.texts:
+            del world.texts[name]
+            (world.corpus / f"{name}.jsonl").unlink()
+        elif what == "break":
+            world.breaks[name] = value
+        elif what == "kill":
+            world.steps = value
+            world.run()
+        elif what == "run":
+            world.run()
+        elif what == "lose":
+            world.lose(name, value)
+    world.breaks = {}
+    world.run()
+    world.check(world.collections()["corpus"], set())
+    assert set(world.encoded.values()) <= {1}, "a text was encoded twice"
