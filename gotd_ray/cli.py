@@ -110,7 +110,7 @@ def report(config_file: Config, overrides: Overrides = None) -> None:
     settings = config.load(config_file, overrides or [])
     from gotd_ray import pipeline
 
-    print(pipeline.write_report(settings))
+    print(pipeline.write_report(settings, Progress()))
 
 
 INTERRUPTED, TERMINATED = 130, 143

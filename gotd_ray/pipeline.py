@@ -12,10 +12,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gotd_ray import config, lock
+from gotd_ray import config, lock, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.checks import look
 from gotd_ray.cluster import Site, connected
@@ -26,7 +27,8 @@ from gotd_ray.models.choice import pick_device, train_precision
 from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.paths import resolve_paths
 from gotd_ray.progress import Progress
-from gotd_ray.results import PAGE, folder_of
+from gotd_ray.report.render import page
+from gotd_ray.results import NUMBERS, PAGE, folder_of
 from gotd_ray.results import STAGES as NAMES
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.stages import dsir, embed, evaluate, report, select, send, solve, survey, train
@@ -115,15 +117,27 @@ def _work(current: Plan, site: Site, only: Sequence[str]) -> Plan:
     return current
 
 
-def write_report(run: config.Run) -> str:
+def write_report(run: config.Run, progress: Progress) -> str:
     """Write the report anew, of what is done so far, and return its path; no cluster is started.
+
+    On a machine without corpus or models the page is made of the numbers that the run has left.
 
     Raises:
         UserError: nothing was selected yet.
     """
     run = resolve_paths(run)
     with held([run.out], run.storage):
-        current = plan(run)
+        try:
+            current = plan(run)
+        except UserError as error:
+            folder = folder_of(run, "report")
+            data = storage.read_if_there(storage.join(folder, NUMBERS), run.storage)
+            if data is None:
+                raise
+            progress.say(f"note: {error} So the page is made of the numbers of the last report.")
+            path = storage.join(folder, PAGE)
+            storage.write_bytes(path, page(json.loads(data)).encode(), run.storage)
+            return path
         if not current.done("select"):
             lies = Artifact(folder_of(run, "select"), "", run.storage).lies()
             if lies:

@@ -170,7 +170,7 @@ def test_an_index_that_was_deleted_is_made_anew(folder: Path) -> None:
 def test_a_report_without_its_vectors_says_what_helps(folder: Path) -> None:
     shutil.rmtree(folder / "index")
     with pytest.raises(UserError) as caught:
-        pipeline.write_report(run_in(folder))
+        pipeline.write_report(run_in(folder), Progress())
     said = str(caught.value)
     assert "lacks 2 of 2 files of the corpus, such as " in said
     assert said.endswith("gotd run embeds them again.") and "\n" not in said
@@ -188,3 +188,17 @@ def test_no_stage_reads_a_part_of_what_it_needs(folder: Path, monkeypatch: pytes
     monkeypatch.setattr(Snapshot, "read", lose)
     with pytest.raises(UserError, match="has lost the rows"):
         pipeline.execute(run_in(folder, select={"budget": 9}), Progress())
+
+
+@pytest.mark.late("the corpus is where the run was")
+def test_a_report_where_there_is_no_corpus_is_made_of_its_numbers(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = folder / "out" / "report" / results.PAGE
+    before = page.read_text()
+    page.unlink()
+    for name in ("corpus", "target", "index"):
+        shutil.rmtree(folder / name)
+    assert pipeline.write_report(run_in(folder), Progress()) == str(page)
+    assert page.read_text() == before
+    assert "numbers of the last report" in capsys.readouterr().err

@@ -78,7 +78,7 @@ def test_pulls_and_what_is_lacking_are_the_transports(finished: config.Run) -> N
 
 def test_the_report_written_anew_is_the_same_but_for_times(finished: config.Run) -> None:
     facts, page = report_of(finished)
-    path = pipeline.write_report(finished)
+    path = pipeline.write_report(finished, Progress())
     again, page_again = report_of(finished)
     assert Path(path).read_text() == page_again
     for one in (facts, again):
@@ -107,4 +107,4 @@ def test_without_a_solve_its_sections_fall_away(
 
 def test_a_report_of_nothing_says_what_to_do(small_library: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no selection is done under .* Run gotd run first"):
-        pipeline.write_report(make_run(tmp_path / "out", small_library))
+        pipeline.write_report(make_run(tmp_path / "out", small_library), Progress())
