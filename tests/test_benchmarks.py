@@ -16,6 +16,7 @@ import bench_compare
 import bench_dsir
 import bench_encoder
 import bench_figure3
+import bench_index
 import bench_pass
 import bench_pipeline
 import bench_rounds
@@ -153,7 +154,7 @@ def test_without_data_it_is_said_that_there_is_nothing_to_measure(
 
 def test_every_benchmark_is_tried_here() -> None:
     scripts = {path.stem for path in Path(data.__file__).parent.glob("bench_*.py")}
-    assert scripts == {module.__name__ for module in [*ALL, bench_pass, bench_sample, bench_solver]}
+    assert scripts == {module.__name__ for module in [*ALL, bench_index, bench_pass, bench_sample, bench_solver]}
 
 
 class ParsedError(Exception):
