@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -31,9 +32,10 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
 
-from index_formats import FORMATS, Format
+from index_encodings import encodings
+from index_formats import FORMATS, Format, Runs
 from index_readers import tries
-from index_steps import BEFORE_MERGE, Measured, Size, command, on_disk, result, run
+from index_steps import BEFORE_MERGE, Measured, Size, batch, command, on_disk, result, run
 from machine import facts
 from measure import heading, row
 
@@ -134,7 +136,7 @@ def writers(name: str, place: Format, number: int) -> str:
     size = Size(10, 1, 8, 1)
     first = run("write", name, place, size, seed=99, counted=False)
     if first.error:
-        return f"cannot be written: {first.error[:160]}"
+        return f"cannot be written: {short(first.error)}"
     words = [command("write", name, place, size, seed) for seed in range(number)]
     started = [subprocess.Popen(one, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for one in words]
     ended = [process.communicate() for process in started]
@@ -145,8 +147,13 @@ def writers(name: str, place: Format, number: int) -> str:
     lost = first.rows + sum(found.rows for found in done) - kept
     total = (number + 1) * 100
     return f"{lost} of {total} rows lost in silence, {total - kept - lost} refused" + (
-        f" ({errors[0][:120]})" if errors else ""
+        f" ({short(errors[0])})" if errors else ""
     )
+
+
+def short(error: str) -> str:
+    """A message without colours and addresses, that fits in a cell."""
+    return re.sub(r"\x1b\[\d+m|↳|\|", "", re.sub(r"http\S+", "...", error))[:160]
 
 
 @contextmanager
@@ -254,6 +261,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         changes(places, size)
         if given.writers:
             at_once(names, Path(folder), given.writers)
+        encodings(batch(min(size.rows, Runs.size), size.width, 0), given.repeats)
         tries({name: place.folder for name, place in places.items()})
 
 

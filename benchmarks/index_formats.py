@@ -256,7 +256,6 @@ class Runs(Format):
     size = 65_536
     fan = 16
     group = 4_096
-    encoding: ClassVar[dict[str, str]] = {"vector.list.element": "BYTE_STREAM_SPLIT"}
 
     def append(self, table: pa.Table) -> None:
         self._write(uuid.uuid4().hex, 0, [table.sort_by("doc_id")], ())
@@ -320,8 +319,7 @@ class Runs(Format):
         for number, piece in enumerate(pieces):
             if len(piece):
                 sink = pa.BufferOutputStream()
-                given: dict[str, Any] = {"use_dictionary": False, "column_encoding": self.encoding}
-                pq.write_table(piece, sink, self.group, compression="zstd", **given)
+                pq.write_table(piece, sink, self.group, compression="zstd", use_dictionary=False)
                 file = f"{name}-{number}.parquet"
                 path = storage.join(self.folder, "parts", file)
                 storage.write_bytes(path, sink.getvalue().to_pybytes(), self.settings())
@@ -360,8 +358,6 @@ class Runs(Format):
 
 class RunsOfBytes(Runs):
     """The same, but that vectors are bytes of a fixed size: no list to take apart, and no half floats to see."""
-
-    encoding: ClassVar[dict[str, str]] = {}
 
     def append(self, table: pa.Table) -> None:
         super().append(with_bytes(table))

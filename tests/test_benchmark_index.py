@@ -59,13 +59,14 @@ def test_the_index_and_its_storages(
     monkeypatch.setattr(bench_index, "run", here)  # a process for each step takes too long
     sizes = ["--rows", "1800", "--batches", "18", "--width", "8", "--ids", "40", "--repeats", "1", "--writers", "0"]
     bench_index.main(["--folder", str(tmp_path), "--formats", "runs", "parts", *sizes])
-    states, changes, readers = tables(capsys.readouterr().out)
+    states, changes, encodings, readers = tables(capsys.readouterr().out)
     assert [row["storage"].split(",")[0] for row in states] == ["runs", "runs", "parts"]
     assert [int(row["files"]) for row in states] == [38, 2, 36]  # 18 runs and their merge, a part and a manifest each
     assert all(float(row["MB"]) > 0 and numbers(row["range, s (CPU)"])[0] >= 0 for row in states)
     assert [row["storage"] for row in changes] == ["runs", "parts"] and changes[1][
         "1% deleted: opens"
     ] == "not possible"
+    assert len(encodings) == 6 and all(numbers(cell) for row in encodings for cell in list(row.values())[1:])
     assert {row["pandas"] for row in readers} == {"yes"} and not list(tmp_path.iterdir())
 
 
