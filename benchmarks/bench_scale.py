@@ -116,7 +116,7 @@ def one(folder: Path, given: argparse.Namespace) -> None:
         embedded = pipeline.execute(run, Progress(), ["embed"])
         by_embed = Counter(opened.counts)
         after_embed = peak()
-        done = pipeline.execute(run, Progress())
+        done = pipeline.execute(run, Progress(), LOADING)
         opens = opened.counts - by_embed
     vectors = embedded.vectors.read().candidates
     files = [count for path, count in opens.items() if Path(path).parent == corpus]
