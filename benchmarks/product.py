@@ -25,7 +25,7 @@ from gotd_ray.ot.potentials import Potentials
 from gotd_ray.points import Points
 from gotd_ray.progress import Progress
 from gotd_ray.results import POTENTIALS
-from gotd_ray.select.choose import Candidate, Chooser
+from gotd_ray.select.choose import Chooser, Offer
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.rounds import Chosen, Rounds
 from gotd_ray.shards.work import Scoring
@@ -35,7 +35,7 @@ from gotd_ray.text.tally import Tally
 
 _CPUS = os.cpu_count() or 1
 SITE = Site(Resources(_CPUS, 0, 1, _CPUS, private=True), "cpu", Progress(Console(quiet=True)))
-BLOCK = 512
+BLOCK = 4096
 """Candidates that are judged at a time."""
 
 
@@ -102,35 +102,44 @@ class Library:
         """
         run = self._run(select=settings)
         chooser = Chooser(run.select)
-        self._feed(chooser, scores)
+        kept = self._feed(chooser, scores)
         if solved and run.select.rounds > 1:
-            self._later_rounds(chooser, solved, run)
-        return self._kept(chooser)
+            kept = self._later_rounds(chooser, kept, solved, run)
+        return kept
 
-    def _later_rounds(self, chooser: Chooser, solved: Potentials, run: config.Run) -> None:
+    def _later_rounds(self, chooser: Chooser, kept: np.ndarray, solved: Potentials, run: config.Run) -> np.ndarray:
         """As in the select stage, but for the texts."""
         with shards(self._embedded, run.solve.shards, run.storage, SITE) as pool, SITE.progress.task("rounds") as task:
             rounds = Rounds(run.solve, pool, solved, "rounds", SITE.progress)
             while chooser.next_round() and len(chooser.judged) < len(self.ids):
-                kept = self._kept(chooser)
                 rounds.refit(Chosen(self.ids[kept], self.x[kept], run.select.mix * min(chooser.spent, 1.0)), task)
                 scoring = Scoring(f"round {chooser.round}", "gotd", rounds.potentials)
                 tables = pool.ask("score_table", scoring)
-                self._feed(chooser, np.concatenate([table["score"].to_numpy() for table in tables]))
+                found = self._feed(chooser, np.concatenate([table["score"].to_numpy() for table in tables]))
+                kept = np.concatenate([kept, found])
+        return kept
 
-    def _feed(self, chooser: Chooser, scores: np.ndarray) -> None:
-        """Judge in rank order until this round's part is taken."""
+    def _feed(self, chooser: Chooser, scores: np.ndarray) -> np.ndarray:
+        """Judge in rank order until this round's part is taken; places (k,) of what is kept."""
         places = np.lexsort((self.ids, scores))
-        places = places[np.isfinite(scores[places])]
+        places = places[np.isfinite(scores[places]) & ~np.isin(self.ids[places], chooser.judged)]
+        found = [np.empty(0, np.int64)]
         for start in range(0, len(places), BLOCK):
             if chooser.round_full:
-                return
-            names = [(i, self.ids[i].decode()) for i in places[start : start + BLOCK]]
-            new = [Candidate(name, scores[i], "", 1, "", self.x[i]) for i, name in names if name not in chooser.judged]
-            chooser.feed(new)
-
-    def _kept(self, chooser: Chooser) -> np.ndarray:
-        return np.searchsorted(self.ids, np.array([kept.doc_id for kept in chooser.kept], "S32"))
+                break
+            some = places[start : start + BLOCK]
+            count = len(some)
+            offer = Offer(
+                self.ids[some],
+                scores[some],
+                np.full(count, "", object),
+                np.ones(count, np.int64),
+                self.x[some],
+                np.zeros(count, bool),
+                {},
+            )
+            found.append(some[chooser.feed(offer)])
+        return np.concatenate(found)
 
 
 def _stored(folder: Path, ids: np.ndarray, vectors: np.ndarray) -> Snapshot:

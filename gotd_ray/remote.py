@@ -81,7 +81,7 @@ def answers(references: Iterable[Any], died: Callable[[Any], str] = lambda _: ""
     """References and their answers as they come; the others are cancelled when one fails, or the caller stops.
 
     Args:
-        references: of tasks, all different.
+        references: of tasks, all different; one that streams gives each of its answers.
         died: a reference -> what to tell the user where its process died, see ``unwrapped``.
 
     Raises:
@@ -91,8 +91,14 @@ def answers(references: Iterable[Any], died: Callable[[Any], str] = lambda _: ""
     try:
         while left:
             (ready,), left = ray.wait(left)
+            given = ready
+            if isinstance(ready, ray.ObjectRefGenerator):
+                given = next(ready, None)
+                if given is None:
+                    continue
+                left.append(ready)
             with unwrapped(died(ready)):
-                found = ray.get(ready)
+                found = ray.get(given)
             yield ready, found
     finally:
         _cancel(left)
@@ -105,8 +111,10 @@ def _cancel(references: list[Any]) -> None:
             for reference in references:
                 with suppress(RayError, ValueError):  # an actor's methods cannot be forced; what is put is no task
                     ray.cancel(reference, force=force)
+            ended = [one.completed() if isinstance(one, ray.ObjectRefGenerator) else one for one in references]
             with suppress(RayError):
-                _, references = ray.wait(references, num_returns=len(references), timeout=_PATIENCE)
+                _, running = ray.wait(ended, num_returns=len(ended), timeout=_PATIENCE)
+                references = [one for one, end in zip(references, ended, strict=True) if end in running]
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow.fs as pafs
 
@@ -22,8 +23,9 @@ from gotd_ray.filesystems import InputFile, is_denied, join, reading, resolve, r
 from gotd_ray.listing import Listing, StoredFile, list_all, list_files
 
 __all__ = [
-    "InputFile", "Listing", "StoredFile", "check_writable", "delete_tree", "exists", "is_denied", "join", "list_all",
-    "list_files", "list_names", "read_bytes", "read_if_there", "resolve", "resolve_folder", "write_bytes", "writing",
+    "InputFile", "Listing", "StoredFile", "check_writable", "create", "delete_tree", "exists", "is_denied", "join",
+    "list_all", "list_files", "list_names", "read_bytes", "read_if_there", "resolve", "resolve_folder", "write_bytes",
+    "writing",
 ]  # fmt: skip
 
 
@@ -54,18 +56,32 @@ def write_bytes(uri: str, data: bytes, storage: config.Storage) -> None:
     Raises:
         UserError: it cannot be written, and why.
     """
+    with create(uri, storage) as file:
+        file.write(data)
+
+
+@contextmanager
+def create(uri: str, storage: config.Storage) -> Iterator[Any]:
+    """A new file to be written piece by piece; parent folders are made.
+
+    On a local disk a reader sees the old content until all is written. An object store may keep what was written until
+    a failure: who writes so tells with another file, written last, that this one is whole.
+
+    Raises:
+        UserError: it cannot be written, and why.
+    """
     filesystem, path = resolve(uri, storage)
     with writing(uri):
         if not isinstance(filesystem, pafs.LocalFileSystem):
             with filesystem.open_output_stream(path, compression=None) as stream:
-                stream.write(data)
+                yield stream
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.with_name(f".{uuid.uuid4().hex}")  # the name itself may be as long as is allowed
         try:
             with draft.open("wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,9 +27,10 @@ from gotd_ray.index import ROWS, Embedded, Snapshot
 from gotd_ray.preflight import Count, count_documents
 from gotd_ray.progress import Progress
 from gotd_ray.select.decontaminate import NgramIndex
-from gotd_ray.shards import read_back
+from gotd_ray.shards.read_back import Hand, ReadBack
 from gotd_ray.stages import select
 from gotd_ray.storage import list_files
+from gotd_ray.text.addresses import texts_of_files
 from gotd_ray.text.documents import read_documents
 from gotd_ray.text.tally import Tally
 
@@ -71,6 +72,7 @@ class Selected:
                 "select": settings,
             }
         )
+        self.files = list_files(self.run.corpus, self.run.storage)
         self.embedded = Embedded(self._index("corpus"), self._index("target"), WIDTH)
         self.artifact = Artifact(f"{folder}/out/select", "key", config.Storage())
         self.site = Site(Resources(2, 0, 1, 2, private=True), "cpu", Progress(self.console))
@@ -98,7 +100,7 @@ class Selected:
         given = select.Choice(
             settings,
             methods.find(settings.method),
-            SimpleNamespace(read=lambda: self.embedded),
+            SimpleNamespace(read=lambda: self.embedded, collections={"corpus": SimpleNamespace(files=self.files)}),
             run.corpus,
             run.chunks,
             run.storage,
@@ -157,10 +159,9 @@ def counted(run: config.Run) -> dict[str, Count]:
 
 
 def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reading tasks run in this process."""
+    """The reading tasks run in this process, one after the other."""
 
-    class Local:
-        remote = staticmethod(read_back._texts_of_files._function)
+    def found(self: ReadBack, hands: list[Hand]) -> Iterator[tuple[pa.Table, dict[str, str]]]:
+        return (one for hand in hands for one in texts_of_files(*hand, self._reading))
 
-    monkeypatch.setattr(read_back, "_texts_of_files", Local)
-    monkeypatch.setattr(read_back, "answer", lambda found, _: found)
+    monkeypatch.setattr(ReadBack, "_found", found)

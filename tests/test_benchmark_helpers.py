@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import bench_static
 import mixtures
 import numpy as np
 import pytest
@@ -72,3 +73,10 @@ def test_overlap_counts_ties_with_the_last_one() -> None:
     wanted = np.array([0.0, 1, 1, 1, 2])
     assert referee.overlap(np.array([0.0, 9, 1, 9, 2]), wanted, 2) == 1
     assert referee.overlap(np.array([0.0, 9, 9, 9, 2]), wanted, 2) == 0.5
+
+
+def test_nearness_of_vectors() -> None:
+    x = np.random.default_rng(0).normal(size=(41, 8))
+    assert bench_static.nearness(3 * x, x) == pytest.approx((1, 1))
+    rank, share = bench_static.nearness(np.random.default_rng(1).normal(size=(41, 8)), x)
+    assert abs(rank) < 0.15 and share == pytest.approx(0.2, abs=0.1)

@@ -14,6 +14,7 @@ from types import ModuleType
 
 import bench_compare
 import bench_dsir
+import bench_duplicates
 import bench_encoder
 import bench_figure3
 import bench_index
@@ -154,7 +155,8 @@ def test_without_data_it_is_said_that_there_is_nothing_to_measure(
 
 def test_every_benchmark_is_tried_here() -> None:
     scripts = {path.stem for path in Path(data.__file__).parent.glob("bench_*.py")}
-    assert scripts == {module.__name__ for module in [*ALL, bench_index, bench_pass, bench_sample, bench_solver]}
+    others = [bench_duplicates, bench_index, bench_pass, bench_sample, bench_solver]
+    assert scripts == {module.__name__ for module in [*ALL, *others]}
 
 
 class ParsedError(Exception):
@@ -233,6 +235,15 @@ def test_a_pass_against_the_bare_arithmetic(cache: Path, capsys: pytest.CaptureF
     )
 
 
+def test_near_duplicates_are_found_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    bench_duplicates.main(["--kept", "200", "300", "--width", "24", "--cosines", "0.3", "0.8", "--plain-up-to", "200"])
+    (table,) = tables(capsys.readouterr().out)
+    assert [(row["kept"], row["cosine within a topic"]) for row in table] == list(
+        product(("200", "300"), ("0.3", "0.8"))
+    )
+    assert [row["plain products, s"] == "-" for row in table] == [False, False, True, True]
+
+
 def test_samples_precisions_and_rates(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ["--rows", "300", "--targets", "40", "--seeds", "2", "--samples", "150", "--depths", "30", "--repeats", "1"]
     bench_sample.main(["--vectors", str(cache), *sizes])
@@ -280,13 +291,6 @@ def test_the_static_encoder_and_the_transformer(given: Path, bert: Path, capsys:
     assert all(float(row["texts/s"]) > 0 for row in table)
     near = [[float(cell) for cell in list(row.values())[2:]] for row in table]
     assert near[-1] == [1, 1, 1] and -1 < near[0][1] < 1 and 0 < near[0][2] <= 1
-
-
-def test_nearness_of_vectors() -> None:
-    x = np.random.default_rng(0).normal(size=(41, 8))
-    assert bench_static.nearness(3 * x, x) == pytest.approx((1, 1))
-    rank, share = bench_static.nearness(np.random.default_rng(1).normal(size=(41, 8)), x)
-    assert abs(rank) < 0.15 and share == pytest.approx(0.2, abs=0.1)
 
 
 PEER = """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError, WorkerCrashedError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError, WorkerCrashedError
 
 from gotd_ray.errors import UserError
 from gotd_ray.remote import answer, answers, unwrapped
@@ -189,3 +190,34 @@ def test_no_task_outlives_who_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             ray.get(reference)
     assert not (tmp_path / "running").exists()
     assert not (tmp_path / "waits.began").exists()
+
+
+@ray.remote(num_cpus=0)
+def _count(to: int, fail: bool = False) -> Iterator[int]:
+    yield from range(to)
+    if fail:
+        raise UserError(WORDS)
+
+
+@ray.remote(num_cpus=0)
+def _count_slowly(path: str) -> Iterator[int]:
+    yield 0
+    _wait._function(60, path)
+    yield 1
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_task_that_streams_gives_each_of_its_answers_and_its_fault_in_its_own_words(tmp_path: Path) -> None:
+    asked = [_count.options(num_returns="streaming").remote(to) for to in (3, 0, 2)] + [_give.remote(7)]
+    found = [(asked.index(reference), value) for reference, value in answers(asked)]
+    assert sorted(found) == [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1), (3, 7)]
+    slow = _count_slowly.options(num_returns="streaming").remote(str(tmp_path / "slow"))
+    got = []
+    with pytest.raises(UserError) as raised:
+        for _, value in answers([slow, _count.options(num_returns="streaming").remote(2, fail=True)]):
+            got.append(value)
+    _only(raised.value)
+    assert got.count(1) == 1
+    with pytest.raises(RayError):
+        ray.get(slow.completed(), timeout=30)
+    assert not (tmp_path / "slow").exists()

@@ -257,3 +257,16 @@ def test_a_missing_bucket_and_a_dead_endpoint_are_user_errors(s3: S3Server, libr
     dead = config.Storage.model_validate({"library": library, "endpoint": "http://127.0.0.1:9", "options": once})
     with pytest.raises(UserError, match=r"storage\.endpoint"):
         storage.list_files(config.Text(paths=["s3://bucket/x.txt"]), dead)
+
+
+def test_a_file_that_breaks_off_while_it_is_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path, local = tmp_path / "deep" / "a.bin", config.Storage()
+    with storage.create(str(path), local) as file:
+        file.write(b"one")
+        file.write(b"two")
+        assert not path.exists()
+    with pytest.raises(KeyError), storage.create(str(path), local) as file:
+        file.write(b"three")
+        raise KeyError
+    assert path.read_bytes() == b"onetwo"
+    assert [one.name for one in path.parent.iterdir()] == ["a.bin"]

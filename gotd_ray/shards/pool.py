@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -69,6 +70,21 @@ class Pool:
             return self._options
         return self._options | {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
 
+    @property
+    def size(self) -> int:
+        """How many shards there are."""
+        return len(self._holdings)
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+        return self._holdings[0].embedded.width
+
+    @property
+    def holds_cpus(self) -> bool:
+        """Whether shards hold CPUs of the cluster, also while they are asked nothing."""
+        return self._local is None and "num_cpus" in self._options
+
     def share(self, value: T) -> T:
         """A value to be passed to many requests: it travels to each shard once."""
         return value if self._local else ray.put(value)
@@ -80,11 +96,18 @@ class Pool:
             UserError: the cluster has no room for a shard, a shard dies again and again, or what it raised itself.
             FloatingPointError: what a shard raised.
         """
+        return list(self.each(method, *args))
+
+    def each(self, method: str, *args: Any) -> Iterator[Any]:
+        """As ``ask``, one answer after the other: each can be let go before the next is fetched."""
         if self._local:
             with _has_room(0, method):
-                return [getattr(self._local, method)(*args)]
-        pending = [getattr(actor, method).remote(*args) for actor in self._actors]
-        return [self._answer(i, pending[i], method, args) for i in range(len(pending))]
+                found = getattr(self._local, method)(*args)
+            yield found
+            return
+        pending = deque(getattr(actor, method).remote(*args) for actor in self._actors)
+        for shard in range(len(pending)):
+            yield self._answer(shard, pending.popleft(), method, args)
 
     def _answer(self, shard: int, pending: Any, method: str, args: tuple[Any, ...]) -> Any:
         deaths, asked = 0, time.monotonic()
@@ -146,7 +169,10 @@ def shards(embedded: Embedded, wanted: int | None, storage: config.Storage, site
     number = min(wanted or default, count)
     threads = 1 if site.device == "cuda" else max(1, int(_cpu_share(number, resources)))
     ranges = shard_segments(count, number)
-    pool = Pool([Holding(embedded, storage, part, count, site.device, threads) for part in ranges], resources)
+    pool = Pool(
+        [Holding(embedded, storage, part, count, site.device, threads, shard) for shard, part in enumerate(ranges)],
+        resources,
+    )
     try:
         yield pool
     finally:

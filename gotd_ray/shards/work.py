@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from gotd_ray import config, methods
 from gotd_ray.errors import UserError
+from gotd_ray.filesystems import join
 from gotd_ray.index import Embedded, ids_of
 from gotd_ray.methods import Part
 from gotd_ray.ot.kernel import Precision, Side, dtype_of, one_thread_each, side, working_precision
 from gotd_ray.ot.shard import PLAIN, How, Segment, Shard, make_segments, segment_bounds
 from gotd_ray.points import check_finite
 from gotd_ray.select.topk import TopK, may_cross, top_k
+from gotd_ray.storage import create
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Holding:
 
     device: str
     threads: int
+    shard: int = 0
+    """Its number, from 0."""
 
     def bounds(self) -> tuple[bytes, bytes]:
         """The first id of the shard, and one past the last."""
@@ -164,6 +169,14 @@ class Work:
         """Documents of infinite score."""
         return sum(int(np.isinf(part).sum()) for part in self.scores(scoring))
 
+    def export(self, scoring: Scoring, folder: str) -> int:
+        """Write the scores to a file of the shard's own in a folder; returns how many they are."""
+        table = self.score_table(scoring)
+        storage = self.holding.storage
+        with create(join(folder, f"part-{self.holding.shard:05d}.parquet"), storage) as file:
+            pq.write_table(table, file, compression="zstd")
+        return len(table)
+
     def score_table(self, scoring: Scoring) -> pa.Table:
         """doc_id, score; sorted by id."""
         ids = np.concatenate([s.ids for s in self.shard.segments])
@@ -174,17 +187,32 @@ class Work:
         table = self._read(["doc_id", "source"]).group_by("doc_id").aggregate([("source", "min")])
         return table.group_by("source_min").aggregate([("doc_id", "count")])
 
-    def lookup(self, ids: np.ndarray, number: int = 0) -> pa.Table:
-        """All columns of these documents, one row each of those that have so many addresses.
+    def vectors(self, ids: np.ndarray) -> np.ndarray:
+        """The vectors (r, d) of those of ``ids``, (k,) S32 ascending, that are the shard's, in their order."""
+        held = self.holding.segments
+        cuts = np.searchsorted(ids, segment_bounds(self.holding.count)[held.start : held.stop + 1])
+        parts = [np.empty((0, self.holding.embedded.width), np.float16)]
+        for segment, low, high in zip(self.shard.segments, cuts[:-1], cuts[1:], strict=True):
+            places = np.searchsorted(segment.ids, ids[low:high])
+            assert (segment.ids[places] == ids[low:high]).all(), "a document is asked for that is not here"
+            parts.append(segment.vectors[places])
+        return np.concatenate(parts)
+
+    def addresses(self, ids: np.ndarray, number: int = 0) -> pa.Table:
+        """Where those of ``ids`` stand that are the shard's and have so many addresses, a row each, sorted by id.
 
         Args:
-            ids: (k,) S32.
+            ids: (k,) S32 ascending.
             number: which address, from 0, where a text stands in several places.
         """
-        table = self._read([*ADDRESS, "vector"], ids.astype(str).tolist())
+        low, high = np.searchsorted(ids, np.array(self.holding.bounds(), "S32"))
+        table = self._read(ADDRESS, ids[low:high].astype(str).tolist())
         table = table.sort_by([(name, "ascending") for name in ("doc_id", "source", "path", "row", "chunk")])
         _, first, count = np.unique(ids_of(table), return_index=True, return_counts=True)
-        return table.take(pa.array(first[count > number] + number))
+        table = table.take(pa.array(first[count > number] + number))
+        for name in NAMES:
+            table = table.set_column(table.column_names.index(name), name, table[name].dictionary_encode())
+        return table
 
 
 def _check_scores(method: str, found: list[np.ndarray], segments: list[Segment]) -> None:
@@ -204,3 +232,5 @@ def _check_scores(method: str, found: list[np.ndarray], segments: list[Segment])
 
 
 ADDRESS = ["doc_id", "source", "path", "row", "chunk", "chars", "tokens"]
+NAMES = ["source", "path"]
+"""Columns of an address that many rows share."""

@@ -361,7 +361,7 @@ def _rows(
 
     def read(path: str) -> dict[str, str]:
         try:
-            return texts_at(path, places[path], text, run.chunks, run.storage)
+            return dict(texts_at(path, places[path], text, run.chunks, run.storage))
         except BadFile:
             return {}
 

@@ -18,29 +18,29 @@ from gotd_ray.cluster import Site
 from gotd_ray.errors import with_remedy
 from gotd_ray.filesystems import shown
 from gotd_ray.filters import check_budget, read_unwanted, refuse_nothing
-from gotd_ray.index import SCHEMA, Embedded, Vectors
+from gotd_ray.index import Embedded, Vectors
 from gotd_ray.methods import Fitting, Method
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.points import Points, points_of
 from gotd_ray.progress import Progress, Task
 from gotd_ray.results import SUBSET
 from gotd_ray.select.choose import Chooser
-from gotd_ray.select.topk import TopK, merge
+from gotd_ray.select.duplicates import EXACT
 from gotd_ray.shards.fit import total_mass
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
+from gotd_ray.shards.ranking import Stretch, ranking
 from gotd_ray.shards.read_back import ReadBack
 from gotd_ray.shards.rounds import Chosen, Rounds
+from gotd_ray.shards.subset import Subset
 from gotd_ray.shards.work import Scoring
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.storage import StoredFile
+from gotd_ray.text.addresses import Reading
 
 VERSION = 4
 """Raised when the result of equal settings changes."""
 
 SET_ASIDE = "set_aside.parquet"
-BATCH = 2048
-"""Documents judged at a time: their texts are read back together."""
-
 
 NOT_SELECTED_BY = {"decontaminate": {"paths", "max_bad_files", "max_bad_rows"}}
 """Settings on which the subset does not depend, or which the files stand for."""
@@ -114,8 +114,7 @@ def select(given: Choice, artifact: Artifact, site: Site) -> dict[str, Any]:
     settings, progress, embedded = given.settings, site.progress, given.vectors.read()
     unwanted = read_unwanted(settings, given.unwanted, given.storage)
     method = given.method
-    chooser = Chooser(settings, unwanted.index if unwanted else None)
-    rows: dict[str, dict[str, Any]] = {}
+    chooser = Chooser(settings)
     with shards(embedded, given.fit.shards, given.storage, site) as pool:
         available = sum(pool.ask("rows", 1))
         check_budget(settings, available)
@@ -125,36 +124,41 @@ def select(given: Choice, artifact: Artifact, site: Site) -> dict[str, Any]:
         rounds = None
         if solved and settings.rounds > 1:
             rounds = Rounds(given.fit, pool, solved, artifact.key, progress)
-        read_back = ReadBack(given.text, given.chunks, given.storage, pool, 2 * site.resources.cpus)
+        sizes = {file.uri: file.size for file in given.vectors.collections["corpus"].files}
+        reading = Reading(given.text, given.chunks, given.storage, unwanted.index if unwanted else None)
+        read_back = ReadBack(reading, pool, site.resources.cpus, sizes)
+        subset = Subset(keep_vectors=rounds is not None)
         with progress.task("select", total=settings.budget, unit=settings.budget_unit) as task:
-            _take_round(chooser, _ranking(pool, shared, chooser, available, settings), rows, read_back, task)
+            _take_round(chooser, subset, ranking(pool, shared, chooser, available, settings), read_back, task)
             while rounds and chooser.next_round() and len(chooser.judged) < available:
-                rounds.refit(_taken(chooser, rows, settings), task)
+                rounds.refit(_taken(chooser, subset, settings), task)
                 name = f"{artifact.key}-{chooser.round}"
                 shared = pool.share(replace(scoring, name=name, state=rounds.potentials))
-                _take_round(chooser, _ranking(pool, shared, chooser, available, settings), rows, read_back, task)
+                _take_round(chooser, subset, ranking(pool, shared, chooser, available, settings), read_back, task)
         corpus_sources = _sum_counts(pool.ask("sources"))
         facts = _facts(chooser, available, corpus_sources, settings)
         facts |= {"decontaminated": unwanted.facts} if unwanted else {}
-        facts |= _changed(read_back, progress)
+        facts |= _changed(read_back, progress) | _clusters(chooser, progress)
         facts |= method.facts(scoring.state) | {"taken": method.taken, "score_means": method.means}
         left_out = {}
         if method.leaves_out:
             reason, words = method.leaves_out
             left_out[reason] = facts["left_out"] = sum(pool.ask("left_out", shared))
             facts["left_out_as"] = words
-        _write(artifact, SET_ASIDE, _set_aside_table(chooser))
-        if not chooser.kept:
+        with storage.create(artifact.path(SET_ASIDE), given.storage) as file:
+            pq.write_table(_set_aside_table(chooser), file, compression="zstd")
+        if not chooser.documents:
             listed = artifact.path(SET_ASIDE) if chooser.set_aside else ""
             refuse_nothing(settings, available, facts["set_aside"] | left_out, listed)
         if solved and chooser.full:  # else all that may be taken is, and there is no cut
             last_move = (rounds.potentials if rounds else solved).facts["last_move"]
             facts["near_cut"] = sum(pool.ask("near", shared, facts["cut_score"], last_move))
         if rounds:
-            facts |= rounds.close(_taken(chooser, rows, settings))
+            facts |= rounds.close(_taken(chooser, subset, settings))
         if settings.export_scores:
-            _export(pool, first, artifact)
-    _write(artifact, SUBSET, _subset_table(chooser, rows))
+            pool.ask("export", first, artifact.path("scores"))
+    with storage.create(artifact.path(SUBSET), given.storage) as file:
+        subset.write(file)
     return artifact.commit(facts | {"seconds": time.perf_counter() - started})
 
 
@@ -168,6 +172,17 @@ def _changed(read_back: ReadBack, progress: Progress) -> dict[str, Any]:
         f"aside as text_changed. Run again to embed them as they are now. {some}"
     )
     return {"changed_files": {"files": len(changed), "examples": changed[:10]}}
+
+
+def _clusters(chooser: Chooser, progress: Progress) -> dict[str, Any]:
+    """What is to be told of a search for near-duplicates that did not look at all pairs."""
+    if not chooser.clusters:
+        return {}
+    progress.say(
+        f"select: near-duplicates searched within {chooser.clusters:,} clusters from document {EXACT + 1:,} on, and "
+        "not among all that are taken"
+    )
+    return {"near_duplicate_clusters": chooser.clusters}
 
 
 def _fitting(given: Choice, embedded: Embedded, pool: Pool) -> Fitting:
@@ -185,83 +200,34 @@ def _fitting(given: Choice, embedded: Embedded, pool: Pool) -> Fitting:
 
 
 def _take_round(
-    chooser: Chooser, ranking: Iterator[pa.Table], rows: dict[str, dict[str, Any]], read_back: ReadBack, task: Task
+    chooser: Chooser, subset: Subset, stretches: Iterator[Stretch], read_back: ReadBack, task: Task
 ) -> None:
-    """Feed the ranking to the chooser until this round's part is taken; ``rows`` gets what is kept."""
-    for batch in ranking:
-        judged = read_back(batch)
-        kept = chooser.feed([candidate for candidate, _ in judged])
-        task.advance(sum(row.tokens for row in kept) if task.unit == "tokens" else len(kept))
-        taken = {row.doc_id: row for row in kept}
-        for c, address in judged:
-            if c.doc_id in taken:
-                place = {"rank": taken[c.doc_id].rank, "round": taken[c.doc_id].round}
-                rows[c.doc_id] = address | place | {"text": c.text, "vector": c.vector.copy()}
+    """Feed the ranking to the chooser until this round's part is taken; ``subset`` gets what is kept."""
+    for stretch in stretches:
+        texts = read_back(stretch.ids, stretch.address)
+        offer = stretch.offer(texts)
+        start = 0
+        while start < len(offer) and not chooser.round_full:
+            part = offer.part(start, start + chooser.block)
+            rows = chooser.feed(part)
+            task.advance(int(part.tokens[rows].sum()) if task.unit == "tokens" else len(rows))
+            subset.add(chooser.round, offer, texts, start + rows)
+            start += len(part)
         if chooser.round_full:
             break
 
 
-def _taken(chooser: Chooser, rows: dict[str, dict[str, Any]], settings: config.Select) -> Chosen:
+def _taken(chooser: Chooser, subset: Subset, settings: config.Select) -> Chosen:
     """The documents taken so far; their share of the mixture grows with the part of the budget that is spent."""
-    ids = [kept.doc_id for kept in chooser.kept]
-    vectors = np.stack([rows[doc_id]["vector"] for doc_id in ids])
-    return Chosen(np.array(ids, dtype="S32"), vectors, settings.mix * min(chooser.spent, 1.0))
-
-
-def _ranking(
-    pool: Pool, scoring: Scoring, chooser: Chooser, available: int, settings: config.Select
-) -> Iterator[pa.Table]:
-    """Documents in rank order with their addresses and vectors, as many as are taken: the top is deepened.
-
-    Those that the chooser has judged in earlier rounds are left out, and those of infinite score.
-    """
-    judged = np.array(sorted(chooser.judged), dtype="S32")
-    by_documents = settings.budget_unit == "documents"
-    likely = chooser.wanted + min(BATCH, chooser.wanted + 64) if by_documents else 2 * BATCH // settings.rounds + 64
-    done, depth = 0, min(likely + len(judged), available)
-    while done < available:
-        top: TopK = merge(pool.ask("top", scoring, depth), depth)
-        ids, scores = top.ids[done:], top.scores[done:]
-        new = ~np.isin(ids, judged) & np.isfinite(scores)
-        ids, scores = ids[new], scores[new]
-        if len(ids):
-            found = pa.concat_tables(pool.ask("lookup", ids)).sort_by("doc_id")
-            found = found.take(pa.array(np.argsort(np.argsort(ids)))).append_column("score", pa.array(scores))
-            for start in range(0, len(found), BATCH):
-                yield found.slice(start, BATCH)
-        if np.isinf(top.scores[-1:]).any():
-            return
-        done, depth = len(top), min(depth * 2, available)
-
-
-def _subset_table(chooser: Chooser, rows: dict[str, dict[str, Any]]) -> pa.Table:
-    columns = ["doc_id", "text", "source", "path", "row", "chunk", "chars", "tokens", "score", "rank", "round"]
-    return pa.Table.from_pylist([rows[kept.doc_id] for kept in chooser.kept], SUBSET_SCHEMA).select(columns)
-
-
-ADDRESS_AND_SIZE = [field for field in SCHEMA if field.name not in ("vector", "weight")]
-CHOICE = {"text": pa.string(), "score": pa.float64(), "rank": pa.int64(), "round": pa.int32()}
-SUBSET_SCHEMA = pa.schema([*ADDRESS_AND_SIZE, *CHOICE.items()])
+    return Chosen(*subset.points(), settings.mix * min(chooser.spent, 1.0))
 
 
 def _set_aside_table(chooser: Chooser) -> pa.Table:
     """What was passed over above the cut, and why."""
     names = ["doc_id", "score", "source", "reason", "other", "cosine", "span"]
     types = [pa.string(), pa.float64(), pa.string(), pa.string(), pa.string(), pa.float64(), pa.string()]
-    rows = [{name: getattr(item, name) for name in names} for item in chooser.set_aside]
-    return pa.Table.from_pylist(rows, pa.schema(list(zip(names, types, strict=True))))
-
-
-def _write(artifact: Artifact, name: str, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    artifact.write(name, sink.getvalue().to_pybytes())
-
-
-def _export(pool: Pool, scoring: Scoring, artifact: Artifact) -> None:
-    """Every candidate's score, one file per shard, sorted by id."""
-    for number, table in enumerate(pool.ask("score_table", scoring)):
-        _write(artifact, f"scores/part-{number:05d}.parquet", table)
+    columns = [[getattr(item, name) for item in chooser.set_aside] for name in names]
+    return pa.table(columns, schema=pa.schema(list(zip(names, types, strict=True))))
 
 
 def _sum_counts(tables: list[pa.Table]) -> dict[str, int]:
@@ -272,17 +238,16 @@ def _sum_counts(tables: list[pa.Table]) -> dict[str, int]:
 
 
 def _facts(chooser: Chooser, available: int, corpus_sources: dict[str, int], settings: config.Select) -> dict[str, Any]:
-    chosen = Counter(kept.source for kept in chooser.kept)
     return {
         "method": settings.method,
         "candidates": available,
-        "documents": len(chooser.kept),
-        "tokens": sum(kept.tokens for kept in chooser.kept),
+        "documents": chooser.documents,
+        "tokens": chooser.tokens,
         "budget": settings.budget,
         "budget_unit": settings.budget_unit,
         "budget_reached": chooser.full,
-        "cut_score": chooser.kept[-1].score if chooser.kept else None,
-        "sources": {source: [count, chosen.get(source, 0)] for source, count in corpus_sources.items()},
+        "cut_score": chooser.last_score,
+        "sources": {source: [count, chooser.kept_of[source]] for source, count in corpus_sources.items()},
         "set_aside": dict(Counter(item.reason for item in chooser.set_aside)),
     }
 

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import shown
+from gotd_ray.select.decontaminate import NgramIndex
 from gotd_ray.text.documents import document_id, split_rows
 from gotd_ray.text.rows import BadFile, Problem
+
+BYTES = 32 << 20
+"""Of the texts that a task holds before it hands them on, at about."""
+
+FOUND = pa.schema({"place": pa.int64(), "text": pa.string(), "eval_id": pa.string(), "span": pa.string()})
+"""A text that was read again: the caller's number of it; the text, null where it shares a span with an evaluation text,
+and which."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How texts are read again, and what is searched for in them.
+
+    Attributes:
+        text, chunks, storage: the settings the documents were read with.
+        unwanted: the evaluation texts; None where there are none.
+    """
+
+    text: config.Text
+    chunks: config.Chunks
+    storage: config.Storage
+    unwanted: NgramIndex | None = None
 
 
 def texts_at(
@@ -17,7 +43,7 @@ def texts_at(
     text: config.Text,
     chunks: config.Chunks,
     storage: config.Storage,
-) -> dict[str, str]:
+) -> Iterator[tuple[str, str]]:
     """The texts at some addresses of one file, if they still are what they were.
 
     Args:
@@ -25,54 +51,83 @@ def texts_at(
         wanted: (row, chunk) to doc_id.
         text, chunks, storage: the settings the documents were read with.
 
-    Returns:
-        doc_id to text. A piece whose content has another id by now is absent, as is what lies behind a break in a
+    Yields:
+        doc_id and text. A piece whose content has another id by now is absent, as is what lies behind a break in a
         file that is damaged by now.
 
     Raises:
         BadFile: only a transient one: the file vanished, or the storage failed.
     """
-    found: dict[str, str] = {}
     rows = frozenset(row for row, _ in wanted)
     try:
         for row, _, content in split_rows(path, text, chunks, storage, rows):
             for chunk, piece in enumerate([] if isinstance(content, Problem) else content):
                 doc_id = wanted.get((row.number, chunk))
                 if doc_id is not None and document_id(piece) == doc_id:
-                    found[doc_id] = piece
+                    yield doc_id, piece
     except BadFile as error:
         if error.transient:
             raise
-    return found
 
 
 def texts_of_files(
-    wanted: dict[str, dict[tuple[int, int], str]], text: config.Text, chunks: config.Chunks, storage: config.Storage
-) -> tuple[dict[str, str], dict[str, str]]:
-    """The texts at some addresses of several files.
+    files: dict[str, int], wanted: pa.Table, reading: Reading
+) -> Iterator[tuple[pa.Table, dict[str, str]]]:
+    """The texts at some addresses of several files, each opened once; what they share with evaluation texts is found.
 
     A task of its own on Ray: in a module that imports little, for each new process imports it.
 
     Args:
-        wanted: by uri of a file, (row, chunk) to doc_id.
+        files: uris, and how many texts are wanted of each.
+        wanted: row, chunk, doc_id, and place, the caller's number, file after file; each document once.
 
-    Returns:
-        doc_id to text; and the files that are not as they were, with what has become of them.
+    Yields:
+        Tables of ``FOUND``, of some ``BYTES``; and the files that are not as they were, with what has become of them.
 
     Raises:
         UserError: the storage did not give a file.
     """
-    texts: dict[str, str] = {}
-    changed: dict[str, str] = {}
-    for path, places in wanted.items():
+    rows: list[tuple[int, str | None, str | None, str | None]] = []
+    size = 0
+    for path, places, numbers in _by_file(files, wanted):
+        found, gone = 0, None
         try:
-            found = texts_at(path, places, text, chunks, storage)
+            for doc_id, text in texts_at(path, places, reading.text, reading.chunks, reading.storage):
+                found += 1
+                if reading.unwanted and (shared := reading.unwanted.match(text)):
+                    rows.append((numbers[doc_id], None, shared.eval_id, shared.span))
+                else:
+                    rows.append((numbers[doc_id], text, None, None))
+                    size += len(text)
+                if size > BYTES:
+                    yield _table(rows), {}
+                    rows, size = [], 0
         except BadFile as problem:
             if problem.reason != "vanished":
                 said = shown(f"{path} cannot be read back: {problem}")
                 raise UserError(f"{said}. Run again when the storage answers.") from None
-            found, changed[path] = {}, str(problem)
-        if len(found) < len(set(places.values())):
-            changed.setdefault(path, "some of its texts are no longer what they were")
-        texts |= found
-    return texts, changed
+            gone = str(problem)
+        if gone or found < len(numbers):
+            yield _table([]), {path: gone or "some of its texts are no longer what they were"}
+    yield _table(rows), {}
+
+
+def _by_file(
+    files: dict[str, int], wanted: pa.Table
+) -> Iterator[tuple[str, dict[tuple[int, int], str], dict[str, int]]]:
+    """Each uri with (row, chunk) to doc_id, and doc_id to the caller's number."""
+    start = 0
+    for path, count in files.items():
+        columns = wanted.slice(start, count).to_pydict()
+        addresses = zip(columns["row"], columns["chunk"], strict=True)
+        yield (
+            path,
+            dict(zip(addresses, columns["doc_id"], strict=True)),
+            dict(zip(columns["doc_id"], columns["place"], strict=True)),
+        )
+        start += count
+
+
+def _table(rows: list[tuple[int, str | None, str | None, str | None]]) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else ([],) * len(FOUND)
+    return pa.table([list(column) for column in columns], schema=FOUND)

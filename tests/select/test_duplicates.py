@@ -6,27 +6,33 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gotd_ray.select import duplicates
+from gotd_ray.select import clusters, duplicates
 from gotd_ray.select.duplicates import NearDuplicates, Twin
+from gotd_ray.select.scorers import unit
 
 
 def greedy(vectors: np.ndarray, threshold: float, cuts: list[int]) -> list[Twin | None]:
     near = NearDuplicates(threshold)
     answers = []
     edges = [0, *sorted(cuts), len(vectors)]
-    for start, end in pairwise(edges):
-        near.screen(vectors[start:end])
-        for i in range(end - start):
-            answers.append(near.twin(i))
-            if answers[-1] is None:
-                near.keep(i, f"{start + i}")
+    for cut, end in pairwise(edges):
+        start = cut
+        while start < end:
+            batch = vectors[start : min(end, start + near.block)]
+            near.screen(batch)
+            for i in range(len(batch)):
+                answers.append(near.twin(i))
+                if answers[-1] is None:
+                    near.keep(i, f"{start + i}".encode())
+            start += len(batch)
     return answers
 
 
 def brute_force(vectors: np.ndarray, threshold: float) -> list[tuple[int, float] | None]:
+    """Row and cosine of each vector's twin."""
     X = vectors.astype(np.float64)
     X = X / np.linalg.norm(X, axis=1, keepdims=True)
     kept: list[int] = []
@@ -71,12 +77,65 @@ def test_any_cut_into_batches_gives_the_greedy_answer(n: int, d: int, threshold:
     assert answers == greedy(vectors, threshold, []), "to the last bit"
 
 
-def test_kept_documents_beyond_one_product_are_still_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "_COLUMNS", 7)
-    vectors = clustered(400, 16, 5, np.float16)
-    answers = greedy(vectors, 0.8, [100, 101, 250])
-    expected = brute_force(vectors, 0.8)
+@pytest.mark.parametrize("common", [0.0, 1.0, 2.0, 6.0])
+def test_kept_documents_beyond_one_product_are_still_compared(common: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``common``: of all vectors, so that a bound on the cosine takes part, half of it, or nothing of them."""
+    for name, value in {"_COLUMNS": 7, "_ROWS": 5, "_PAIRS": 3}.items():
+        monkeypatch.setattr(duplicates, name, value)
+    vectors = (clustered(400, 64, 5) + common * np.ones(64)).astype(np.float16)
+    threshold = {0.0: 0.8, 1.0: 0.85, 2.0: 0.9, 6.0: 0.98}[common]
+    answers = greedy(vectors, threshold, [100, 101, 250])
+    expected = brute_force(vectors, threshold)
     assert [a and int(a.doc_id) for a in answers] == [e and e[0] for e in expected]
+    assert 20 < sum(e is not None for e in expected) < 380
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 1000), st.lists(st.integers(0, 300), max_size=4))
+def test_beyond_the_exact_ones_twins_are_searched_within_clusters(monkeypatch, seed: int, cuts: list[int]) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(duplicates, "EXACT", 60)
+    monkeypatch.setattr(duplicates, "_COLUMNS", 32)
+    monkeypatch.setattr(clusters, "CLUSTERS", 5)
+    monkeypatch.setattr(clusters, "SAMPLE", 40)
+    vectors = clustered(300, 12, seed, np.float16)
+    answers = greedy(vectors, 0.8, cuts)
+    kept = [i for i, answer in enumerate(answers) if answer is None]
+    rows = unit(vectors)
+    names = sorted(kept[:60], key=lambda i: f"{i}".encode())
+    labels = clusters.nearest(rows, clusters.centres(rows[names[:40]]))
+    cosines = rows.astype(np.float64) @ rows.T.astype(np.float64)
+    for i, answer in enumerate(answers):
+        before = [j for j in kept if j < i]
+        if len(before) >= 60:
+            before = [j for j in before if labels[j] == labels[i]]
+        near = [j for j in before if cosines[i, j] >= 0.8]
+        assert (answer is None) == (not near)
+        if answer:
+            best = max(near, key=lambda j: (round(cosines[i, j], 9), -j))
+            assert answer.doc_id == f"{best}"
+    assert answers == greedy(vectors, 0.8, []), "to the last bit"
+
+
+def test_the_nearest_centre_depends_on_the_row_alone() -> None:
+    rng = np.random.default_rng(2)
+    rows, centres = unit(rng.normal(size=(500, 48))), unit(rng.normal(size=(30, 48)))
+    centres[20] = centres[3]  # equal ones: the first counts
+    labels = clusters.nearest(rows, centres)
+    exact = rows.astype(np.float64) @ centres.astype(np.float64).T
+    assert 20 not in labels
+    assert labels.tolist() == np.argmax(np.round(exact, 12), axis=1).tolist()
+    assert labels.tolist() == [int(clusters.nearest(rows[i : i + 1], centres)[0]) for i in range(500)]
+
+
+def test_centres_lie_in_the_middle_of_what_is_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "CLUSTERS", 3)
+    rng = np.random.default_rng(4)
+    middles = np.eye(8)[:3]
+    rows = unit(middles[np.arange(300) % 3] + 0.05 * rng.normal(size=(300, 8)))
+    found = clusters.centres(rows)
+    np.testing.assert_allclose(found, middles, atol=0.03)
+    alone = clusters.centres(unit(np.array([[1.0, 0], [1, 0], [0, 1]])))
+    np.testing.assert_allclose(alone, [[1, 0], [1, 0], [0, 1]], err_msg="a centre without rows stays")
 
 
 def test_a_pair_on_the_threshold_is_decided_the_same_in_every_batch() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,11 @@ from gotd_ray.errors import UserError
 from gotd_ray.methods import mmd
 from gotd_ray.methods.dsir import weights_name
 from gotd_ray.results import LOG_WEIGHTS, POTENTIALS, SUBSET
-from gotd_ray.shards import read_back, rounds
+from gotd_ray.shards import rounds
+from gotd_ray.shards.read_back import ReadBack
 from gotd_ray.storage import StoredFile
 from gotd_ray.text import addresses
+from gotd_ray.text.addresses import Reading
 from gotd_ray.text.documents import document_id
 from gotd_ray.text.rows import BadFile
 
@@ -145,7 +149,8 @@ def test_a_file_that_is_damaged_after_it_was_embedded_gives_way_and_is_told(tmp_
 def test_a_storage_that_does_not_answer_stops_the_selection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = Selected(tmp_path, {"a.parquet": TEXTS[:10]}, budget=5)
 
-    def texts_at(*_: Any) -> dict[str, str]:
+    def texts_at(*_: Any) -> Iterator[tuple[str, str]]:
+        yield from ()
         raise BadFile("io_error", "OSError: no route to host", transient=True)
 
     monkeypatch.setattr(addresses, "texts_at", texts_at)
@@ -161,10 +166,11 @@ def test_what_a_reading_task_refuses_comes_in_one_line_through_ray(tmp_path: Pat
     here = Selected(tmp_path, {"a.parquet": TEXTS[:10], "b.parquet": TEXTS[10:20]}, budget=20)
     damaged(tmp_path / "corpus" / "a.parquet", "no column")
     assert here.select()["set_aside"] == {"text_changed": 10}
-    reading = here.run.corpus, here.run.chunks, config.Storage(library="pyarrow", options={"a": "b"})
-    asked = read_back._texts_of_files.remote({"s3://bucket/x.parquet": {(0, 0): "f" * 32}}, *reading)
+    reading = Reading(here.run.corpus, here.run.chunks, config.Storage(library="pyarrow", options={"a": "b"}))
+    pool: Any = SimpleNamespace(holds_cpus=True)
+    wanted = pa.table({"row": [0], "chunk": [0], "doc_id": ["f" * 32], "place": [0]})
     with pytest.raises(UserError) as raised:
-        read_back.answer(asked)
+        list(ReadBack(reading, pool, 1, {})._found([({"s3://bucket/x.parquet": 1}, wanted)]))
     assert str(raised.value).startswith("storage.options (a) are options of s3fs, but storage.library is pyarrow.")
     assert "\n" not in str(raised.value)
 
