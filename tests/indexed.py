@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from gotd_ray.config import Storage
-from gotd_ray.index import ROWS, Entry, Index, Part, Snapshot
+from gotd_ray.index import ROWS, Entry, Index, Part, Snapshot, ids_of
 from gotd_ray.storage import StoredFile
 
 
@@ -40,6 +40,7 @@ def indexed(
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float16).reshape(-1)), vectors.shape[1])
     counts = pa.array([1] * n if tokens is None else tokens, pa.int32())
     made = pa.table({"doc_id": table["doc_id"], "tokens": counts, "vector": column})
+    made = made.take(pa.array(np.unique(ids_of(made), return_index=True)[1]))  # each document once
     index = index_at(folder)
     index.vectors.write(Part.of("0", made), made)
     index.rows.write(part := Part.of("0", table), table)

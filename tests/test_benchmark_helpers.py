@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import bench_duplicates
 import bench_static
 import mixtures
 import numpy as np
@@ -80,3 +81,14 @@ def test_nearness_of_vectors() -> None:
     assert bench_static.nearness(3 * x, x) == pytest.approx((1, 1))
     rank, share = bench_static.nearness(np.random.default_rng(1).normal(size=(41, 8)), x)
     assert abs(rank) < 0.15 and share == pytest.approx(0.2, abs=0.1)
+
+
+def test_near_duplicates_are_found_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    x = bench_duplicates.stream(400, 24, 0.5, seed=1)
+    kept = bench_duplicates.by_select(x, 300)
+    assert kept == bench_duplicates.plainly(x, 300)
+    assert 310 < kept[-1] < 340, "each twentieth is a copy"
+    bench_duplicates.main(["--kept", "200", "300", "--width", "24", "--cosines", "0.3", "--plain-up-to", "200"])
+    table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][2:]
+    assert [row[0] for row in table] == ["| 200", "| 300"]
+    assert [row[3] == "-" for row in table] == [False, True]

@@ -235,15 +235,6 @@ def test_a_pass_against_the_bare_arithmetic(cache: Path, capsys: pytest.CaptureF
     )
 
 
-def test_near_duplicates_are_found_alike(capsys: pytest.CaptureFixture[str]) -> None:
-    bench_duplicates.main(["--kept", "200", "300", "--width", "24", "--cosines", "0.3", "0.8", "--plain-up-to", "200"])
-    (table,) = tables(capsys.readouterr().out)
-    assert [(row["kept"], row["cosine within a topic"]) for row in table] == list(
-        product(("200", "300"), ("0.3", "0.8"))
-    )
-    assert [row["plain products, s"] == "-" for row in table] == [False, False, True, True]
-
-
 def test_samples_precisions_and_rates(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ["--rows", "300", "--targets", "40", "--seeds", "2", "--samples", "150", "--depths", "30", "--repeats", "1"]
     bench_sample.main(["--vectors", str(cache), *sizes])

@@ -194,7 +194,7 @@ def test_no_task_outlives_who_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @ray.remote(num_cpus=0)
 def _count(to: int, fail: bool = False) -> Iterator[int]:
-    for number in range(to):  # Ray sends into what it runs, which a range does not take
+    for number in range(to):  # noqa: UP028 - Ray sends into what it runs, which a range does not take
         yield number
     if fail:
         raise UserError(WORDS)
