@@ -20,7 +20,7 @@ from gotd_ray.select import clusters
 from gotd_ray.select.scorers import unit
 
 EXACT = 1_000_000
-"""Kept documents up to which all pairs count: 2 hours of 2 cores at a width of 384, less where bounds help."""
+"""Kept documents up to which all pairs count: about an hour of 2 cores at a width of 384."""
 
 SCREENED = 4096
 """Candidates of a batch at the most: the kept are made ready for a product once for so many."""
