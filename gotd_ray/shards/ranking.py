@@ -59,7 +59,7 @@ def ranking(pool: Pool, scoring: Any, chooser: Chooser, available: int, settings
         available: candidates.
     """
     judged, budget = chooser.judged, chooser.wanted
-    wanted = budget if settings.budget_unit == "documents" else _documents_of(budget, pool, scoring, len(judged))
+    wanted = budget if settings.budget_unit == "documents" else _documents_of(budget, pool, scoring, judged)
     more = len(judged) + wanted + max(min(SLACK, wanted + 64), wanted // 8)
     done = offered = 0
     while done < available:
@@ -75,10 +75,12 @@ def ranking(pool: Pool, scoring: Any, chooser: Chooser, available: int, settings
         more = min(math.ceil(1.125 * chooser.wanted / taken) + 64 if taken else done, done)
 
 
-def _documents_of(tokens: int, pool: Pool, scoring: Any, judged: int) -> int:
+def _documents_of(tokens: int, pool: Pool, scoring: Any, judged: np.ndarray) -> int:
     """About how many documents have so many tokens, if they are as long as the first of the ranking."""
-    ids = best(pool, scoring, judged + SLACK).ids
-    return math.ceil(tokens * len(ids) / max(1, int(address_of(pool, ids)["tokens"].to_numpy().sum())))
+    ids = best(pool, scoring, len(judged) + SLACK).ids
+    ids = ids[~np.isin(ids, judged)][:SLACK]
+    found = int(address_of(pool, ids)["tokens"].to_numpy().sum()) if len(ids) else 0
+    return math.ceil(tokens * len(ids) / max(1, found))
 
 
 def best(pool: Pool, scoring: Any, k: int) -> TopK:
