@@ -90,10 +90,11 @@ def merge(one: Merge) -> list[Part]:
                 table = table.filter(pc.invert(pc.is_in(table["path"], pa.array(sorted(run.dead), pa.string()))))
             tables.append(table)
     table = pa.concat_tables(tables) if tables else pa.table({"doc_id": pa.array([], pa.string())})
-    names = [name for name in ("doc_id", "path", "row", "chunk") if name in table.column_names]
-    table = table.sort_by([(name, "ascending") for name in names])
-    if one.once and len(table):
+    if one.once:
         table = table.take(pa.array(np.unique(ids_of(table), return_index=True)[1]))
+    else:
+        names = [name for name in ("doc_id", "path", "row", "chunk") if name in table.column_names]
+        table = table.sort_by([(name, "ascending") for name in names])
     size = -(-len(table) // max(1, -(-len(table) // one.rows))) if len(table) else 1
     written = []
     for start in range(0, len(table), size):

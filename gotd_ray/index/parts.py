@@ -99,11 +99,11 @@ class Parts:
 
     def write(self, part: Part, table: pa.Table) -> None:
         """Write a part whole or not at all, sorted by id."""
-        sink = pa.BufferOutputStream()
+        sink, ids = pa.BufferOutputStream(), ids_of(table)
         # Numbers of a vector neither repeat nor shrink: to try is what most of the time would go into.
         repeating = [name for name in table.column_names if name not in ("doc_id", "vector")]
         pq.write_table(
-            table.sort_by("doc_id"),
+            table if (ids[:-1] <= ids[1:]).all() else table.sort_by("doc_id"),
             sink,
             row_group_size=ROW_GROUP,
             compression="none" if "vector" in table.column_names else "zstd",
