@@ -138,7 +138,8 @@ def read_unit(
         while len(state.new) >= least:
             documents, state.new = state.new[:PART_DOCUMENTS], state.new[PART_DOCUMENTS:]
             table = _payload(documents, encoder)
-            name = Part.of(entry, table.select(["doc_id", "tokens"])).name
+            # A run of its own, as its ids are from anywhere.
+            name = Part.of(f"{entry}{len(state.parts):08x}", table.select(["doc_id", "tokens"])).name
             state.parts.append(name)
             yield _row(name, len(documents), table)
 

@@ -164,7 +164,9 @@ class Snapshot:
         def look(here: Snapshot) -> list[tuple[pa.Table, np.ndarray]]:
             have, found = np.zeros(len(ids), bool), []
             for table, places in here.index.vectors.look_up(list(here.vectors), ids, columns):
-                new = ~have[places]
+                new = np.zeros(len(places), bool)
+                new[np.unique(places, return_index=True)[1]] = True
+                new &= ~have[places]
                 have[places] = True
                 found.append((table, places) if new.all() else (table.filter(pa.array(new)), places[new]))
             here._refuse_lost(ids[~have])

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from filled import FILES, WIDTH, fill, index_in, some_rows, vector_of
+from filled import FILES, WIDTH, fill, index_in, some_rows, vector_of, vectors_for
 
 from gotd_ray.errors import UserError
-from gotd_ray.index import Index, LostError, ids_of, vectors_of
+from gotd_ray.index import Index, LostError, Part, ids_of, vectors_of
 from gotd_ray.storage import StoredFile
 
 
@@ -54,6 +54,18 @@ def test_a_text_in_many_files_has_one_vector(index: Index) -> None:
     snapshot, _ = index.snapshot(FILES[:3])
     assert len(snapshot.read(["doc_id", "vector"])) == 60
     assert len(snapshot.documents(WIDTH).ids) == 20
+
+
+def test_an_id_that_is_twice_in_a_part_is_read_once(index: Index) -> None:
+    ids = [f"{i:02x}" + "0" * 30 for i in (3, 1, 2)]
+    fill(index, FILES[:1], some_rows([FILES[0].uri], 0, ids=ids))
+    (part,) = index.vectors.there()
+    index.vectors.delete([part])
+    twice = vectors_for([*ids, *ids])
+    index.vectors.write(Part.of("0", twice), twice)
+    read = index.snapshot(FILES[:1])[0].read(["doc_id", "tokens", "row"]).sort_by("row")
+    assert read["doc_id"].to_pylist() == ids
+    assert read["tokens"].to_pylist() == [int(one[:2], 16) for one in ids]
 
 
 def test_a_range_of_ids_is_read_alone(index: Index) -> None:
