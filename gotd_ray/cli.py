@@ -1,4 +1,4 @@
-"""The command line: gotd run | compare | check | plan | show | report. Heavy libraries are imported late."""
+"""The command line: gotd run | refresh | compare | check | plan | show | report. Heavy libraries are imported late."""
 
 from __future__ import annotations
 
@@ -85,6 +85,25 @@ def compare(config_file: Config, overrides: Overrides = None, told: Told = False
     show.comparison(found, show.console())
     if told:
         _tell(0, **outcome.of_comparison(found))
+
+
+@app.command()
+def refresh(
+    config_file: Config,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what has changed, and what it costs.")] = False,
+    told: Told = False,
+) -> None:
+    """Bring the subset up to date with a corpus that changes: the next version, beside the last one."""
+    settings = config.load(config_file, overrides or [])
+    from gotd_ray import outcome
+    from gotd_ray import refresh as refreshing
+
+    found = refreshing.refresh(settings, Progress(), dry_run=dry_run)
+    for sentence in found.words:
+        print(sentence)
+    if told:
+        _tell(0, **outcome.of_refresh(found))
 
 
 @app.command()

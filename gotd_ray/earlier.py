@@ -88,6 +88,11 @@ def own_potentials(path: str, settings: config.Storage) -> Potentials:
     )
 
 
+def same_vectors(theirs: dict[str, Any], ours: dict[str, Any]) -> bool:
+    """Whether the vectors of two encoders, see ``MAKES_VECTORS``, can be compared."""
+    return all(theirs.get(name) == ours.get(name) for name in MAKES_VECTORS)
+
+
 def _check_encoder(where: str, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
     differ = [name for name in MAKES_VECTORS if theirs.get(name) != ours.get(name)]
     if not differ:

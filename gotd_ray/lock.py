@@ -72,7 +72,9 @@ class Claim:
     def words(self) -> str:
         """Who it is, for a message."""
         ago = max(0.0, time.time() - self.renewed)
-        return f"{self.owner} on {self.machine} (process {self.pid}) since {self.since}, renewed {ago:.0f} s ago"
+        until = datetime.fromtimestamp(self.renewed + EXPIRES, UTC).isoformat(timespec="seconds")
+        who = f"{self.owner} on {self.machine} (process {self.pid}) since {self.since}"
+        return f"{who}, renewed {ago:.0f} s ago and good until {until}"
 
 
 def _mine() -> Claim:

@@ -1,10 +1,11 @@
-"""What a run or a comparison has left, for the program that started it: see ``--json`` of the command line."""
+"""What has come of a command, for the program that started it: see ``--json`` of the command line."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from gotd_ray import storage
+from gotd_ray.refresh import Refreshed
 from gotd_ray.results import COMPARISON, COMPARISON_PAGE, PAGE, SUBSET
 from gotd_ray.stage import Plan
 
@@ -39,3 +40,20 @@ def of_comparison(found: dict[str, Any]) -> dict[str, Any]:
         "ran": found["ran"],
         "skipped": found["skipped"],
     }
+
+
+def of_refresh(found: Refreshed) -> dict[str, Any]:
+    """Paths of what is published, the models in use among it; counts of documents that came and went, where something
+    was done; and which stages it did or found done.
+
+    Args:
+        found: what ``refresh.refresh`` returns.
+    """
+    out, pointer = found.versions.out, found.pointer
+    here: dict[str, Any] = {"version": None, "pointer": None}
+    if pointer:
+        here = {"version": pointer.version, "pointer": found.versions.pointer}
+        here |= {name: storage.join(out, getattr(pointer, name)) for name in ("subset", "report", "changes")}
+        here["models"] = {stage: storage.join(out, path) for stage, path in pointer.models.items()}
+    counts = {name: found.facts.get(name, {}) for name in ("documents", "files")}
+    return here | {"counts": counts, "ran": list(found.ran), "skipped": list(found.skipped)}

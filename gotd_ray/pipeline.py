@@ -13,8 +13,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from gotd_ray import config, lock, storage
 from gotd_ray.artifacts import Artifact
@@ -58,19 +59,36 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     Raises:
         UserError: a path, the encoder or a setting does not serve.
     """
-    device = pick_device(run.encoder, gpus)
-    encoder = TextEncoder(run.encoder, device).identity
+    device, encoder = encoder_of(run, gpus)
     # Decided here, once: in a cluster of unlike machines each would decide for itself.
     known = run.encoder.model_copy(update={"precision": encoder.get("precision", "auto")})
     model = run.model and run.model.model_copy(update={"precision": train_precision(run.model, gpus)})
     return Plan(run.model_copy(update={"encoder": known, "model": model}), device, encoder).of(STAGES)
 
 
-def execute(run: config.Run, progress: Progress, only: Sequence[str] = NAMES, *, looked: bool = False) -> Plan:
+def encoder_of(run: config.Run, gpus: int | None = None) -> tuple[str, dict[str, Any]]:
+    """The device of the encoder, and what determines its vectors; see ``plan``."""
+    device = pick_device(run.encoder, gpus)
+    return device, TextEncoder(run.encoder, device).identity
+
+
+Then = Callable[[Plan], Sequence[str]]
+"""By what some stages have left, those to do besides."""
+
+
+def execute(
+    run: config.Run,
+    progress: Progress,
+    only: Sequence[str] = NAMES,
+    *,
+    then: Then | None = None,
+    looked: bool = False,
+) -> Plan:
     """Run what is missing and return the plan with all stages done.
 
     Args:
         only: the stages to do; what they need of others must be there.
+        then: what to do besides, on the same listing of the files.
         looked: whether all that can be known beforehand was looked at, as a comparison does for all its runs at once.
 
     Raises:
@@ -80,31 +98,32 @@ def execute(run: config.Run, progress: Progress, only: Sequence[str] = NAMES, *,
     notes = config.warnings(run)
     run = resolve_paths(run)
     current = plan(run)
-    if all(current.done(stage) for stage in current.steps if stage in only):
+    asked = NAMES if then else only
+    if then is None and all(current.done(stage) for stage in current.steps if stage in only):
         for stage in current.steps:
             if stage in only:
                 progress.say(f"{stage}: done before, skipped")
         return current
     if not looked:
-        for sentence in [*notes, *look(current, only).told]:
+        for sentence in [*notes, *look(current, asked).told]:
             progress.say(f"note: {sentence}")
     assert run.selection is not None
     with held([run.out, run.selection], run.storage), connected(run.ray) as resources:
         current = plan(run, resources.gpus)  # another run may just have ended
         for name, step in current.steps.items():
-            if name in only and not current.done(name):
+            if name in asked and not current.done(name):
                 step.stage.fits(step.given, resources)
         site = Site(resources, current.device, progress)
         try:
-            return _work(current, site, only)
+            return _work(current, site, only, then)
         except LostError as lost:
             if "embed" not in only:
                 raise
             progress.say(f"note: {lost} That is done now.")
-            return _work(current.of(STAGES), site, only)
+            return _work(current.of(STAGES), site, only, then)
 
 
-def _work(current: Plan, site: Site, only: Sequence[str]) -> Plan:
+def _work(current: Plan, site: Site, only: Sequence[str], then: Then | None = None) -> Plan:
     """Do what is left to do of some stages."""
     for name in [name for name in current.steps if name in only]:
         lock.check()
@@ -114,7 +133,7 @@ def _work(current: Plan, site: Site, only: Sequence[str]) -> Plan:
         step = current.steps[name]
         step.stage.work(step.given, step.artifact, site)
         current = replace(current.of(STAGES), did=(*current.did, name))  # later keys depend on what a stage kept
-    return current
+    return _work(current, site, then(current)) if then else current
 
 
 def write_report(run: config.Run, progress: Progress) -> str:

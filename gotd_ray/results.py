@@ -7,7 +7,7 @@ done. So results can be looked at when the corpus has moved, the settings have c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ PAGE, NUMBERS = "report.html", "report.json"
 COMPARISON, COMPARISON_PAGE = "compare.json", "compare.html"
 """In the folder of a comparison: its table, and the page of it."""
 
-_DECIDES_NOTHING = ("name", "ray", "compare", "tracking")
+_DECIDES_NOTHING = ("name", "ray", "compare", "refresh", "tracking")
 """Sections on which no number depends."""
 
 
@@ -137,16 +137,33 @@ def changes(
     ]
     then = results.files()
     for name, listed in files.items():
-        held, current = then.get(name), {file.uri: file for file in listed}
-        if held is None:
-            continue
-        new, gone = len(current.keys() - held.keys()), len(held.keys() - current.keys())
-        changed = sum(held[uri] != file for uri, file in current.items() if uri in held)
-        counts = {"new": new, "changed": changed, "gone": gone}
-        if any(counts.values()):
-            many = [f"{count:,} file{'s' if count > 1 else ''} {what}" for what, count in counts.items() if count]
-            said.append(f"{name}: {', '.join(many)}")
+        if name in then and (counts := in_words(count(differing(then[name], listed)))):
+            said.append(f"{name}: {counts}")
     return said
+
+
+def differing(then: Mapping[str, StoredFile], now: Iterable[StoredFile]) -> dict[str, list[str]]:
+    """The files that are ``new``, ``changed`` and ``gone``.
+
+    Args:
+        then: by uri.
+    """
+    current = {file.uri: file for file in now}
+    return {
+        "new": sorted(current.keys() - then.keys()),
+        "changed": [uri for uri, file in current.items() if uri in then and then[uri] != file],
+        "gone": sorted(then.keys() - current.keys()),
+    }
+
+
+def count(files: Mapping[str, Sized]) -> dict[str, int]:
+    """How many of each."""
+    return {what: len(some) for what, some in files.items()}
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Numbers of files, by what became of them; empty where there are none."""
+    return ", ".join(f"{many:,} file{'s' if many > 1 else ''} {what}" for what, many in counts.items() if many)
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, str]]:

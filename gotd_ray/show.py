@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from rich.console import Console
@@ -101,11 +100,7 @@ def _encoding(plan: Plan, look: Look, console: Console) -> None:
     settings = plan.run.encoder
     encoder = TextEncoder(settings, plan.device)
     texts = corpus.sample[:: max(1, len(corpus.sample) // 200)]
-    encoder.encode(texts[:16])
-    started = time.perf_counter()
-    encoder.encode(texts)
-    rate = len(texts) / (time.perf_counter() - started)
-    documents = corpus.documents
+    rate, documents = encoder.rate(texts), corpus.documents
     console.print(
         f"encoder: {settings.kind}, {escape(settings.model)} on {encoder.device} in {settings.precision}, {rate:,.0f} "
         f"documents/s here: about {documents / rate / 60:,.1f} minutes for one such process"

@@ -6,6 +6,7 @@ A section stands beside its concern. Nothing else of the project is imported, so
 from gotd_ray.config.compare import Arm, Compare
 from gotd_ray.config.evaluation import Classification, Evaluation, Judges, Questions, Toxicity, ZeroShot
 from gotd_ray.config.load import checked, load, restored
+from gotd_ray.config.refresh import Refresh
 from gotd_ray.config.run import RaySettings, Run
 from gotd_ray.config.selection import Encoder, EncoderKind, Select, Solve, Survey
 from gotd_ray.config.text import Chunks, Storage, Text
@@ -25,6 +26,7 @@ __all__ = [
     "Model",
     "Questions",
     "RaySettings",
+    "Refresh",
     "Run",
     "Select",
     "Solve",

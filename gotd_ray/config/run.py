@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from gotd_ray.config.base import Name, Processes, ResultPath, Section, Seed
 from gotd_ray.config.compare import Compare
 from gotd_ray.config.evaluation import Evaluation
+from gotd_ray.config.refresh import Refresh
 from gotd_ray.config.selection import Encoder, Select, Solve, Survey
 from gotd_ray.config.text import Chunks, Storage, Text, columns_of
 from gotd_ray.config.training import Finetune, Model, Tracking, Training
@@ -57,6 +58,7 @@ class Run(Section):
     tracking: Tracking | None = None
     evaluate: Evaluation | None = None
     compare: Compare | None = Field(None, description="for `gotd compare`: the arms, budgets and seeds")
+    refresh: Refresh = Refresh()
     storage: Storage = Storage()
     ray: RaySettings = RaySettings()
 

@@ -146,6 +146,13 @@ class Solve(Section):
         description="potentials.safetensors of an earlier run to start the fit from: fewer passes, the same result to "
         "the tolerance",
     )
+    refit_above: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="with warm_start: drift (residual of the earlier potentials on this corpus and target, measured in "
+        "one pass) up to which they are taken as they are; 0 fits in any case",
+    )
 
     @model_validator(mode="after")
     def _above_rounding(self) -> Solve:

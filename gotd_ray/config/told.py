@@ -56,6 +56,8 @@ def _idle_in_selection(run: Run) -> Iterator[Idle]:
     elif solve.preset == "paper" or run.contrast:
         why = "solve.preset is paper" if solve.preset == "paper" else "scores with a contrast are not debiased"
         yield "solve", solve, ["landmarks"], why
+    if method == "gotd" and not (solve.potentials or solve.warm_start):
+        yield "solve", solve, ["refit_above"], "there is no solve.warm_start"
     if method == "gotd" and (solve.potentials or run.reference) and not run.survey:
         yield "corpus", run.corpus, ["weight_column"], "the corpus is scored, and the fit does not run over it"
     used = used_by(method)
@@ -118,6 +120,10 @@ def _idle_elsewhere(run: Run) -> Iterator[Idle]:
         yield "tracking", sending, ["folder"], "tracking.to does not name tensorboard"
     if sending and sending.to == ["tensorboard"]:
         yield "tracking", sending, ["project"], "tracking.to names tensorboard alone"
+    if run.select.method != "gotd" or run.solve.potentials:
+        yield "refresh", run.refresh, ["refit_above"], "nothing is fitted"
+    if not run.pretune:
+        yield "refresh", run.refresh, ["retrain_above"], "no model is trained on the subset"
     if asked.address or os.environ.get("RAY_ADDRESS"):
         yield "ray", asked, ["num_cpus"], "the run joins a cluster that is there"
     paths = [path for _, _, _, path in paths_in(run)]

@@ -122,12 +122,17 @@ class State:
 
     kept_passes: float = 0.0
 
+    drift: float | None = None
+    """Residual of the g that the fit began with, if any, over all candidates."""
+
     def to_bytes(self) -> bytes:
         """A safetensors file."""
         arrays = {f"iterate.{name}": getattr(self.iterate, name) for name in ("x", "images", "errors", "fallback")}
         if self.base is not None:
             arrays |= {f"base.{name}": array for name, array in vars(self.base).items()}
         arrays["numbers"] = np.array([self.passes, self.kept_passes, self.iterate.best, *self.iterate.residuals])
+        if self.drift is not None:
+            arrays["drift"] = np.array(self.drift)
         return save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
     @classmethod
@@ -140,12 +145,13 @@ class State:
         try:
             arrays = load_tensors(data)
             passes, kept_passes, best, *residuals = arrays.pop("numbers").tolist()
+            drift = float(arrays.pop("drift")) if "drift" in arrays else None
             parts: dict[str, dict[str, np.ndarray]] = {"iterate": {}, "base": {}}
             for name, array in arrays.items():
                 part, _, field = name.partition(".")
                 parts[part][field] = array
             iterate = Iterate(**parts["iterate"], best=best, residuals=residuals)
-            found = cls(iterate, Base(**parts["base"]) if parts["base"] else None, passes, kept_passes)
+            found = cls(iterate, Base(**parts["base"]) if parts["base"] else None, passes, kept_passes, drift)
             if found._holds_together():
                 return found
         except (SafetensorError, KeyError, TypeError, ValueError):
@@ -175,6 +181,7 @@ def fit(
     tolerance: float,
     max_passes: int,
     start: np.ndarray | None = None,
+    enough: float = 0.0,
     resume: State | None = None,
     on_pass: Callable[[State], None] = lambda _: None,
 ) -> Solution:
@@ -184,6 +191,7 @@ def fit(
         levels: see :func:`ladder`.
         start: (m,) a guess of g, such as an earlier run's. Where one pass over all candidates finds it as good as a
             sample's g, the samples are left out.
+        enough: residual up to which ``start`` itself is the solution: that one pass is then all.
         resume: the state of an earlier call, as ``on_pass`` gave it.
         max_passes: on each level.
         on_pass: called after passes over all candidates only.
@@ -196,11 +204,17 @@ def fit(
     passes = _Passes(column_sums, state, whole.rows, epsilon)
     run = partial(solve, b=b, epsilon=epsilon, max_passes=max_passes)
     known = passes.columns(whole, start) if start is not None and not resume else None
-    if not resume and (known is None or np.abs(known - b).sum() > SAMPLE_TOLERANCE):
+    if known is not None:
+        state.drift = float(np.abs(known - b).sum())
+        if state.drift <= enough:
+            found = run(partial(passes.columns, whole), tolerance=enough, iterate=state.iterate, known=known)
+            found = replace(found, passes=state.passes, kept_passes=state.kept_passes)
+            return replace(found, reason="kept", drift=state.drift)
+    if not resume and (state.drift is None or state.drift > SAMPLE_TOLERANCE):
         state.base = known = None
         for level in samples:
-            enough = max(tolerance, SAMPLE_TOLERANCE)
-            found = run(partial(passes.columns, level), tolerance=enough, iterate=state.iterate, leap=True)
+            near = max(tolerance, SAMPLE_TOLERANCE)
+            found = run(partial(passes.columns, level), tolerance=near, iterate=state.iterate, leap=True)
             state.iterate, state.base = Iterate.at(found.g), None
     while True:
         found = run(
@@ -212,7 +226,8 @@ def fit(
         )
         error = passes.rounding((samples or levels)[-1], b, tolerance) if found.converged else 0.0
         if not found.converged or found.residual + error <= tolerance:
-            return replace(found, residual_error=error, passes=state.passes, kept_passes=state.kept_passes)
+            found = replace(found, passes=state.passes, kept_passes=state.kept_passes)
+            return replace(found, residual_error=error, drift=state.drift)
         state.base = known = None  # the rounding of the kept plan may count: an exact pass looks
 
 

@@ -29,7 +29,8 @@ class Solution:
     """L1 distance of the plan's column sums from b (0 to 2), as the last pass saw it. Its row sums are exact by
     construction."""
 
-    reason: Literal["converged", "max_passes"]
+    reason: Literal["converged", "max_passes", "kept"]
+    """kept: g is that of an earlier run, which was near enough."""
 
     last_move: float
     """Largest change of g, its constant apart, that one more plain step would make. A score moves by at most as much,
@@ -48,9 +49,12 @@ class Solution:
     kept_passes: float = 0.0
     """The same of passes with a kept plan, each a tenth of the work of an exact one or less."""
 
+    drift: float | None = None
+    """Residual over all candidates of the g that the fit began with; None where it began with none."""
+
     @property
     def converged(self) -> bool:
-        return self.reason == "converged"
+        return self.reason != "max_passes"
 
 
 def solve(

@@ -28,6 +28,7 @@ def fit_shards(
     kept_memory: float,
     sample: int = 1,
     start: np.ndarray | None = None,
+    enough: float = 0.0,
     resume: State | None = None,
     on_pass: Callable[[State], None] = lambda _: None,
 ) -> Solution:
@@ -64,6 +65,7 @@ def fit_shards(
             tolerance=tolerance,
             max_passes=max_passes,
             start=start,
+            enough=enough,
             resume=resume,
             on_pass=on_pass,
         )

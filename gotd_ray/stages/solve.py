@@ -71,9 +71,10 @@ class Fit:
     source: dict[str, Any]
 
     def key(self) -> Any:
-        settings = self.settings.model_dump(exclude={"shards", "potentials", "warm_start"})
+        settings = self.settings.model_dump(exclude={"shards", "potentials", "warm_start", "refit_above"})
         if self.earlier:
             settings["potentials" if self.settings.potentials else "warm_start"] = self.earlier.digest
+            settings |= {} if self.settings.potentials else {"refit_above": self.settings.refit_above}
         return self.vectors.key(), settings, self.shares
 
     @classmethod
@@ -200,6 +201,7 @@ def _facts(solution: Solution) -> dict[str, Any]:
         "kept_passes": round(solution.kept_passes, 2),
         "reason": solution.reason,
         "last_move": solution.last_move,
+        "drift": solution.drift,
         "residuals": [float(f"{r:.4g}") for r in solution.history],
     }
 
@@ -258,6 +260,7 @@ class _Fits:
                     saved = time.monotonic()
 
             resume = self._resumed(path)
+            begin, known = (None, False) if resume else self._warm(points, start)
             solution = fit_shards(
                 self.pool,
                 Problem(name, points.vectors, points.b, self.epsilon, self.precision),
@@ -266,8 +269,14 @@ class _Fits:
                 kept_memory=settings.kept_memory,
                 sample=self.sample,
                 resume=resume,
-                start=None if resume else self._warm(points, start),
+                start=begin,
+                enough=settings.refit_above if known else 0.0,
                 on_pass=on_pass,
+            )
+        if solution.reason == "kept":
+            self.progress.say(
+                f"solve: the drift is {solution.drift:.2g}, within solve.refit_above ({settings.refit_above:g}): the "
+                "earlier potentials are taken as they are"
             )
         if told := unfinished(solution, self.tolerance):
             self.progress.say(f"solve {told}")
@@ -282,17 +291,20 @@ class _Fits:
             self.progress.say(f"solve: the checkpoint {path} cannot be read ({error}): the fit begins anew")
             return None
 
-    def _warm(self, points: Points, start: Potentials | None) -> np.ndarray | None:
-        """The earlier g, where it knows half of the points or more; a sample is the better start otherwise."""
+    def _warm(self, points: Points, start: Potentials | None) -> tuple[np.ndarray | None, bool]:
+        """The earlier g, where it knows half of the points or more; a sample is the better start otherwise.
+
+        And whether it is a g of these very points, which may do as it is.
+        """
         if start is None:
-            return None
+            return None, False
         g, known = start.start(points.ids)
         enough = 2 * known >= len(g)
         self.progress.say(
             f"solve: {known:,} of {len(g):,} targets are in solve.warm_start, "
             + ("which is where the fit begins" if enough else "too few to begin there: the fit begins from nothing")
         )
-        return g if enough else None
+        return (g if enough else None), known == len(g) == len(start.g)
 
 
 STAGE = Stage("solve", VERSION, _given, solve, reads_vectors=True)

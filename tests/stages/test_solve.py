@@ -207,6 +207,38 @@ def test_an_unchanged_problem_is_done_after_one_pass_from_its_own_potentials(tmp
     assert facts["passes"] == facts["contrast"]["passes"] == 1
 
 
+def test_earlier_potentials_are_taken_as_they_are_up_to_the_drift_that_is_allowed(
+    tmp_path: Path, many: Embedded
+) -> None:
+    """The drift is the residual of the earlier g on today's corpus, and it is the same however the fit goes on."""
+    first, _, earlier = run(tmp_path / "first", many)
+    x = np.concatenate([points(4, 2000, 0, 1, 2, 3), points(9, 200, 0, 1)])
+    grown, start = Embedded(stored(tmp_path / "more", x, 4), many.target, WIDTH), earlier.path(POTENTIALS)
+    warm, facts, _ = run(tmp_path / "warm", grown, warm_start=start)
+    drift = facts["drift"]
+    assert 1e-3 < drift < 0.2 and facts["reason"] == "converged" and facts["residual"] <= 1e-3
+    kept, facts, _ = run(tmp_path / "kept", grown, warm_start=start, refit_above=drift)
+    assert kept.g.tobytes() == first.g.tobytes() and facts["passes"] == 1
+    assert (facts["reason"], facts["drift"], facts["residual"]) == ("kept", drift, drift)
+    assert facts["last_move"] > 10 * warm.facts["last_move"], "how far a score may still move is told"
+    again, facts, _ = run(tmp_path / "again", grown, warm_start=start, refit_above=0.99 * drift)
+    assert again.g.tobytes() == warm.g.tobytes() and facts["drift"] == drift
+
+
+def test_a_target_that_has_lost_a_document_is_fitted_again_whatever_the_drift(tmp_path: Path, many: Embedded) -> None:
+    _, _, earlier = run(tmp_path / "first", many)
+    file = StoredFile("/7.parquet", 1, 1)
+    whole = many.target.read(["doc_id", "vector"])
+    vectors = np.stack(whole["vector"].to_numpy(zero_copy_only=False))
+    rows = {"doc_id": whole["doc_id"].to_pylist()[1:], "path": [file.uri] * (len(whole) - 1)}
+    tallies = {file.uri: Tally(documents=len(whole) - 1).to_dict()}
+    fewer = indexed(tmp_path / "fewer", [file], tallies, rows, vectors[1:])
+    _, facts, _ = run(
+        tmp_path / "kept", Embedded(many.candidates, fewer, WIDTH), warm_start=earlier.path(POTENTIALS), refit_above=2.0
+    )
+    assert facts["reason"] == "converged" and facts["drift"] > 0
+
+
 def test_a_warm_start_from_another_target_begins_from_nothing(tmp_path: Path, many: Embedded) -> None:
     other = Embedded(many.candidates, stored(tmp_path / "other", points(7, 30, 2), 7), WIDTH)
     _, _, earlier = run(tmp_path / "other", other)
