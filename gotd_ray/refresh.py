@@ -31,8 +31,8 @@ from gotd_ray.training.task import STAGES as TRAININGS
 from gotd_ray.versions import Pointer, Versions, inside, named
 
 START = "start.safetensors"
-SELECTING = tuple(stage for stage in STAGES[: STAGES.index("select") + 1])
-"""The stages that every version does, before it is known whether it trains."""
+SELECTING, AFTER = STAGES[: STAGES.index("select") + 1], STAGES[STAGES.index("select") + 1 :]
+"""The stages before it is known whether a version trains, and those after."""
 
 SAMPLE = 200
 """Texts of each set on which the encoder is timed."""
@@ -231,21 +231,21 @@ class _Training:
     share: float | None = None
     """Of the subset that they have not seen."""
 
-    def decide(self, plan: Plan) -> list[str]:
+    def decide(self, plan: Plan) -> Sequence[str]:
         """The stages to do after select."""
         last, run = self.last, self.run
         if last:
             _refuse_shrunk(run, self.versions, last, plan.ran["select"]["candidates"], "documents")
         wanted = _trained_as(plan)
         if wanted is None:
-            return list(STAGES)
+            return AFTER
         trained = None
         if last and last.trained_in is not None and last.trained_as == wanted:
             self.share = self._unseen(last.trained_in) if run.pretune else 0.0
             if self.share is not None and self.share <= run.refresh.retrain_above:
                 trained = last.trained_in, wanted
         self.trained = trained or (self.number, wanted)
-        return [stage for stage in STAGES if stage not in AFTER_SELECT or not trained]
+        return [stage for stage in AFTER if stage not in AFTER_SELECT or not trained]
 
     def _unseen(self, before: int) -> float | None:
         """The share of the subset that is not in that of an earlier version; None where that is gone."""
