@@ -6,12 +6,14 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
 from gotd_ray.config import RaySettings
 from gotd_ray.errors import UserError
@@ -80,15 +82,20 @@ def in_job() -> bool:
 
 
 @contextmanager
-def connected(settings: RaySettings) -> Iterator[Resources]:
+def connected(settings: RaySettings, say: Callable[[str], None]) -> Iterator[Resources]:
     """Connect to Ray for the length of a run; a private cluster ends with it.
 
+    Args:
+        settings: the section.
+        say: shows a line, where there is something to wait for.
+
     Raises:
-        UserError: no cluster answers at ``ray.address``.
+        UserError: no cluster answers at ``ray.address``; the GPUs that are asked for do not come.
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it would warn that its progress bars are off
     if ray.is_initialized():  # a notebook's cluster, or one that start_private left for several runs
-        yield _resources(private=_ours())
+        with _gpus_awaited(settings, _ours(), say):
+            yield _resources(private=_ours())
         return
     address = settings.address or ("auto" if in_job() or os.environ.get("RAY_ADDRESS") else None)
     try:
@@ -102,10 +109,63 @@ def connected(settings: RaySettings) -> Iterator[Resources]:
             "a head started by cluster/local.sh takes jobs only (ray job submit)."
         ) from None
     try:
-        yield _resources(private=address is None)
+        with _gpus_awaited(settings, address is None, say):
+            yield _resources(private=address is None)
     finally:
         ray.shutdown()
         _started.clear()
+
+
+ON_DEMAND = "on_demand"
+"""Resource of machines that their cloud does not take back; the files in ``cluster/`` give it to no others."""
+
+POLL, SPEAK = 5.0, 60.0
+"""Seconds between looks at a cluster that grows, and between lines that say so."""
+
+_awaited: list[int] = []
+"""GPUs that this process has asked for; a run inside another asks for none."""
+
+
+@contextmanager
+def _gpus_awaited(settings: RaySettings, private: bool, say: Callable[[str], None]) -> Iterator[None]:
+    """Ask for ``ray.gpus``, wait until they are there, and keep them for the length of a run.
+
+    The request stands for that time, so that a cluster that can grow keeps idle machines, and replaces lost ones.
+    """
+    if settings.gpus is None or _awaited:
+        yield
+        return
+    _awaited.append(settings.gpus)
+    try:
+        _await_gpus(settings.gpus, 0.0 if private else settings.gpus_within, say)
+        yield
+    finally:
+        _awaited.clear()
+        with suppress(Exception):  # the cluster may be gone, and the request with it
+            request_resources(bundles=[])
+
+
+def _await_gpus(wanted: int, within: float, say: Callable[[str], None]) -> None:
+    started, spoken = time.monotonic(), -SPEAK
+    while (there := _gpus()) < wanted:
+        waited = time.monotonic() - started
+        if waited >= within:
+            raise UserError(
+                f"ray.gpus is {wanted}, but the cluster has {there} after {within:,.0f} s. Ask for fewer, or wait "
+                "longer (ray.gpus_within); `ray status` on a cluster's head says why no more come."
+            )
+        if waited - spoken >= SPEAK:
+            say(f"waiting for {wanted} GPUs; the cluster has {there}")
+            spoken = waited
+        # Ray asks a cloud without spot machines for them for ever, and turns to no other type by itself.
+        late = {ON_DEMAND: 1} if waited >= within / 2 else {}
+        request_resources(bundles=[{"GPU": 1}] * there + [{"GPU": 1} | late] * (wanted - there))
+        time.sleep(POLL)
+    request_resources(bundles=[{"GPU": 1}] * wanted)
+
+
+def _gpus() -> int:
+    return sum(int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"])
 
 
 START_ATTEMPTS = 3
@@ -209,6 +269,5 @@ def _native_stderr_silenced() -> Iterator[None]:
 def _resources(private: bool) -> Resources:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1] or [1]
-    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     shares = [int(node.get("CPU", 0) // node["GPU"]) for node in nodes if node.get("GPU", 0) >= 1]
-    return Resources(sum(cpus), gpus, len(cpus), min(cpus), private, max(1, min(shares, default=1)))
+    return Resources(sum(cpus), _gpus(), len(cpus), min(cpus), private, max(1, min(shares, default=1)))

@@ -205,7 +205,7 @@ def check(run: config.Run) -> list[str]:
 def _compare(run: config.Run, todo: dict[Cell, config.Run], progress: Progress) -> dict[str, Any]:
     last = list(todo)[-1]
     done: dict[Cell, pipeline.Plan] = {}
-    with connected(run.ray):
+    with connected(run.ray, progress.say):
         for number, (cell, its_run) in enumerate(todo.items(), 1):
             progress.say(f"{cell.name}: {number} of {len(todo)}")
             try:

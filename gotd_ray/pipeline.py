@@ -108,7 +108,7 @@ def execute(
         for sentence in [*notes, *look(current, asked).told]:
             progress.say(f"note: {sentence}")
     assert run.selection is not None
-    with held([run.out, run.selection], run.storage), connected(run.ray) as resources:
+    with held([run.out, run.selection], run.storage), connected(run.ray, progress.say) as resources:
         current = plan(run, resources.gpus)  # another run may just have ended
         for name, step in current.steps.items():
             if name in asked and not current.done(name):

@@ -70,12 +70,15 @@ def test_the_torch_that_is_installed_is_the_one_that_is_tested(file: str) -> Non
     assert pin in REQUIRED["torch"]
 
 
-def test_the_single_gpu_head_works_alone_and_is_not_open_to_the_network() -> None:
+@pytest.mark.parametrize("file", LAUNCHER_FILES)
+def test_a_head_is_not_open_to_the_network(file: str) -> None:
+    assert "--dashboard-host=127.0.0.1" in " ".join(read(file)["head_start_ray_commands"])
+
+
+def test_the_single_gpu_head_works_alone() -> None:
     content = read("cluster/single-gpu.yaml")
-    start = " ".join(content["head_start_ray_commands"])
     assert content["max_workers"] == 0
     assert list(content["available_node_types"]) == [content["head_node_type"]]
-    assert "--dashboard-host=127.0.0.1" in start
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -89,7 +92,9 @@ def test_scripts_are_executable_and_parse(script: str) -> None:
 def test_the_local_head_refuses_a_wrong_word() -> None:
     done = subprocess.run([ROOT / "cluster/local.sh", "restart"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "start|stop|status" in done.stderr
+    assert "start [WORKERS]|stop|status" in done.stderr
+    done = subprocess.run([ROOT / "cluster/local.sh", "start", "two"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "WORKERS is 'two', which is no number. Give how many, such as 2.\n")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,18 @@ class RaySettings(Section):
         None, description="a running cluster, `auto` or host:port; null starts a private one, or uses the job's"
     )
     num_cpus: Processes | None = Field(None, description="CPUs of the private cluster; null: all")
+    gpus: Processes | None = Field(
+        None,
+        description="GPUs that a run waits for before it begins, and asks for where the cluster can grow; null: those "
+        "that are there",
+    )
+    gpus_within: float = Field(
+        1800.0,
+        gt=0,
+        le=7 * 24 * 3600,
+        description="seconds that it waits for them; after half of these it asks for machines with the resource "
+        "`on_demand`",
+    )
 
 
 class Run(Section):

@@ -126,6 +126,8 @@ def _idle_elsewhere(run: Run) -> Iterator[Idle]:
         yield "refresh", run.refresh, ["retrain_above"], "no model is trained on the subset"
     if asked.address or os.environ.get("RAY_ADDRESS"):
         yield "ray", asked, ["num_cpus"], "the run joins a cluster that is there"
+    if asked.gpus is None:
+        yield "ray", asked, ["gpus_within"], "there is no ray.gpus"
     paths = [path for _, _, _, path in paths_in(run)]
     if not any(path.startswith("@") for path in paths):  # what a list names is not known here
         schemes = {path.partition("://")[0].lower() for path in paths if is_url(path)}
