@@ -15,6 +15,7 @@ import yaml
 from manifests import KUBERNETES, LAUNCHER, ROOT, Object, problems, read, schemas
 
 import gotd_ray
+from gotd_ray import cluster
 
 HOME, IMAGE = "/home/ray/gotd/", f"registry.example.com/gotd:{gotd_ray.__version__}"
 DOCKERFILE = (ROOT / "cluster" / "Dockerfile").read_text(encoding="utf-8")
@@ -280,3 +281,44 @@ def test_anchors_of_a_file_do_not_hide_a_market() -> None:
         }
         assert types["gpu-spot"]["priority"] > types["gpu-on-demand"]["priority"]
         assert [name for name, kind in types.items() if "on_demand" in kind["resources"]] == ["gpu-on-demand"]
+
+
+@pytest.mark.parametrize("cloud", ["aws", "gcp"])
+def test_rays_autoscaler_takes_spot_machines_until_it_is_asked_for_others(cloud: str) -> None:
+    from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
+    from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+    from ray.autoscaler.v2.utils import ResourceRequestUtil
+    from ray.core.generated.autoscaler_pb2 import ClusterResourceConstraint
+
+    content = read(f"cluster/autoscaling-{cloud}.yaml")
+    types = {
+        name: NodeTypeConfig(
+            name=name,
+            min_worker_nodes=kind.get("min_workers", 0),
+            max_worker_nodes=kind.get("max_workers", 0),
+            priority=kind.get("priority", 0),
+            resources=kind["resources"],
+        )
+        for name, kind in content["available_node_types"].items()
+    }
+
+    def launched(bundles: list[dict[str, int]]) -> dict[str, int]:
+        asked = ClusterResourceConstraint(
+            resource_requests=ResourceRequestUtil.group_by_count(
+                [ResourceRequestUtil.make(bundle) for bundle in bundles]
+            )
+        )
+        request = SchedulingRequest(
+            disable_launch_config_check=True,
+            node_type_configs=types,
+            max_num_nodes=content["max_workers"],
+            cluster_resource_constraints=[asked],
+        )
+        reply = ResourceDemandScheduler().schedule(request)
+        return {one.instance_type: one.count for one in reply.to_launch}
+
+    late = {"GPU": 1, cluster.ON_DEMAND: 1}
+    assert launched([{"GPU": 1}] * 3) == {"gpu-spot": 3}
+    assert launched([late] * 3) == {"gpu-on-demand": 3}
+    assert launched([{"GPU": 1}] * 8) == {"gpu-spot": 8}
+    assert launched([{"GPU": 1}] * 9) == {}  # all or nothing: what exceeds max_workers brings no machine at all
