@@ -92,9 +92,7 @@ def test_scripts_are_executable_and_parse(script: str) -> None:
 def test_the_local_head_refuses_a_wrong_word() -> None:
     done = subprocess.run([ROOT / "cluster/local.sh", "restart"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "start [WORKERS]|stop|status" in done.stderr
-    done = subprocess.run([ROOT / "cluster/local.sh", "start", "two"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (1, "WORKERS is 'two', which is no number. Give how many, such as 2.\n")
+    assert "start|stop|status" in done.stderr
 
 
 @pytest.mark.parametrize(
