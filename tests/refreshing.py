@@ -54,7 +54,7 @@ class Stages:
         monkeypatch.setattr(pipeline, "encoder_of", self.encoder_of)
 
     @contextmanager
-    def connected(self, _: config.RaySettings) -> Iterator[Resources]:
+    def connected(self, *_: object) -> Iterator[Resources]:
         yield Resources(2, 0, 1, 2, private=True)
 
     def encoder_of(self, run: config.Run, gpus: int | None = None) -> tuple[str, dict[str, Any]]:

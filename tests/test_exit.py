@@ -61,7 +61,7 @@ def test_what_the_user_can_fix(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["run", "compare"])
+@pytest.mark.parametrize("command", ["run", "compare", "refresh"])
 def test_a_job_says_why_it_failed_in_its_last_line(command: str, config_file: Path, tmp_path: Path) -> None:
     job = [sys.executable, ROOT / "jobs" / f"{command}.py"]
     for arguments, said in (

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from refreshing import Corpus, Stages
+from s3_server import S3Server
 from test_lock import HOLD
 
 from gotd_ray import cli, lock, refresh, storage
@@ -302,6 +303,18 @@ def test_a_storage_that_lets_nothing_be_deleted(
     corpus.refresh(refresh={"keep": 2})
     assert corpus.published()[0] == 3 and corpus.versions() == ["0001", "0002", "0003"]
     assert "note: version 0001 is not needed any more, and could not be deleted: '" in capsys.readouterr().err
+
+
+def test_versions_on_s3(corpus: Corpus, s3: S3Server) -> None:
+    run = corpus.run(storage={"endpoint": s3.endpoint}, refresh={"keep": 2})
+    run = run.model_copy(update={"out": "s3://bucket/versions-of-it", "index": f"{corpus.folder}/index"})
+    for day in range(3):
+        corpus.write("f0", 200 + day)
+        assert refresh.refresh(run, Progress()).facts["version"] == day + 1
+    assert refresh.refresh(run, Progress()).words[0].startswith("nothing new: version 0003")
+    there = s3.folder / "bucket" / "versions-of-it"
+    assert json.loads((there / "current.json").read_text())["subset"] == "versions/0003/select/subset.parquet"
+    assert sorted(path.name for path in (there / "versions").iterdir() if any(path.rglob("*.json"))) == ["0002", "0003"]
 
 
 def test_a_selection_of_its_own_is_refused(corpus: Corpus) -> None:

@@ -115,7 +115,7 @@ def test_an_unchanged_corpus_starts_nothing_and_a_renamed_one_encodes_nothing(
     run = run_in(folder, select={"method": "nearest"})
     refresh.refresh(run, Progress())
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "connected", lambda _: pytest.fail("something was started"))
+        patched.setattr(pipeline, "connected", lambda *_: pytest.fail("something was started"))
         again = refresh.refresh(run, Progress())
         assert again.words == ["nothing new: version 0001 is of these files and settings"]
         assert again.ran == () and again.pointer and again.pointer.version == 1
