@@ -94,7 +94,7 @@ def test_what_has_changed_is_told_to_the_last_document(corpus: Corpus) -> None:
     assert facts["sources"]["f1"]["mean_score"] is None
     assert facts["drift"] == 0.125 and facts["divergence"] == facts["divergence_before"]
     assert any(line.startswith("corpus: 1 file new, 1 file changed, 1 file gone") for line in found.words)
-    assert any(line.startswith("drift 0.12 (refresh.refit_above 0.005): fitted again") for line in found.words)
+    assert any(line.startswith("drift 0.12 (refresh.refit_above 0.002): fitted again") for line in found.words)
 
 
 class Killed(BaseException):

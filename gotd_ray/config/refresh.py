@@ -11,7 +11,7 @@ class Refresh(Section):
     """The subset of a corpus that changes, version by version, in `out/versions`."""
 
     refit_above: float = Field(
-        0.005,
+        0.002,
         ge=0,
         le=2,
         description="drift above which the transport is fitted again, from the last version's potentials on; else "
