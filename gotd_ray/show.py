@@ -43,7 +43,7 @@ def stages(plan: Plan, console: Console) -> None:
         console.print("Which sources are embedded is for the survey to say; counted here are all.")
     for name, collection in plan.collections.items():
         missing = collection.index.snapshot(collection.files)[1]
-        console.print(f"{name}: {len(collection.files):,} files, {len(missing):,} not embedded yet")
+        console.print(f"{name}: {_files(len(collection.files))}, {len(missing):,} not embedded yet")
 
 
 def estimate(plan: Plan, look: Look, console: Console) -> None:
@@ -177,11 +177,18 @@ def results(found: Results, console: Console) -> None:
         comparison(found.comparison, console)
 
 
+def _files(many: int) -> str:
+    return f"{many:,} file{'' if many == 1 else 's'}"
+
+
 def _embedded(embedded: dict[str, Any], console: Console) -> None:
     for name in (name for name in SETS if name in embedded):
         facts = embedded[name]
         skipped = ", ".join(f"{n:,} {reason}" for reason, n in facts["skipped"].items()) or "nothing"
-        console.print(f"{name}: {facts['documents']:,} documents from {facts['files']:,} files; left out: {skipped}")
+        console.print(
+            f"{name}: {facts['documents']:,} documents from {_files(facts['files'])}, {facts['embedded_now']:,} texts "
+            f"encoded by that run; left out: {skipped}"
+        )
         for bad in facts["bad_files"]:
             console.print(f"  bad file {bad['uri']}: {bad['reason']} ({bad['detail']})", markup=False)
         _told(facts, console)
