@@ -127,7 +127,7 @@ def test_a_part_of_the_index_that_is_damaged_is_told_once_and_is_no_death_of_a_s
 ) -> None:
     rng = np.random.default_rng(0)
     vectors = write_index(tmp_path, rng.normal(size=(200, 4)), rng.normal(size=(5, 4)))
-    (part,) = (tmp_path / "corpus" / "parts").iterdir()
+    (part,) = (tmp_path / "corpus" / "vectors" / "parts").iterdir()
     part.write_bytes(part.read_bytes()[:-100])
     site = Site(Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=False), "cpu", Progress())
     with pytest.raises(UserError, match=part.name) as raised:
