@@ -131,8 +131,9 @@ def test_rules_that_no_schema_says(kind: str, change: Callable[[Object], None], 
     assert any(said in one for one in found) if said else not found
 
 
-def test_what_is_made_every_night_is_what_is_made_once() -> None:
+def test_what_is_made_every_night_is_what_is_made_once_but_a_refresh() -> None:
     once, nightly = (read(f"cluster/kubernetes/{kind}.yaml")["spec"] for kind in ("rayjob", "raycronjob"))
+    once["entrypoint"] = once["entrypoint"].replace("jobs/run.py", "jobs/refresh.py")
     assert nightly["jobTemplate"] == once
     nightly = read("cluster/kubernetes/cronjob.yaml")["spec"]
     assert nightly["concurrencyPolicy"] == "Forbid"
