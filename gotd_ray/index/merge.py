@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from gotd_ray.index.columns import ids_of
 from gotd_ray.index.entries import Entry, Taken
 from gotd_ray.index.parts import Part, Parts
-from gotd_ray.index.snapshot import Snapshot
+from gotd_ray.index.snapshot import Index, Snapshot
 from gotd_ray.listing import StoredFile
 
 PART_BYTES = 64 << 20
@@ -180,8 +180,7 @@ def merge_rows(snapshot: Snapshot, files: Sequence[StoredFile], do: Do) -> int:
     index, now = snapshot.index, _Now(files)
     covering = {one.entry.name for one in snapshot.taken}
     idle = [one for one in index.committed() if one.name not in covering and all(map(now.is_known, one.files))]
-    index.entries.delete(idle)
-    index.rows.delete(part for one in idle for part in one.parts)
+    _forget(index, idle)
     taken = sorted(snapshot.taken, key=lambda one: (_live(one), one.entry.name))
     some = taken[: due([_live(one) for one in taken])]
     # What is half dead is written anew in any case.
@@ -192,9 +191,16 @@ def merge_rows(snapshot: Snapshot, files: Sequence[StoredFile], do: Do) -> int:
     runs = [Run(one.entry.parts, frozenset(one.dead)) for one in some if one.entry.parts]
     parts = merged(index.rows, runs, do, ROW_BYTES, once=False) if runs else []
     index.entries.commit(_sum(some, parts))
-    index.entries.delete(one.entry for one in some)
-    index.rows.delete(part for one in some for part in one.entry.parts if part not in parts)
+    _forget(index, [one.entry for one in some])
     return len(some)
+
+
+def _forget(index: Index, entries: Sequence[Entry]) -> None:
+    """Delete entries and the parts that no other has: rows merged again after a loss are in parts of the same name."""
+    if entries:
+        index.entries.delete(entries)
+        kept = {part for one in index.committed() for part in one.parts}
+        index.rows.delete(part for one in entries for part in one.parts if part not in kept)
 
 
 def _live(one: Taken) -> int:

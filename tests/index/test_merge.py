@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from filled import FILES, WIDTH, fill, index_in, some_rows
 
-from gotd_ray.index import Index, merge
+from gotd_ray.index import Entry, Index, merge
 from gotd_ray.index.merge import Merge, due, merge_rows, merge_vectors
 from gotd_ray.index.parts import Part
 from gotd_ray.storage import StoredFile
+from gotd_ray.text.tally import Tally
 
 
 @pytest.fixture
@@ -155,3 +156,23 @@ def test_the_same_bytes_in_whatever_order(index: Index, tmp_path: Path) -> None:
         names.append([{path.name: path.read_bytes() for path in Path(table.folder).iterdir()}
                       for table in (other.rows, other.vectors)])  # fmt: skip
     assert names[0] == names[1]
+
+
+def test_rows_merged_again_after_a_loss_are_not_taken_for_those_of_the_lost_entry(index: Index) -> None:
+    """A merged part is lost and its files are read again: the same merge writes parts of the same names, and the old
+    entry is whole again, beside a new one that has them too."""
+    files = FILES[:2]
+    filled = [(file, some_rows([file.uri], n)) for n, file in enumerate(files)]
+    for file, table in filled:
+        fill(index, [file], table)
+    before = content(index, files)
+    merge_all(index, files)
+    Path(index.rows.path(index.rows.there()[0])).unlink()
+    for file, table in filled:
+        fill(index, [file], table)
+    empty = StoredFile("/corpus/empty.parquet", 1, 1)
+    index.entries.commit(Entry("e0", (empty,), (), {empty.uri: Tally().to_dict()}))
+    for _ in range(3):
+        merge_all(index, [*files, empty])
+        assert content(index, [*files, empty]) == before
+    assert {part for entry in index.committed() for part in entry.parts} == set(index.rows.there())
