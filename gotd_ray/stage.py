@@ -110,7 +110,7 @@ class Plan:
 
     def _collection(self, name: str, text: Text) -> Collection:
         listing = self.listing(text)
-        return Collection(text, listing.files, self._index(name, text), tuple(listing.words()))
+        return Collection(text, listing.files, self._index(name, text), tuple(listing.files), tuple(listing.words()))
 
     def _index(self, name: str, text: Text) -> Index:
         """An index serves every run with the same encoder and the same idea of a document, whatever its paths.

@@ -20,6 +20,9 @@ class Collection:
     text: Text
     files: list[StoredFile]
     index: Index
+    listed: tuple[StoredFile, ...] = ()
+    """All that its paths name, with those of sources that are left out."""
+
     passed_over: tuple[str, ...] = ()
     """What the listing passed over, in words."""
 

@@ -170,22 +170,28 @@ def merge_vectors(place: Parts, width: int, do: Do) -> int:
     return len(some)
 
 
-def merge_rows(snapshot: Snapshot, files: Sequence[StoredFile], do: Do) -> int:
+def merge_rows(snapshot: Snapshot, listed: Sequence[StoredFile], paths: Sequence[str], do: Do) -> int:
     """Merge what is due of the rows, without those of files that have gone; the number of entries that were merged.
 
     Args:
-        snapshot: of the files.
-        files: all that there are now.
+        snapshot: of the files that are read.
+        listed: all that there are now.
+        paths: by which they were listed.
     """
-    index, now = snapshot.index, _Now(files)
+    index, now = snapshot.index, _Now(listed, paths)
     covering = {one.entry.name for one in snapshot.taken}
-    idle = [one for one in index.committed() if one.name not in covering and all(map(now.is_known, one.files))]
+    live = {file for one in snapshot.taken for file in one.entry.files if file.uri in one.live}
+
+    def is_settled(file: StoredFile) -> bool:
+        return file in live or now.is_gone(file)
+
+    idle = [one for one in index.committed() if one.name not in covering and all(map(is_settled, one.files))]
     _forget(index, idle)
     taken = sorted(snapshot.taken, key=lambda one: (_live(one), one.entry.name))
     some = taken[: due([_live(one) for one in taken])]
     # What is half dead is written anew in any case.
     some += [one for one in taken if one not in some and 2 * _live(one) < one.entry.size]
-    some = [one for one in some if all(map(now.is_known, one.entry.files))]
+    some = [one for one in some if all(map(is_settled, one.entry.files))]
     if not some:
         return 0
     runs = [Run(one.entry.parts, frozenset(one.dead)) for one in some if one.entry.parts]
@@ -223,15 +229,17 @@ def _sum(some: Sequence[Taken], parts: list[Part]) -> Entry:
 class _Now:
     """What a listing says of files that were read before."""
 
-    files: Sequence[StoredFile]
+    listed: Sequence[StoredFile]
+    paths: Sequence[str]
     _there: set[StoredFile] = field(init=False)
-    _folders: set[str] = field(init=False)
+    _uris: set[str] = field(init=False)
+    _folders: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._there = set(self.files)
-        self._folders = {file.uri.rpartition("/")[0] for file in self.files}
+        self._there, self._uris = set(self.listed), {file.uri for file in self.listed}
+        self._folders = tuple(f"{path.rstrip('/')}/" for path in self.paths)
 
-    def is_known(self, file: StoredFile) -> bool:
-        """Whether it is known that it is there, or that it has gone or changed. In a folder without listed files, it
-        may be another run's."""
-        return file in self._there or file.uri.rpartition("/")[0] in self._folders
+    def is_gone(self, file: StoredFile) -> bool:
+        """Whether it has changed, or has gone from a folder that is listed whole. Any other may be in use: by another
+        set, or another run with the same settings."""
+        return file not in self._there and (file.uri in self._uris or file.uri.startswith(self._folders))

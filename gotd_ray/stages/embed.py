@@ -105,7 +105,8 @@ def embed(given: Sets, artifact: Artifact, site: Site) -> dict[str, Any]:
     for collection in collections.values():
         index = collection.index
         merge_vectors(index.vectors, given.width, _do)
-        merge_rows(index.snapshot(collection.files)[0], collection.files, _do)
+        listed = collection.listed or collection.files
+        merge_rows(index.snapshot(collection.files)[0], listed, collection.text.paths, _do)
     facts: dict[str, Any] = {"seconds": time.perf_counter() - started}
     facts["unreached"] = sorted(uri for done in work.values() for uri in done.unreached)
     facts |= {name: _summary(name, collection, work[name]) for name, collection in collections.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -29,9 +29,9 @@ def here(merges: list[Merge]) -> list[list[Part]]:
     return [merge.merge(one) for one in merges]
 
 
-def merge_all(index: Index, files: list[StoredFile], do: Callable[[list[Merge]], list[list[Part]]] = here) -> None:
-    merge_vectors(index.vectors, WIDTH, do)
-    merge_rows(index.snapshot(files)[0], files, do)
+def merge_all(index: Index, files: list[StoredFile], paths: Sequence[str] = ("/corpus",)) -> None:
+    merge_vectors(index.vectors, WIDTH, here)
+    merge_rows(index.snapshot(files)[0], files, paths, here)
 
 
 def content(index: Index, files: list[StoredFile]) -> tuple[list[object], list[object]]:
@@ -106,6 +106,29 @@ def test_files_of_folders_that_are_not_listed_are_left_alone(index: Index) -> No
     merge_all(index, FILES[:3])
     assert content(index, [elsewhere]) == before
     assert content(index, FILES[:3])
+
+
+def test_sets_that_are_files_of_one_folder_leave_each_other_alone(index: Index) -> None:
+    """As a target and a contrast are, whose settings are the same: a file that a set does not name has not gone."""
+    sets = [[FILES[n]] for n in range(4)]
+    for n, files in enumerate(sets):
+        fill(index, files, some_rows([files[0].uri], n))
+    before = [content(index, files) for files in sets]
+    for files in [*sets, *sets]:
+        merge_all(index, files, [files[0].uri])
+        assert [content(index, one) for one in sets] == before
+    for files in sets:
+        merge_all(index, files, ["/corpus/*.parquet"])
+        assert [content(index, one) for one in sets] == before
+
+
+def test_files_of_sources_that_are_left_out_keep_their_rows(index: Index) -> None:
+    """A survey has dropped them for this run; another may read them."""
+    fill(index, FILES[:4], some_rows([file.uri for file in FILES[:4]], 0))
+    fill(index, FILES[4:5], some_rows([FILES[4].uri], 1))
+    before = content(index, FILES[:5])
+    merge_rows(index.snapshot(FILES[:2])[0], FILES[:5], ["/corpus"], here)
+    assert content(index, FILES[:5]) == before
 
 
 class Killed(BaseException):
