@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from gotd_ray.index.parts import Parts
+from gotd_ray.index.columns import GoneError
+from gotd_ray.index.parts import LOOKS, Parts
 
 ENCODED = -1
 """In place of a unit: the index has the vector."""
@@ -96,7 +98,13 @@ class Claims:
     def _of(self, vectors: Parts) -> _Known:
         if vectors.folder not in self._known:
             known = _Known()
-            if held := [packed(ids) for ids in vectors.ids(vectors.there())]:
+            if held := self._held(vectors):
                 known.add(np.unique(np.concatenate(held)), ENCODED)
             self._known[vectors.folder] = known
         return self._known[vectors.folder]
+
+    def _held(self, vectors: Parts) -> list[np.ndarray]:
+        for _ in range(LOOKS):
+            with suppress(GoneError):  # another run has merged it: its ids are elsewhere now
+                return [packed(ids) for ids in vectors.ids(vectors.there())]
+        return [packed(ids) for ids in vectors.ids(vectors.there())]

@@ -94,7 +94,7 @@ class Vectors:
         """
         rows = {}
         for name, found in self.reached().items():
-            rows[name], missing = found.index.snapshot(found.files)
+            rows[name], missing = found.index.all_of(found.files)
             if missing:
                 raise UserError(
                     f"the index {found.index.rows_folder} lacks {len(missing):,} of {len(found.files):,} files of the "

@@ -36,6 +36,9 @@ MERGED = 64
 READERS = 8
 """Parts read at a time."""
 
+LOOKS = 3
+"""Times that a reader looks anew at what is there, where another run merges parts away before it has read them."""
+
 _NAME = re.compile(r"([0-9a-f]+)-([0-9a-f]{32})-([0-9a-f]{32})-([0-9]+)-([0-9a-f]{16})\.parquet")
 
 

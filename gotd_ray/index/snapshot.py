@@ -25,13 +25,10 @@ from gotd_ray.index.columns import (
     weights_of,
 )
 from gotd_ray.index.entries import Entries, Entry, Taken, take
-from gotd_ray.index.parts import Part, Parts
+from gotd_ray.index.parts import LOOKS, Part, Parts
 from gotd_ray.listing import StoredFile
 
 T = TypeVar("T")
-
-LOOKS = 3
-"""Times that a reader looks anew at what is there, where another run merges parts away before it has read them."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,15 @@ class Index:
         taken, missing = take(self.committed(), files)
         return Snapshot(self, taken, tuple(self.vectors.there()) if taken else ()), missing
 
+    def all_of(self, files: Iterable[StoredFile]) -> tuple[Snapshot, list[StoredFile]]:
+        """The same where none should be missing: another run may merge entries between two listings of ours."""
+        files = list(files)
+        for _ in range(LOOKS):
+            found, missing = self.snapshot(files)
+            if not missing:
+                break
+        return found, missing
+
 
 @dataclass(frozen=True)
 class Documents:
@@ -97,7 +103,7 @@ class Snapshot:
     def _again(self) -> Snapshot:
         """The same rows, where they are by now."""
         files = [file for one in self.taken for file in one.entry.files if file.uri in one.live]
-        found, missing = self.index.snapshot(files)
+        found, missing = self.index.all_of(files)
         if missing:
             raise LostError(
                 f"the index {self.index.rows_folder} has lost the rows of {len(missing):,} files, such as "

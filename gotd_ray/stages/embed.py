@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +26,7 @@ from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Site
 from gotd_ray.encoding import READER_CPUS, encoder_actors, set_up_data
 from gotd_ray.errors import UserError
-from gotd_ray.index import VERSION, Claims, Collection, Entry, Index, Part
+from gotd_ray.index import VERSION, Claims, Collection, Entry, GoneError, Index, Part
 from gotd_ray.index.merge import Merge, merge, merge_rows, merge_vectors
 from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.remote import answer, unwrapped
@@ -103,10 +104,7 @@ def embed(given: Sets, artifact: Artifact, site: Site) -> dict[str, Any]:
             "Run again."
         )
     for collection in collections.values():
-        index = collection.index
-        merge_vectors(index.vectors, given.width, _do)
-        listed = collection.listed or collection.files
-        merge_rows(index.snapshot(collection.files)[0], listed, collection.text.paths, _do)
+        _merge_parts(collection, given.width)
     facts: dict[str, Any] = {"seconds": time.perf_counter() - started}
     facts["unreached"] = sorted(uri for done in work.values() for uri in done.unreached)
     facts |= {name: _summary(name, collection, work[name]) for name, collection in collections.items()}
@@ -254,6 +252,13 @@ def _embed_jobs(jobs: list[Job], work: dict[str, Work], given: Sets, site: Site)
 _claims = ray.remote(num_cpus=0)(Claims)
 
 _merge = ray.remote(num_cpus=1)(merge)
+
+
+def _merge_parts(collection: Collection, width: int) -> None:
+    index, listed = collection.index, collection.listed or collection.files
+    with suppress(GoneError):  # another run merges the same parts; what it leaves, the next one merges
+        merge_vectors(index.vectors, width, _do)
+        merge_rows(index.snapshot(collection.files)[0], listed, collection.text.paths, _do)
 
 
 def _do(merges: list[Merge]) -> list[list[Part]]:

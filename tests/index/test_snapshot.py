@@ -11,7 +11,7 @@ import pytest
 from filled import FILES, WIDTH, fill, index_in, some_rows, vector_of, vectors_for
 
 from gotd_ray.errors import UserError
-from gotd_ray.index import Index, LostError, Part, ids_of, vectors_of
+from gotd_ray.index import Index, LostError, Part, Parts, ids_of, vectors_of
 from gotd_ray.storage import StoredFile
 
 
@@ -166,6 +166,23 @@ def test_a_reader_finds_what_another_run_has_merged_away(index: Index) -> None:
     assert np.array_equal(found.ids, wanted.ids)
     assert np.array_equal(found.vectors, wanted.vectors)
     assert pc.sum(snapshot.read(["row"])["row"]).as_py() == 2 * sum(range(300))
+
+
+def test_entries_merged_between_two_listings_are_found_at_the_next_look(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(index, FILES[:1], some_rows([FILES[0].uri], 0))
+    there, first = Parts.there, [True]
+
+    def lagging(parts: Parts) -> list[Part]:
+        if first and parts.folder == index.rows.folder:
+            first.clear()
+            return []
+        return there(parts)
+
+    monkeypatch.setattr(Parts, "there", lagging)
+    snapshot, missing = index.all_of(FILES[:1])
+    assert not missing and snapshot.rows == 300
 
 
 def test_an_empty_index_reads_as_no_rows(index: Index) -> None:
