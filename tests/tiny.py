@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from corpora import documents
 
-from gotd_ray import config
+from gotd_ray import config, storage
 from gotd_ray.training.dataset import Example, prepare
 from gotd_ray.training.job import Job, micro_batch
 from gotd_ray.training.task import Task
@@ -107,8 +107,8 @@ def make_job(folder: Path, base: Path, kind: str = "causal", workers: int = 1, *
     )
     for name, rows in (("train", data.train), ("dev", data.dev)):
         if rows is not None:
-            Path(job.path(name)).parent.mkdir(parents=True, exist_ok=True)
-            Path(job.path(name)).write_bytes(rows.to_bytes())
+            # Each worker of a test writes them: whole, or another would read half a file.
+            storage.write_bytes(job.path(name), rows.to_bytes(), config.Storage())
     return job
 
 
