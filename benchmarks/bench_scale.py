@@ -18,8 +18,6 @@ import multiprocessing
 import re
 import subprocess
 import sys
-import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,12 +114,10 @@ def one(folder: Path, given: argparse.Namespace) -> None:
     corpus = Path(f"{folder}/corpus-{given.size}")
     with Opened(corpus, Path(str(run.index))) as opened:
         embedded = pipeline.execute(run, Progress(), ["embed"])
-        time.sleep(1)  # the last opens come a moment later
-        by_embed = Counter(opened.counts)
+        by_embed = opened.settled()
         after_embed = peak()
         done = pipeline.execute(run, Progress(), list(LOADING))
-        time.sleep(1)
-        opens = opened.counts - by_embed
+        opens = opened.settled() - by_embed
     vectors = embedded.vectors.read().candidates
     files = [count for path, count in opens.items() if Path(path).parent == corpus]
     facts = {

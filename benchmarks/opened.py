@@ -6,6 +6,8 @@ import ctypes
 import os
 import struct
 import threading
+import time
+import uuid
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +25,7 @@ class Opened:
 
     def __init__(self, *folders: Path) -> None:
         self.counts: Counter[str] = Counter()
+        self._folder = folders[0]
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._queue = self._libc.inotify_init1(0)
         self._watched: dict[int, Path] = {}
@@ -50,6 +53,16 @@ class Opened:
                         self._watch(path)
                 elif mask & _OPEN and name:
                     self.counts[str(path)] += 1
+
+    def settled(self) -> Counter[str]:
+        """The counts of all that was opened before: they come in order, so that one of ours is waited for."""
+        last = self._folder / f".{uuid.uuid4().hex}"
+        last.touch()
+        while str(last) not in self.counts:
+            time.sleep(0.01)
+        last.unlink()
+        del self.counts[str(last)]
+        return Counter(self.counts)
 
     def __enter__(self) -> Opened:
         threading.Thread(target=self._read, daemon=True).start()

@@ -188,9 +188,9 @@ def merge_rows(snapshot: Snapshot, listed: Sequence[StoredFile], paths: Sequence
     idle = [one for one in index.committed() if one.name not in covering and all(map(is_settled, one.files))]
     _forget(index, idle)
     taken = sorted(snapshot.taken, key=lambda one: (_live(one), one.entry.name))
-    some = taken[: due([_live(one) for one in taken])]
+    many = due([_live(one) for one in taken])
     # What is half dead is written anew in any case.
-    some += [one for one in taken if one not in some and 2 * _live(one) < one.entry.size]
+    some = taken[:many] + [one for one in taken[many:] if 2 * _live(one) < one.entry.size]
     some = [one for one in some if all(map(is_settled, one.entry.files))]
     if not some:
         return 0
