@@ -25,7 +25,7 @@ class Opened:
 
     def __init__(self, *folders: Path) -> None:
         self.counts: Counter[str] = Counter()
-        self._folder = folders[0]
+        self._folder, self._lock = folders[0], threading.Lock()
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._queue = self._libc.inotify_init1(0)
         self._watched: dict[int, Path] = {}
@@ -52,7 +52,8 @@ class Opened:
                     if mask & _CREATE:
                         self._watch(path)
                 elif mask & _OPEN and name:
-                    self.counts[str(path)] += 1
+                    with self._lock:
+                        self.counts[str(path)] += 1
 
     def settled(self) -> Counter[str]:
         """The counts of all that was opened before: they come in order, so that one of ours is waited for."""
@@ -61,8 +62,9 @@ class Opened:
         while str(last) not in self.counts:
             time.sleep(0.01)
         last.unlink()
-        del self.counts[str(last)]
-        return Counter(self.counts)
+        with self._lock:  # others may open something just now
+            del self.counts[str(last)]
+            return Counter(self.counts)
 
     def __enter__(self) -> Opened:
         threading.Thread(target=self._read, daemon=True).start()
