@@ -1,4 +1,7 @@
-"""How often the files of some folders are opened, by whatever process: inotify, which Linux has."""
+"""How often the files of some folders are opened, by whatever process: inotify, which Linux has.
+
+A lower bound: of equal events that follow each other before one is read, the kernel keeps one.
+"""
 
 from __future__ import annotations
 
