@@ -5,8 +5,9 @@ Run: GOTD_DATA=folder python benchmarks/bench_scale.py FOLDER [--documents 10000
 The corpus is made up of the sentences of folder/corpus, two or three at random to a document, in gzipped JSON lines of
 25,000 documents, and stays in FOLDER with its index, so that a second call goes on from there (5 million: 0.4 GB of
 text, 4 GB of index). Encoder: static. Each run is a process of its own, whose peak memory is told: that is the driver.
-Opens are counted by inotify, and held against the formula of docs/how-it-works.md: a shard opens each part of the
-vectors that meets its range of ids once in solve and twice in select, whatever their number.
+Opens of vectors are written down by each process that makes them, and held against the formula of
+docs/how-it-works.md: a shard opens each part that meets its range of ids once in solve and twice in select, whatever
+their number. Opens of rows and of corpus files are counted by inotify, from below.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from pathlib import Path
 import data
 import numpy as np
 import pyarrow.parquet as pq
+from counted import CountedIndex, opens_of
 from machine import facts
 from measure import heading, row
 from opened import Opened
 
-from gotd_ray import config, pipeline
+from gotd_ray import config, pipeline, stage
 from gotd_ray.index import Snapshot
 from gotd_ray.ot.shard import segment_bounds, segment_count, shard_segments
 from gotd_ray.progress import Progress
@@ -109,11 +111,14 @@ def foretold(snapshot: Snapshot, shards: int) -> int:
 def one(folder: Path, given: argparse.Namespace) -> None:
     """One size and number of shards, in this process; a line of JSON."""
     run = run_of(folder, given)
+    stage.Index = CountedIndex  # type: ignore[misc]
     for path in (run.out, run.index):
         Path(str(path)).mkdir(parents=True, exist_ok=True)
     corpus = Path(f"{folder}/corpus-{given.size}")
     with Opened(corpus, Path(str(run.index))) as opened:
         embedded = pipeline.execute(run, Progress(), ["embed"])
+        index = embedded.collections["corpus"].index
+        loads_before = opens_of(index)
         by_embed = opened.settled()
         after_embed = peak()
         done = pipeline.execute(run, Progress(), list(LOADING))
@@ -122,10 +127,10 @@ def one(folder: Path, given: argparse.Namespace) -> None:
     files = [count for path, count in opens.items() if Path(path).parent == corpus]
     facts = {
         "candidates": done.manifests["select"]["candidates"],  # type: ignore[index]
-        "seconds": {stage: done.manifests[stage]["seconds"] for stage in STAGES},  # type: ignore[index]
+        "seconds": {name: done.manifests[name]["seconds"] for name in STAGES},  # type: ignore[index]
         "peak": [after_embed, peak()],
         "parts": len(vectors.vectors),
-        "opens": sum(count for path, count in opens.items() if "/corpus/vectors/parts/" in path),
+        "opens": (opens_of(index) - loads_before).total(),
         "foretold": foretold(vectors, given.shard),
         "row_opens": sum(count for path, count in opens.items() if "/corpus/rows-" in path and "/parts/" in path),
         "read_again": max(files, default=0),
@@ -168,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             found = json.loads((given.folder / "runs" / f"{size}-{shards}" / "facts.json").read_text())
             first = first or found["ids"]
             row(
-                *(f"{found['candidates']:,}", shards, *(f"{found['seconds'][stage]:.0f}" for stage in STAGES)),
+                *(f"{found['candidates']:,}", shards, *(f"{found['seconds'][name]:.0f}" for name in STAGES)),
                 f"{max(found['peak']):,.0f}",
                 *(found["parts"], f"{found['opens']} / {found['foretold']}", found["row_opens"], found["read_again"]),
                 "yes" if found["ids"] == first else "NO",

@@ -27,6 +27,5 @@ def test_the_same_ids_and_each_part_opened_as_often_as_the_formula_says(
         assert row["the same ids"] == "yes"
         assert int(row["documents"]) > 600
         opened, foretold = row["opened / foretold"].split(" / ")
-        # The kernel tells equal events that follow each other at once as one: of several shards some may be missed.
-        assert opened == foretold if row["shards"] == "1" else 3 <= int(opened) <= int(foretold)
+        assert opened == foretold
         assert 1 <= int(row["a corpus file read again, at most"]) <= 2
