@@ -305,13 +305,13 @@ def load(base: Base, kind: str, seed: int, labels: list[str] | None = None) -> A
             output_loading_info=True,
         )
         drawn = [*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])]
-        if lacking := [name for name in drawn if not (OBJECTIVES[kind].classifies and _of_head(name, model))]:
+        if lacking := [name for name in drawn if not (OBJECTIVES[kind].classifies and of_head(name, model))]:
             raise ValueError(f"its files have no weights for {some(lacking)}, which would be drawn at random")
     model.config.use_cache = False  # a cache of keys would switch the mask of packed rows off
     return model
 
 
-def _of_head(name: str, model: Any) -> bool:
+def of_head(name: str, model: Any) -> bool:
     """Whether a weight is a classifier's own; the pooler before it is not in models made for masked tokens."""
     return not name.startswith(f"{model.base_model_prefix}.") or ".pooler." in name
 

@@ -122,7 +122,7 @@ def needed_bytes(
     On a GPU without what ``offload`` keeps in the host's.
     """
     settings = task.settings
-    model = choose(language.skeleton(base, task.kind, labels), settings, new_head=bool(labels))
+    model = choose(language.skeleton(base, task.kind, labels), settings, new_head=bool(labels), seed=task.seed)
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     shared = [workers if settings.zero_stage >= stage else 1 for stage in (1, 2, 3)]
@@ -169,5 +169,6 @@ def refuse_memory(
         raise UserError(
             f"{stage} needs at least {needed / _GIB:.1f} GiB on {many}, and {there / _GIB:.1f} GiB {how}. Lower "
             f"micro_batch (now {micro}) or max_tokens (now {settings.max_tokens}), raise zero_stage (now "
-            f"{settings.zero_stage}) with more workers, set parameters to lora or last, or take a smaller model.base."
+            f"{settings.zero_stage}) with more workers, set parameters to lora, last or half, or take a "
+            "smaller model.base."
         )

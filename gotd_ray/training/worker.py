@@ -86,7 +86,7 @@ def _build(job: Job, base: language.Base, pad: int) -> Any:
     model = language.load(base, job.kind, job.seed, list(job.labels))
     if job.labels:
         model.config.pad_token_id = pad  # a causal base has none, and classifies one text at a time without
-    return choose(model, job.settings, new_head=bool(job.labels))
+    return choose(model, job.settings, new_head=bool(job.labels), seed=job.seed)
 
 
 def _train(job: Job, base: language.Base, out: str, tell: Tell) -> dict[str, Any]:
@@ -95,6 +95,10 @@ def _train(job: Job, base: language.Base, out: str, tell: Tell) -> dict[str, Any
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     objective = OBJECTIVES[job.kind]
     model = _build(job, base, pad)
+    sizes = {
+        "weights": sum(weight.numel() for weight in model.parameters()),
+        "weights_trained": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+    }
     if not job.labels:
         refuse_sight(job.stage, model, causal=objective.causal, packed=job.packed)
     rows = job.rows("train")
@@ -121,7 +125,7 @@ def _train(job: Job, base: language.Base, out: str, tell: Tell) -> dict[str, Any
         if dev is not None and not trainer.looks():
             trainer.evaluate()
         weights = trainer.best_weights() if job.settings.patience else trainer.weights()
-        facts = _facts(job, trainer, result, rows) | {"seconds": time.perf_counter() - started}
+        facts = _facts(job, trainer, result, rows) | sizes | {"seconds": time.perf_counter() - started}
         unset_hf_deepspeed_config()  # under ZeRO 3 it would make the next model one of empty shards
         if dist.get_rank() == 0:
             _save(job, base, tokenizer, pad, weights, Path(folder) / "out", out, facts)

@@ -56,3 +56,93 @@ def test_under_lora_the_base_is_frozen_and_a_new_head_is_trained(bert: Path) -> 
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained and all("lora_" in name or "classifier" in name for name in trained)
     assert any("classifier" in name for name in trained)
+
+
+ATTENTION = {  # weights of one layer's attention, width 32
+    "causal": 4 * 32 * 32,
+    "masked": 4 * (32 * 32 + 32) + 2 * 32,
+    "classification": 4 * (32 * 32 + 32) + 2 * 32,
+}
+HEAD = 32 * 32 + 32 + 2 * 32 + 2
+"""Of a new classifier for two classes on the tiny masked model: its pooler and its own."""
+
+
+def trained_of(model: Any, parameters: str, **changes: Any) -> dict[str, int]:
+    """Names and sizes of what is trained."""
+    settings = config.Training.model_validate({"parameters": parameters})
+    new_head = "Classification" in type(model).__name__
+    chosen = choose(model, settings, new_head=new_head, **changes)
+    return {name: parameter.numel() for name, parameter in chosen.named_parameters() if parameter.requires_grad}
+
+
+@pytest.mark.parametrize("kind", ["causal", "masked", "classification"])
+def test_attention_alone_is_that_of_every_layer_and_a_new_head(kind: Any, llama: Path, bert: Path) -> None:
+    trained = trained_of(load(llama if kind == "causal" else bert, kind), "attention")
+    head = {name: size for name, size in trained.items() if "pooler" in name or name.startswith("classifier")}
+    assert sum(head.values()) == (HEAD if kind == "classification" else 0)
+    own = trained.keys() - head.keys()
+    assert sum(trained[name] for name in own) == 2 * ATTENTION[kind]
+    assert all("attn" in name or "attention" in name for name in own)
+
+
+@pytest.mark.parametrize("kind", ["masked", "classification"])
+def test_biases_alone_are_all_there_are_and_a_new_head(kind: Any, bert: Path) -> None:
+    model = load(bert, kind)
+    trained = trained_of(model, "bias")
+    # A layer: four of attention, two norms, the way up (64) and down; the norm of the embeddings besides.
+    layers = 2 * (4 * 32 + 2 * 32 + 64 + 32) + 32
+    vocabulary = model.config.vocab_size
+    assert sum(trained.values()) == layers + (HEAD if kind == "classification" else 32 + 32 + vocabulary)
+    assert all(name.endswith("bias") or "pooler" in name or name.startswith("classifier") for name in trained)
+
+
+def test_a_model_without_biases_is_refused_with_what_could_be_trained(llama: Path) -> None:
+    with pytest.raises(UserError, match=r"LlamaForCausalLM of this config has no biases .*attention, half or lora"):
+        trained_of(load(llama, "causal"), "bias")
+
+
+def test_a_model_without_attention_is_refused(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gotd_ray.training.parameters._is_attention", lambda _: False)
+    with pytest.raises(UserError, match="have no attention that could be trained alone"):
+        trained_of(load(llama, "causal"), "attention")
+
+
+@pytest.mark.parametrize("kind", ["causal", "masked", "classification"])
+def test_half_takes_half_of_each_kind_of_part_by_the_seed(kind: Any, llama: Path, bert: Path) -> None:
+    folder = llama if kind == "causal" else bert
+    model = load(folder, kind)
+    parts = {name.rpartition(".")[0] for name, _ in model.named_parameters()}
+    found = {
+        seed: {name.rpartition(".")[0] for name in trained_of(load(folder, kind), "half", seed=seed)}
+        for seed in range(4)
+    }
+    again = {name.rpartition(".")[0] for name in trained_of(load(folder, kind), "half", seed=2)}
+    assert again == found[2] and len({frozenset(one) for one in found.values()}) > 1
+    for trained in found.values():
+        outside = {part for part in parts if ".layers." not in part and ".layer." not in part}
+        assert outside <= trained
+        for layer in ("layers.0.", "layers.1.") if kind == "causal" else ("layer.0.", "layer.1."):
+            inside = {part for part in parts if layer in part}
+            for match in (
+                lambda part: "Norm" in part or "norm" in part,
+                lambda part: ("attn" in part or "attention" in part) and "orm" not in part,
+                lambda part: not ("attn" in part or "attention" in part or "orm" in part),
+            ):
+                some = {part for part in inside if match(part)}
+                assert abs(len(some & trained) - len(some) / 2) <= 0.5, (layer, some, trained)
+    if kind == "causal":  # of an odd number, three matrices, one more in every other layer: exactly half in all
+        inside = {part for part in parts if ".layers." in part}
+        assert {len(inside & trained) for trained in found.values()} == {len(inside) // 2}
+
+
+def test_gpt_2_whose_matrices_are_no_linear_layers_is_known_too() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=50, n_positions=16))
+    assert sum(trained_of(model, "attention").values()) == 2 * (32 * 96 + 96 + 32 * 32 + 32)
+    half = trained_of(model, "half", seed=1)
+    assert len({name.rpartition(".")[0] for name in half if ".h." in name}) == 2 * 6 // 2
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    # A layer: two norms, attention's 96 and 32, the way up (128) and down; the last norm besides.
+    assert sum(trained_of(model, "bias").values()) == 2 * (2 * 32 + 96 + 32 + 128 + 32) + 32
