@@ -22,7 +22,7 @@ help: ## list what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 14
 
 demo: $(VENV)/.demo ## select, train and judge on a small example, on this machine
-	$(VENV)/bin/gotd compare jobs/demo.yaml
+	$(VENV)/bin/gotd compare --open jobs/demo.yaml
 
 # Offline and alone: nothing is downloaded, no usage is reported, and Ray neither asks for a token nor writes one.
 test: export HF_HUB_OFFLINE := 1

@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from rich.console import Console
 
-from gotd_ray import config, show
+from gotd_ray import config
 from gotd_ray.compare import compare
 from gotd_ray.models import language
 from gotd_ray.progress import Progress
+from gotd_ray.show_arms import comparison
 
 TASKS = ("chemprot", "agnews", "scicite")
 GENERAL = "news_bbc"
@@ -121,7 +121,7 @@ def run_all(out: Path, runs: Iterable[dict[str, Any]]) -> None:
     for settings in runs:
         path = out / f"{settings['name']}.yaml"
         path.write_text(yaml.safe_dump(settings, sort_keys=False))
-        show.comparison(compare(config.load(path), Progress()), Console(soft_wrap=True, width=160))
+        print("\n".join(comparison(compare(config.load(path), Progress()))))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -33,19 +33,22 @@ app = typer.Typer(
 Config = Annotated[Path, typer.Argument(help="The run, as YAML; see jobs/demo.yaml.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change one key: --set select.budget=500.")]
 JSON = "--json"
+Opened = Annotated[bool, typer.Option("--open", help="Open the page in a browser, where there is a desktop.")]
 Told = Annotated[bool, typer.Option(JSON, help="The last line of the output is JSON: what became of it, and where.")]
 
 STARTED = time.monotonic()
 
 
 @app.command()
-def run(config_file: Config, overrides: Overrides = None, told: Told = False) -> None:
+def run(config_file: Config, overrides: Overrides = None, opened: Opened = False, told: Told = False) -> None:
     """Do every stage that is not done yet, and show what came out."""
     settings = config.load(config_file, overrides or [])
-    from gotd_ray import outcome, pipeline, results, show
+    from gotd_ray import desktop, outcome, pipeline, results, show
 
     finished = pipeline.execute(settings, Progress())
     show.results(results.read(finished.run), show.console())
+    if opened:
+        desktop.show(finished.artifacts["report"].path(results.PAGE))
     if told:
         _tell(0, **outcome.of_run(finished))
 
@@ -75,14 +78,21 @@ def plan(config_file: Config, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def compare(config_file: Config, overrides: Overrides = None, told: Told = False) -> None:
+def compare(config_file: Config, overrides: Overrides = None, opened: Opened = False, told: Told = False) -> None:
     """Train and judge the arms of the section `compare` side by side; goes on where it stopped."""
     settings = config.load(config_file, overrides or [])
     from gotd_ray import compare as comparison
-    from gotd_ray import outcome, show
+    from gotd_ray import desktop, outcome, show_arms, storage
+    from gotd_ray.results import COMPARISON_PAGE
 
-    found = comparison.compare(settings, Progress())
-    show.comparison(found, show.console())
+    progress = Progress()
+    found = comparison.compare(
+        settings, progress, lambda cell, plan: progress.say("\n".join(show_arms.chosen(cell, plan)))
+    )
+    for line in show_arms.comparison(found):
+        print(line)
+    if opened:
+        desktop.show(storage.join(found["settings"]["out"], COMPARISON_PAGE))
     if told:
         _tell(0, **outcome.of_comparison(found))
 
@@ -124,12 +134,15 @@ def show(config_file: Config, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def report(config_file: Config, overrides: Overrides = None) -> None:
+def report(config_file: Config, overrides: Overrides = None, opened: Opened = False) -> None:
     """Write the report of what is done so far anew, and print its path."""
     settings = config.load(config_file, overrides or [])
-    from gotd_ray import pipeline
+    from gotd_ray import desktop, pipeline
 
-    print(pipeline.write_report(settings, Progress()))
+    page = pipeline.write_report(settings, Progress())
+    print(page)
+    if opened:
+        desktop.show(page)
 
 
 INTERRUPTED, TERMINATED = 130, 143

@@ -2,14 +2,16 @@
 
 Each cell of arms x budgets x seeds is an ordinary run in a folder of its own, with all its settings but those of its
 arm; cells share the index, and those of one arm and budget their selection. So a killed comparison goes on where it
-stopped, and a cell can be looked at with ``gotd show``.
+stopped, and a cell can be looked at with ``gotd show``. All that is chosen is chosen first, and can be looked at while
+the trainings run.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +32,7 @@ from gotd_ray.lock import held
 from gotd_ray.progress import Progress
 from gotd_ray.report.machine import versions
 from gotd_ray.report.render import comparison_page
-from gotd_ray.results import AFTER_SELECT, COMPARISON, COMPARISON_PAGE, STAGES
+from gotd_ray.results import AFTER_SELECT, COMPARISON, COMPARISON_PAGE, STAGES, UP_TO_SELECT
 
 ARMS: dict[Arm, dict[str, Any] | None] = {
     "base": None,
@@ -151,8 +153,13 @@ def _validated(run: config.Run, update: dict[str, Any], cell: Cell) -> config.Ru
         raise UserError(f"the arm {cell.arm} cannot be run: {said}. Or drop it from compare.arms.") from None
 
 
-def compare(run: config.Run, progress: Progress) -> dict[str, Any]:
+def compare(
+    run: config.Run, progress: Progress, chose: Callable[[Cell, pipeline.Plan], None] = lambda *_: None
+) -> dict[str, Any]:
     """Run every cell that is not done, and hold the arms against each other; what is done so far is written each time.
+
+    Args:
+        chose: told of the first cell of each selection, once its documents are chosen and before anything is trained.
 
     Returns:
         What ``tell`` does; besides, by name, the cells for which there was something to do, ``ran``, and the others,
@@ -167,7 +174,7 @@ def compare(run: config.Run, progress: Progress) -> dict[str, Any]:
     for sentence in check(run):
         progress.say(f"note: {sentence}")
     with held([run.out], run.storage):
-        return _compare(run, todo, progress)
+        return _compare(run, todo, progress, chose)
 
 
 def check(run: config.Run) -> list[str]:
@@ -202,16 +209,20 @@ def check(run: config.Run) -> list[str]:
     return list(dict.fromkeys(told))
 
 
-def _compare(run: config.Run, todo: dict[Cell, config.Run], progress: Progress) -> dict[str, Any]:
+def _compare(
+    run: config.Run,
+    todo: dict[Cell, config.Run],
+    progress: Progress,
+    chose: Callable[[Cell, pipeline.Plan], None],
+) -> dict[str, Any]:
     last = list(todo)[-1]
     done: dict[Cell, pipeline.Plan] = {}
     with connected(run.ray, progress.say):
+        did = _choose(todo, progress, chose)
         for number, (cell, its_run) in enumerate(todo.items(), 1):
             progress.say(f"{cell.name}: {number} of {len(todo)}")
-            try:
+            with _named(cell):
                 done[cell] = pipeline.execute(its_run, progress, _stages(cell), looked=True)
-            except UserError as error:
-                raise type(error)(f"{cell.name}: {error}") from None
             if cell.arm == last.arm and _held_against(run, done):
                 result = tell(run, done, len(todo))
                 for name, text in (
@@ -219,8 +230,38 @@ def _compare(run: config.Run, todo: dict[Cell, config.Run], progress: Progress) 
                     (COMPARISON_PAGE, comparison_page(result)),
                 ):
                     storage.write_bytes(storage.join(run.out, name), text.encode(), run.storage)
-    ran = [cell.name for cell, plan in done.items() if plan.did]
+    ran = [cell.name for cell, plan in done.items() if plan.did or cell in did]
     return result | {"ran": ran, "skipped": [cell.name for cell in done if cell.name not in ran]}
+
+
+def _choose(
+    todo: dict[Cell, config.Run], progress: Progress, chose: Callable[[Cell, pipeline.Plan], None]
+) -> set[Cell]:
+    """Do every selection, in the order of the arms; returns the cells for which there was something to do."""
+    did: set[Cell] = set()
+    shared: set[str | None] = set()
+    for cell, its_run in todo.items():
+        if selects(cell.arm) is None or its_run.selection in shared:
+            continue
+        progress.say(f"{cell.arm}: choosing")
+        # With the first a report: there is something to read while the rest goes on.
+        stages = UP_TO_SELECT if shared else (*UP_TO_SELECT, "report")
+        shared.add(its_run.selection)
+        with _named(cell):
+            plan = pipeline.execute(its_run, progress, stages, looked=True)
+        if plan.did:
+            did.add(cell)
+        chose(cell, plan)
+    return did
+
+
+@contextmanager
+def _named(cell: Cell) -> Iterator[None]:
+    """What a cell's run is refused for comes with its name."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{cell.name}: {error}") from None
 
 
 def _stages(cell: Cell) -> Sequence[str]:

@@ -21,7 +21,10 @@ from gotd_ray.storage import StoredFile
 AFTER_SELECT = ("pretune", "finetune", "evaluate")
 """The stages that a run has only where it asks for them."""
 
-STAGES = ("survey", "embed", "solve", "dsir", "select", *AFTER_SELECT, "report", "send")
+UP_TO_SELECT = ("survey", "embed", "solve", "dsir", "select")
+"""The stages that choose documents."""
+
+STAGES = (*UP_TO_SELECT, *AFTER_SELECT, "report", "send")
 """All stages in their order."""
 
 FILES = "files.parquet"

@@ -13,9 +13,9 @@ from gotd_ray.checks import Look
 from gotd_ray.index import table_of
 from gotd_ray.ot.kept import BYTES, room
 from gotd_ray.paths import SETS
-from gotd_ray.report.comparison import tables
 from gotd_ray.report.words import searched
-from gotd_ray.results import COMPARISON_PAGE, SUBSET, Results, changes, judgements
+from gotd_ray.results import SUBSET, Results, changes, judgements
+from gotd_ray.show_arms import comparison
 from gotd_ray.stage import Plan
 from gotd_ray.training import check
 from gotd_ray.training import task as training
@@ -174,7 +174,8 @@ def results(found: Results, console: Console) -> None:
     if written := facts.get("report"):
         console.print(f"the report: {written['page']}", markup=False)
     if found.comparison:
-        comparison(found.comparison, console)
+        for line in comparison(found.comparison):
+            console.print(line, markup=False, highlight=False)
 
 
 def _files(many: int) -> str:
@@ -315,28 +316,3 @@ def _selection(found: Results, console: Console) -> None:
 def _table(*names: str, **options: Any) -> Table:
     """A table whose cells go on in the next line where there is no room, and are never cut."""
     return Table(*(Column(name, overflow="fold") for name in names), **options)
-
-
-def comparison(found: dict[str, Any], console: Console) -> None:
-    """The arms of `gotd compare`, the best first, and which differences are more than noise."""
-    against = found["against"]
-    costs = {(row["arm"], row["budget"]): row for row in found["costs"]}
-    for told in tables(found):
-        title = f"{escape(told['title'])} ({told['better']} is better)"
-        table = _table("arm", "budget", "value", "95% interval", f"minus {against}", "wins", "", "s", title=title)
-        for row in told["rows"]:
-            table.add_row(*_arm(row, costs[row["arm"], row["budget"]]))
-        console.print(table)
-    if found["cells"] < found["cells_in_all"]:
-        console.print(f"{found['cells']} of {found['cells_in_all']} cells are done.")
-    console.print(f"the page: {storage.join(found['settings']['out'], COMPARISON_PAGE)}", markup=False)
-
-
-def _arm(row: dict[str, Any], cost: dict[str, Any]) -> list[str]:
-    budget = "" if row["budget"] is None else f"{row['budget']:,}"
-    cells = [row["arm"], budget, f"{row['value']:.4g}", f"{row['low']:.4g} to {row['high']:.4g}"]
-    if "difference" not in row:
-        return [*cells, "", "", "", f"{cost['seconds']:,.0f}"]
-    value, low, high = row["difference"]
-    wins = f"{row['wins']} of {row['pairs']}"
-    return [*cells, f"{value:+.3g} ({low:+.3g} to {high:+.3g})", wins, row["verdict"], f"{cost['seconds']:,.0f}"]

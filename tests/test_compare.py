@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from conftest import make_run
 
-from gotd_ray import checks, compare, config, pipeline
+from gotd_ray import checks, compare, config, pipeline, show_arms
 from gotd_ray.compare import Cell, cells, run_of, selects
 from gotd_ray.errors import UserError
 from gotd_ray.judging.intervals import _resampled, difference, interval
@@ -221,7 +222,12 @@ def test_a_comparison_runs_each_arm_once_and_tells_its_examples_numbers(
     run = settings(
         tmp_path, library, llama, finetune=None, compare={"seeds": [0], "arms": ["base", "nearest"], "against": "base"}
     )
-    found = compare.compare(run, Progress())
+    told: list[str] = []
+    found = compare.compare(run, Progress(), lambda cell, plan: told.extend(show_arms.chosen(cell, plan)))
+    first = pq.read_table(tmp_path / "selections" / "nearest-b40" / "select" / "subset.parquet").to_pylist()[0]
+    assert told[0].startswith("nearest: 40 of ") and max(map(len, told[:-2])) <= show_arms.WIDTH
+    assert any(line.startswith(f"    1 {first['score']:8.4f}  {first['source']}: ") for line in told)
+    assert sum(line.startswith("        pulled by: ") for line in told) == show_arms.DOCUMENTS
     rows = {row["arm"]: row for row in found["rows"] if row["metric"] == "perplexity"}
     assert set(rows) == {"base", "nearest"}
     for cell in cells(run):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError, WorkerCrashedError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError, WorkerCrashedError
 
 from gotd_ray.errors import UserError
 from gotd_ray.remote import answer, answers, unwrapped
@@ -219,6 +219,5 @@ def test_a_task_that_streams_gives_each_of_its_answers_and_its_fault_in_its_own_
             got.append(value)
     _only(raised.value)
     assert got.count(1) == 1
-    with pytest.raises(RayError):
-        ray.get(slow.completed(), timeout=30)
-    assert not (tmp_path / "slow").exists()
+    _, running = ray.wait([slow.completed()], timeout=30)  # one that is cancelled before it begins ends without a fault
+    assert not running and not (tmp_path / "slow").exists()
