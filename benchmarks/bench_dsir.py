@@ -24,7 +24,7 @@ import numpy as np
 from machine import facts
 
 from gotd_ray import config
-from gotd_ray.select.dsir import features, log_ratio
+from gotd_ray.choosing.dsir import features, log_ratio
 
 TAKEN = 500
 

@@ -17,7 +17,7 @@ import numpy as np
 from machine import facts
 from measure import heading, row
 
-from gotd_ray.select.duplicates import NearDuplicates
+from gotd_ray.choosing.duplicates import NearDuplicates
 
 THRESHOLD = 0.95
 BATCH = 512

@@ -21,10 +21,10 @@ from machine import facts
 from measure import heading, row, seconds_of
 from sentence_transformers import SentenceTransformer
 
+from gotd_ray.choosing.scorers import unit
 from gotd_ray.config import Encoder
 from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.models.tokenizer import find_model
-from gotd_ray.select.scorers import unit
 
 MAX_CHARS = 1000
 

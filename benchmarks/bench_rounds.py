@@ -32,11 +32,11 @@ from measure import heading, interval, row
 from product import Library
 from torch import Tensor
 
+from gotd_ray.choosing.dsir import dsir_scores, features, log_ratio
+from gotd_ray.choosing.mmd import median_bandwidth
 from gotd_ray.config import Select
 from gotd_ray.ot.divergence import sinkhorn_divergence
 from gotd_ray.ot.potentials import Potentials
-from gotd_ray.select.dsir import dsir_scores, features, log_ratio
-from gotd_ray.select.mmd import median_bandwidth
 
 TASKS = ("chemprot", "agnews", "scicite")
 MIX = Select().mix

@@ -23,9 +23,9 @@ from machine import facts
 from measure import heading, row, seconds_of
 from scipy.stats import spearmanr
 
+from gotd_ray.choosing.scorers import unit
 from gotd_ray.config import Encoder
 from gotd_ray.models.encoder import TextEncoder
-from gotd_ray.select.scorers import unit
 
 
 def some_texts(folder: Path, count: int, chars: int) -> list[str]:

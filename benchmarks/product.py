@@ -18,6 +18,7 @@ from rich.console import Console
 
 from gotd_ray import config, methods
 from gotd_ray.artifacts import Artifact, make_key
+from gotd_ray.choosing.choose import Chooser, Offer
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.index import ROWS, Embedded, Entry, Index, Part, Snapshot
 from gotd_ray.methods import Fitting
@@ -25,7 +26,6 @@ from gotd_ray.ot.potentials import Potentials
 from gotd_ray.points import Points
 from gotd_ray.progress import Progress
 from gotd_ray.results import POTENTIALS
-from gotd_ray.select.choose import Chooser, Offer
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.rounds import Chosen, Rounds
 from gotd_ray.shards.work import Scoring

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from gotd_ray import config
+from gotd_ray.choosing.decontaminate import NgramIndex, least_words
+from gotd_ray.choosing.dsir import features
 from gotd_ray.errors import UserError
 from gotd_ray.preflight import Count
-from gotd_ray.select.decontaminate import NgramIndex, least_words
-from gotd_ray.select.dsir import features
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.sets import read_set
 

@@ -20,13 +20,13 @@ from solved import solve_rows
 
 from gotd_ray import config, methods
 from gotd_ray.artifacts import Artifact
+from gotd_ray.choosing.decontaminate import NgramIndex
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.filters import check_decontamination
 from gotd_ray.index import ROWS, Embedded, Snapshot
 from gotd_ray.preflight import Count, count_documents
 from gotd_ray.progress import Progress
-from gotd_ray.select.decontaminate import NgramIndex
 from gotd_ray.shards.read_back import Hand, ReadBack
 from gotd_ray.stages import select
 from gotd_ray.storage import list_files

@@ -14,8 +14,8 @@ from corpora import documents, write_parquet
 from rich.console import Console
 
 from gotd_ray import config, pipeline, results, show
+from gotd_ray.choosing.dsir import dsir_scores, features, log_ratio
 from gotd_ray.progress import Progress
-from gotd_ray.select.dsir import dsir_scores, features, log_ratio
 from gotd_ray.stages import dsir
 from gotd_ray.text.documents import read_documents
 from gotd_ray.text.tally import Tally

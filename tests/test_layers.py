@@ -33,7 +33,7 @@ class Rule:
 
 RULES = (
     Rule("gotd_ray/ot", only=MATHEMATICS),
-    Rule("gotd_ray/select", only=(*MATHEMATICS, "ot", "gotd_ray.select", "gotd_ray.config")),  # ot is POT
+    Rule("gotd_ray/choosing", only=(*MATHEMATICS, "ot", "gotd_ray.choosing", "gotd_ray.config")),  # ot is POT
     Rule(
         "gotd_ray/text",
         never=("ray", "torch", "transformers", "gotd_ray.stages", "gotd_ray.shards", "gotd_ray.cluster"),
@@ -52,7 +52,7 @@ RULES = (
     Rule(REMOTE, only_ours=("gotd_ray.errors",)),
     Rule("gotd_ray/config", only_ours=("gotd_ray.config", "gotd_ray.errors"), never=HEAVY),
     Rule("gotd_ray", never=("gotd_ray.cli", "jobs", "tests", "benchmarks")),
-    Rule("benchmarks/gpu", only_ours=("gotd_ray.ot", "gotd_ray.models", "gotd_ray.select", "gotd_ray.config")),
+    Rule("benchmarks/gpu", only_ours=("gotd_ray.ot", "gotd_ray.models", "gotd_ray.choosing", "gotd_ray.config")),
     *(
         Rule(
             where,
@@ -169,8 +169,8 @@ def test_the_files_are_found() -> None:
         ("gotd_ray/ot/x.py", "def f():\n    from scipy.special import logsumexp"),
         ("gotd_ray/ot/x.py", "from gotd_ray import config"),
         ("gotd_ray/ot/x.py", "from ..select import topk"),
-        ("gotd_ray/select/x.py", "import pyarrow.parquet as pq"),
-        ("gotd_ray/select/x.py", "from gotd_ray.stages.embed import run"),
+        ("gotd_ray/choosing/x.py", "import pyarrow.parquet as pq"),
+        ("gotd_ray/choosing/x.py", "from gotd_ray.stages.embed import run"),
         ("gotd_ray/text/x.py", "from torch import Tensor"),
         ("gotd_ray/models/x.py", "def f():\n    import ray.train"),
         ("gotd_ray/models/x.py", "from gotd_ray.stages import embed"),
@@ -200,7 +200,7 @@ def test_a_wrong_import_is_seen(file: str, source: str) -> None:
     ("file", "source"),
     [
         ("gotd_ray/ot/x.py", "import math\nimport torch.nn\nfrom gotd_ray.ot.exact import to_grid"),
-        ("gotd_ray/select/x.py", "from gotd_ray.config import Select\nfrom gotd_ray.ot import kernel"),
+        ("gotd_ray/choosing/x.py", "from gotd_ray.config import Select\nfrom gotd_ray.ot import kernel"),
         (
             "gotd_ray/stages/x.py",
             "import ray\nfrom gotd_ray.shards.pool import Pool\nfrom gotd_ray.encoding import encode_texts",

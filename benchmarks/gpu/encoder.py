@@ -14,10 +14,10 @@ from bare_encoder import BareLoop
 from measure import seconds_of
 from referee import overlap
 
+from gotd_ray.choosing.scorers import nearest_scores, unit
 from gotd_ray.config import Encoder
 from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.models.tokenizer import find_model
-from gotd_ray.select.scorers import nearest_scores, unit
 from gpu.results import Results
 
 COSINES = {"float32": 0.99999, "float16": 0.9999, "bfloat16": 0.999}

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from gotd_ray import storage as files
+from gotd_ray.choosing.dsir import dsir_scores
 from gotd_ray.config import Storage
 from gotd_ray.errors import UserError
 from gotd_ray.index import id_range, ids_of, scan
@@ -15,7 +16,6 @@ from gotd_ray.methods.method import Fitting, Method, Part
 from gotd_ray.ot.potentials import Scorer
 from gotd_ray.ot.shard import segment_bounds
 from gotd_ray.results import LOG_WEIGHTS
-from gotd_ray.select.dsir import dsir_scores
 
 
 def weights_name(number: int, count: int) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from gotd_ray.choosing.mmd import Witness, median_bandwidth
 from gotd_ray.errors import UserError
 from gotd_ray.methods.method import Fitting, Method, Part
 from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.potentials import Scorer
-from gotd_ray.select.mmd import Witness, median_bandwidth
 
 
 def _fit(given: Fitting) -> Witness:

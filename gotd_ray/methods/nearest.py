@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from gotd_ray.choosing.scorers import nearest_scores
 from gotd_ray.methods.method import Fitting, Method, Part
 from gotd_ray.ot.potentials import Scorer
-from gotd_ray.select.scorers import nearest_scores
 
 
 def _fit(given: Fitting) -> np.ndarray:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from gotd_ray.choosing.scorers import random_scores
 from gotd_ray.methods.method import Fitting, Method, Part
 from gotd_ray.ot.potentials import Scorer
-from gotd_ray.select.scorers import random_scores
 
 
 def _fit(given: Fitting) -> int:

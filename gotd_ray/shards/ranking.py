@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from gotd_ray import config
-from gotd_ray.select.choose import Chooser, Offer
-from gotd_ray.select.topk import TopK, merge
+from gotd_ray.choosing.choose import Chooser, Offer
+from gotd_ray.choosing.topk import TopK, merge
 from gotd_ray.shards.pool import Pool
 from gotd_ray.shards.read_back import Texts
 

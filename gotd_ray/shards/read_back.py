@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from gotd_ray.choosing.decontaminate import Contamination
 from gotd_ray.remote import answers
-from gotd_ray.select.decontaminate import Contamination
 from gotd_ray.shards.pool import Pool
 from gotd_ray.text.addresses import Reading, texts_of_files
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gotd_ray.choosing.choose import Offer
 from gotd_ray.index import SCHEMA
-from gotd_ray.select.choose import Offer
 from gotd_ray.shards.read_back import Texts
 
 ADDRESS = [field for field in SCHEMA if field.name in ("source", "path", "row", "chunk", "chars", "tokens")]

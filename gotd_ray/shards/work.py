@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import torch
 
 from gotd_ray import config, methods
+from gotd_ray.choosing.topk import TopK, may_cross, top_k
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import join
 from gotd_ray.index import Embedded, ids_of
@@ -19,7 +20,6 @@ from gotd_ray.methods import Part
 from gotd_ray.ot.kernel import Precision, Side, dtype_of, one_thread_each, side, working_precision
 from gotd_ray.ot.shard import PLAIN, How, Segment, Shard, make_segments, segment_bounds
 from gotd_ray.points import check_finite
-from gotd_ray.select.topk import TopK, may_cross, top_k
 from gotd_ray.storage import create
 
 
@@ -162,7 +162,7 @@ class Work:
         return top_k(np.concatenate([s.ids for s in self.shard.segments]), np.concatenate(scores), k)
 
     def near(self, scoring: Scoring, cut: float, move: float) -> int:
-        """See :func:`gotd_ray.select.topk.may_cross`."""
+        """See :func:`gotd_ray.choosing.topk.may_cross`."""
         return sum(may_cross(part, cut, move) for part in self.scores(scoring))
 
     def left_out(self, scoring: Scoring) -> int:

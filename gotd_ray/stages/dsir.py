@@ -21,6 +21,7 @@ import ray
 
 from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact
+from gotd_ray.choosing.dsir import Features, features, log_ratio
 from gotd_ray.cluster import Site
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import shown
@@ -30,7 +31,6 @@ from gotd_ray.ot.shard import segment_bounds
 from gotd_ray.progress import Task
 from gotd_ray.remote import answers
 from gotd_ray.results import LOG_WEIGHTS
-from gotd_ray.select.dsir import Features, features, log_ratio
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.text.documents import Document, read_documents
 from gotd_ray.text.rows import BadFile

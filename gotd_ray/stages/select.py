@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from gotd_ray import config, methods, storage
 from gotd_ray.artifacts import Artifact
+from gotd_ray.choosing.choose import Chooser
+from gotd_ray.choosing.duplicates import EXACT
 from gotd_ray.cluster import Site
 from gotd_ray.errors import with_remedy
 from gotd_ray.filesystems import shown
@@ -24,8 +26,6 @@ from gotd_ray.ot.potentials import Potentials
 from gotd_ray.points import Points, points_of
 from gotd_ray.progress import Progress, Task
 from gotd_ray.results import SUBSET
-from gotd_ray.select.choose import Chooser
-from gotd_ray.select.duplicates import EXACT
 from gotd_ray.shards.fit import total_mass
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
 from gotd_ray.shards.ranking import Stretch, ranking

@@ -19,13 +19,13 @@ import ray
 
 from gotd_ray import config
 from gotd_ray.artifacts import Artifact
+from gotd_ray.choosing.survey import Distance, distance, kept_sources, near_the_cut, ranked, sample_size
 from gotd_ray.cluster import Site
 from gotd_ray.encoding import READER_CPUS, encode_texts
 from gotd_ray.errors import UserError, with_remedy
 from gotd_ray.index import Collection
 from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.remote import answers
-from gotd_ray.select.survey import Distance, distance, kept_sources, near_the_cut, ranked, sample_size
 from gotd_ray.stage import Plan, Stage
 from gotd_ray.storage import StoredFile
 from gotd_ray.text.documents import read_documents, source_of

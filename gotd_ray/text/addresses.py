@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from gotd_ray import config
+from gotd_ray.choosing.decontaminate import NgramIndex
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import shown
-from gotd_ray.select.decontaminate import NgramIndex
 from gotd_ray.text.documents import document_id, split_rows
 from gotd_ray.text.rows import BadFile, Problem
 

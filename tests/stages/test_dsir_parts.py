@@ -15,11 +15,11 @@ from indexed import index_at
 from selected import TEXTS, Selected, read_here, write
 
 from gotd_ray.artifacts import Artifact
+from gotd_ray.choosing.dsir import features
 from gotd_ray.config import Storage
 from gotd_ray.errors import UserError
 from gotd_ray.index import Collection, Vectors
 from gotd_ray.results import LOG_WEIGHTS
-from gotd_ray.select.dsir import features
 from gotd_ray.stages import dsir
 from gotd_ray.storage import list_files
 from gotd_ray.text.documents import Document, document_id

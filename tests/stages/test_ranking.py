@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from selected import TEXTS, Selected, read_here, write
 
+from gotd_ray.choosing.topk import TopK, top_k
 from gotd_ray.results import SUBSET
-from gotd_ray.select.topk import TopK, top_k
 from gotd_ray.shards import ranking, subset
 from gotd_ray.shards.read_back import ReadBack
 from gotd_ray.stages.select import SET_ASIDE

@@ -14,7 +14,7 @@ import zstandard
 from warcio.warcwriter import WARCWriter
 
 from gotd_ray import config
-from gotd_ray.select.decontaminate import NgramIndex
+from gotd_ray.choosing.decontaminate import NgramIndex
 from gotd_ray.text import addresses
 from gotd_ray.text.addresses import FOUND, Reading, texts_at, texts_of_files
 from gotd_ray.text.documents import Document, read_documents

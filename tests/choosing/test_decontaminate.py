@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gotd_ray.select import decontaminate
-from gotd_ray.select.decontaminate import Contamination, NgramIndex, words
+from gotd_ray.choosing import decontaminate
+from gotd_ray.choosing.decontaminate import Contamination, NgramIndex, words
 
 Text = st.lists(st.sampled_from("abcd"), max_size=24).map(" ".join)
 EVAL = "The optimal transport plan couples two measures so that the total cost of moving mass is smallest"

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gotd_ray.select import clusters
-from gotd_ray.select.scorers import unit
+from gotd_ray.choosing import clusters
+from gotd_ray.choosing.scorers import unit
 
 EXACT = 1_000_000
 """Kept documents up to which all pairs count: about an hour of 2 cores at a width of 384."""

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gotd_ray.choosing.topk import TopK, may_cross, merge, top_k
 from gotd_ray.ot.potentials import Potentials
-from gotd_ray.select.topk import TopK, may_cross, merge, top_k
 
 # Few scores and few ids, so that ties and repeated ids are common.
 Documents = st.lists(

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gotd_ray.choosing.decontaminate import Contamination
+from gotd_ray.choosing.duplicates import NearDuplicates
 from gotd_ray.config import Select
-from gotd_ray.select.decontaminate import Contamination
-from gotd_ray.select.duplicates import NearDuplicates
 
 Reason = Literal["text_changed", "contaminated", "source_quota", "near_duplicate"]
 

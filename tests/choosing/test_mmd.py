@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from gotd_ray.choosing.mmd import Witness, median_bandwidth
 from gotd_ray.ot.shard import Shard, make_segments, shard_segments
-from gotd_ray.select.mmd import Witness, median_bandwidth
 
 
 def points(rng: np.random.Generator, rows: int, width: int = 16) -> np.ndarray:

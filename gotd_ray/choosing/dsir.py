@@ -15,7 +15,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from gotd_ray.select.scorers import random_scores
+from gotd_ray.choosing.scorers import random_scores
 
 BUCKETS = 10_000
 SMOOTHING = 1e-8

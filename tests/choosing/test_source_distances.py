@@ -6,7 +6,7 @@ import numpy as np
 import ot as pot
 import pytest
 
-from gotd_ray.select.survey import (
+from gotd_ray.choosing.survey import (
     Distance,
     distance,
     exact_cost,

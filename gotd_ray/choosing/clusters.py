@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gotd_ray.select.scorers import unit
+from gotd_ray.choosing.scorers import unit
 
 CLUSTERS = 1024
 """Of ten million documents, some ten thousand in each."""

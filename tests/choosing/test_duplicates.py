@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gotd_ray.select import clusters, duplicates
-from gotd_ray.select.duplicates import NearDuplicates, Twin
-from gotd_ray.select.scorers import unit
+from gotd_ray.choosing import clusters, duplicates
+from gotd_ray.choosing.duplicates import NearDuplicates, Twin
+from gotd_ray.choosing.scorers import unit
 
 
 def greedy(vectors: np.ndarray, threshold: float, cuts: list[int]) -> list[Twin | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gotd_ray.select.scorers import nearest_scores, random_scores
+from gotd_ray.choosing.scorers import nearest_scores, random_scores
 
 IDS = np.array([f"{number * 7919:032x}" for number in range(20_000)], "S32")
 

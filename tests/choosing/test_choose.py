@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gotd_ray.choosing.choose import Chooser, Offer, SetAside
+from gotd_ray.choosing.decontaminate import Contamination
 from gotd_ray.config import Select
-from gotd_ray.select.choose import Chooser, Offer, SetAside
-from gotd_ray.select.decontaminate import Contamination
 
 COPY = Contamination("eval-1", "alpha beta gamma delta epsilon")
 EYE = np.eye(64, dtype=np.float16)

@@ -14,7 +14,7 @@ from corpora import documents
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gotd_ray.select.dsir import BUCKETS, Features, dsir_scores, features, gumbel, log_ratio
+from gotd_ray.choosing.dsir import BUCKETS, Features, dsir_scores, features, gumbel, log_ratio
 from gotd_ray.text.documents import document_id
 
 ODD = ["", " ", "one", "...", "a  b", "a b a b a", "Don't STOP!? «naïve» 東京 タワー", "x\n\ny", "ǅ İstanbul ß"]
