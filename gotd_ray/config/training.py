@@ -74,8 +74,8 @@ class Training(Section):
     dev: Paths | None = Field(None, description="files of a development set, in the form of the target")
     parameters: Literal["all", "last", "attention", "bias", "half", "lora"] = Field(
         "all",
-        description="what is trained. attention: that of all layers; bias: all biases; half: of each layer a random half, "
-        "by the seed, and what is not in the layers; a new classifier's head always",
+        description="what is trained. attention: that of all layers; bias: all biases; half: of each layer a random "
+        "half, by the seed, and what is not in the layers; a new classifier's head always",
     )
     last_layers: int = Field(
         2, ge=1, le=10**4, description="layers trained under `parameters: last`, with all that follows them"
