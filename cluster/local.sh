@@ -19,6 +19,7 @@ FOLDER="/tmp/gotd-ray-$UID"
 PID_FILE="$FOLDER/head.pid"
 LOG_FILE="$FOLDER/head.log"
 TOKEN_FILE="$FOLDER/token"
+ADDRESS_FILE="$FOLDER/ray_current_cluster" # where Ray says what workers connect to
 
 fail() {
     echo "$*" >&2
@@ -51,9 +52,9 @@ taken() {
     ask "" --output /dev/null
 }
 
-# The jobs API answers before the nodes that would run a job have joined, so both are asked.
+# The jobs API answers before the nodes that would run a job have joined, and before Ray has said where: all are asked.
 ready() {
-    ask /api/jobs/ --fail --output /dev/null &&
+    [ -s "$ADDRESS_FILE" ] && ask /api/jobs/ --fail --output /dev/null &&
         [ "$(ask /api/v0/nodes | grep -o '"state": "ALIVE"' | wc -l)" -gt "${1:-0}" ]
 }
 
@@ -93,7 +94,7 @@ node() {
 # Wait until the head and so many workers are there.
 wait_for() {
     local said
-    for _ in $(seq 120); do
+    for _ in $(seq 300); do
         if [ "$(pids | wc -l)" -lt "$(wc -l <"$PID_FILE")" ]; then
             said="$(tail -qn 20 "$FOLDER"/*.log)"
             stop
@@ -105,7 +106,7 @@ wait_for() {
         sleep 1
     done
     stop
-    fail "Ray was not ready for jobs at $URL within 120 s. See $LOG_FILE and $FOLDER/session_latest/logs."
+    fail "Ray was not ready for jobs at $URL within 300 s. See $LOG_FILE and $FOLDER/session_latest/logs."
 }
 
 start() {
@@ -136,7 +137,7 @@ start() {
     # --object-store-memory: a node takes 30% of the machine's memory by default, as if it were alone.
     [ "$mode" != token ] || need_token
     : >"$PID_FILE"
-    rm -f "$FOLDER"/*.log
+    rm -f "$FOLDER"/*.log "$ADDRESS_FILE" # an earlier head's address would send the workers there
     if [ "$workers" -gt 0 ]; then
         memory=$(($(getconf _PHYS_PAGES) * $(getconf PAGE_SIZE) * 3 / 10 / (workers + 1)))
         share=(--object-store-memory="$memory")
@@ -148,7 +149,7 @@ start() {
     wait_for 0
     for number in $(seq "$workers"); do
         [ "$number" -eq 1 ] || share+=(--num-gpus=0) # the first has the machine's GPUs
-        node "$FOLDER/worker-$number.log" --address="$(cat "$FOLDER/ray_current_cluster")" "${share[@]}" \
+        node "$FOLDER/worker-$number.log" --address="$(cat "$ADDRESS_FILE")" "${share[@]}" \
             --num-cpus="$((($(nproc) + workers - 1) / workers))" --min-worker-port=0 --max-worker-port=0
         wait_for "$number" # two that start at once take each other's sockets
     done

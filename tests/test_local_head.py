@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 ADDRESS = "http://127.0.0.1:8265"
 SCRIPT = ROOT / "cluster" / "local.sh"
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def head() -> Iterator[dict[str, str]]:
     given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_TOKEN")}
     environment = given | {"PYTHON": sys.executable, "PATH": path, "RAY_AUTH_MODE": "token"}
     start = ["bash", str(SCRIPT), "start", "2"]
-    said = subprocess.run(start, env=environment, check=True, timeout=400, stdout=subprocess.PIPE, text=True).stdout
+    said = subprocess.run(start, env=environment, check=True, timeout=1000, stdout=subprocess.PIPE, text=True).stdout
     token = re.search(r"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=(\S+)", said)
     assert token and Path(token[1]).stat().st_mode & 0o077 == 0
     yield environment | {"RAY_AUTH_TOKEN_PATH": token[1]}
