@@ -34,6 +34,7 @@ class Rule:
 RULES = (
     Rule("gotd_ray/ot", only=MATHEMATICS),
     Rule("gotd_ray/choosing", only=(*MATHEMATICS, "ot", "gotd_ray.choosing", "gotd_ray.config")),  # ot is POT
+    Rule("gotd_ray/curves", only=("numpy", "scipy", "gotd_ray.curves")),
     Rule(
         "gotd_ray/text",
         never=("ray", "torch", "transformers", "gotd_ray.stages", "gotd_ray.shards", "gotd_ray.cluster"),
