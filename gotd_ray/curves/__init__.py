@@ -1,1 +1,1 @@
-"""What the next documents buy: laws of loss against the number of documents, and what follows from them. numpy, scipy."""
+"""What the next documents buy: laws of the loss against the number of documents, and what follows from them."""

@@ -67,7 +67,8 @@ def tried(noise: Noise) -> list[Tried]:
             whole = fit(form, noise.sizes, noise.means, noise.variances)
             off = noise.means - whole.at(noise.sizes)[0]
             free = len(noise.sizes) - form.free
-            misfit = float((np.divide(off, noise.errors, out=np.zeros_like(off), where=noise.errors > 0) ** 2).sum()) / free
+            scaled = np.divide(off, noise.errors, out=np.zeros_like(off), where=noise.errors > 0)
+            misfit = float((scaled**2).sum()) / free
             refuted = bool(stats.f.sf(misfit, free, noise.free) < 0.05)
             found.append(Tried(form, predicted, float(noise.means[-1]) - predicted, misfit, refuted))
     return found
@@ -97,10 +98,10 @@ def advise(sizes: np.ndarray, losses: np.ndarray, seed: int, wanted: float | Non
         ``mean``, ``low``, ``high`` (k,) of each size; ``noise``, the standard deviation of one training at the largest
         size; ``tried``, of each law its prediction of the largest size without it; ``form`` and ``parameters`` of the
         law chosen, with ``line``, the fitted curve and its interval at sizes up to twice the largest. Of these
-        None, and ``refused`` the reason, where the curve rises beyond the noise. ``saturation`` is the smallest size from
-        which on doubling gains less than the noise, ``next`` the gain of the next ``NEXT`` documents, ``doubling`` that
-        of twice the largest size, ``budget`` the documents for the wanted loss, each with ``low`` and ``high`` (None:
-        without end) or ``refused``.
+        None, and ``refused`` the reason, where the curve rises beyond the noise. ``saturation`` is the smallest size
+        from which on doubling gains less than the noise, ``next`` the gain of the next ``NEXT`` documents, ``doubling``
+        that of twice the largest size, ``budget`` the documents for the wanted loss, each with ``low`` and ``high``
+        (None: without end) or ``refused``.
     """
     sizes, losses = np.asarray(sizes, np.float64), np.asarray(losses, np.float64)
     noise = Noise(sizes, losses)
@@ -117,8 +118,8 @@ def advise(sizes: np.ndarray, losses: np.ndarray, seed: int, wanted: float | Non
         told["refused"] = (
             f"the curve is not monotone: the loss rises from {noise.means[low]:.4g} at {sizes[low]:,.0f} documents to "
             f"{noise.means[high]:.4g} at {sizes[high]:,.0f}, which the noise of the seeds "
-            f"({np.sqrt(noise.variances[high]):.2g}) does not explain. Look at the training: a lower learning rate, more "
-            "steps at the larger sizes, or documents of another kind among the later ones"
+            f"({np.sqrt(noise.variances[high]):.2g}) does not explain. Look at the training: a lower learning rate, "
+            "more steps at the larger sizes, or documents of another kind among the later ones"
         )
         return told | dict.fromkeys(("tried", "form", "parameters", "line", "saturation", "next", "doubling", "budget"))
     found = tried(noise)
@@ -133,9 +134,9 @@ def advise(sizes: np.ndarray, losses: np.ndarray, seed: int, wanted: float | Non
     drawn = np.geomspace(sizes[0], 2 * sizes[-1], 60)
     told["tried"] = [{"form": one.form.name} | {k: v for k, v in vars(one).items() if k != "form"} for one in found]
     told |= {"form": form.name, "parameters": point.parameters(), "standing": [one.form.name for one in left]}
+    columns = (drawn, point.at(drawn)[0], *_bounds(many, lambda law: law.at(drawn)))
     told["line"] = [
-        {"size": float(size), "value": float(value), "low": float(low), "high": float(high)}
-        for size, value, low, high in zip(drawn, point.at(drawn)[0], *_bounds(many, lambda law: law.at(drawn)), strict=True)
+        dict(zip(("size", "value", "low", "high"), map(float, row), strict=True)) for row in zip(*columns, strict=True)
     ]
     last = float(sizes[-1])
     told["next"] = _gain(point, many, last, last + NEXT) | {"documents": NEXT}
