@@ -65,7 +65,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         process.wait(10)
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, seconds: float = 30) -> None:
+def _wait(process: subprocess.Popen[bytes], port: int, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -162,7 +162,7 @@ def test_two_at_once_build_it_once(small: Path) -> None:
         )
         for _ in range(2)
     ]
-    answers = [one.communicate(timeout=200) for one in both]
+    answers = [one.communicate(timeout=1000) for one in both]
     assert {one.returncode for one in both} == {0}, answers
     assert answers[0][0] == answers[1][0]
 
@@ -170,7 +170,7 @@ def test_two_at_once_build_it_once(small: Path) -> None:
 def test_a_script_without_a_guard_does_not_wait_for_itself(small: Path) -> None:
     code = "from gotd_ray import demo; demo.PACKAGES = ('gotd_fake_small',)\nprint(demo.folder())"
     (small / "build.py").write_text(code)
-    found = subprocess.run([sys.executable, small / "build.py"], capture_output=True, text=True, timeout=200)
+    found = subprocess.run([sys.executable, small / "build.py"], capture_output=True, text=True, timeout=1000)
     assert found.returncode == 0, found.stderr
     assert (Path(found.stdout.strip()) / "corpus" / "gotd_fake_small.parquet").exists()
 

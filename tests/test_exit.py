@@ -26,7 +26,7 @@ def gotd(*arguments: object, code: str = "", **surroundings: str) -> subprocess.
     program = f"{code}\nfrom gotd_ray.cli import main; main()"
     found = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
-        capture_output=True, text=True, errors="replace", env=os.environ | surroundings, timeout=250,
+        capture_output=True, text=True, errors="replace", env=os.environ | surroundings, timeout=1000,
     )  # fmt: skip
     assert not TRACE.search(found.stdout + found.stderr), found.stderr
     return found
@@ -69,7 +69,7 @@ def test_a_job_says_why_it_failed_in_its_last_line(command: str, config_file: Pa
         ([config_file, "--set", "select.budgte=3"], "unknown key 'select.budgte'. Did you mean 'budget'?"),
         ([config_file, "--bogus"], "the words on the command line are not understood: see above"),
     ):
-        found = subprocess.run([*job, *arguments], capture_output=True, text=True, timeout=250)
+        found = subprocess.run([*job, *arguments], capture_output=True, text=True, timeout=1000)
         last = told(found)
         assert (last["state"], last["code"], last["subset"]) == ("failed", 2, None)
         assert said in last["error"] and "\n" not in last["error"]
@@ -120,7 +120,7 @@ def test_interrupted_or_terminated(config_file: Path, tmp_path: Path, number: in
         assert process.stdout and process.stdout.readline() == "waiting\n"
         time.sleep(0.2)
         process.send_signal(number)
-        out, said = process.communicate(timeout=200)
+        out, said = process.communicate(timeout=1000)
     assert process.returncode == code
     last = json.loads(out)
     assert (last["state"], last["code"]) == ("failed", code)
@@ -131,7 +131,7 @@ def test_interrupted_or_terminated(config_file: Path, tmp_path: Path, number: in
 def test_a_reader_that_goes_away_is_no_fault(config_file: Path) -> None:
     program = "from gotd_ray.cli import main; main()"
     command = f"{sys.executable} -c '{program}' plan {config_file} | true; echo ${{PIPESTATUS[0]}}"
-    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=250)
+    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=1000)
     assert found.stdout.strip() == "0", found.stderr
     assert not found.stderr
 

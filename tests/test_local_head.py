@@ -39,14 +39,14 @@ def head() -> Iterator[dict[str, str]]:
     token = re.search(r"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=(\S+)", said)
     assert token and Path(token[1]).stat().st_mode & 0o077 == 0
     yield environment | {"RAY_AUTH_TOKEN_PATH": token[1]}
-    subprocess.run(["bash", str(SCRIPT), "stop"], env=environment, check=True, timeout=60)
+    subprocess.run(["bash", str(SCRIPT), "stop"], env=environment, check=True, timeout=600)
     assert not Path(token[1]).exists()
 
 
 def ray_job(environment: dict[str, str], verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["ray", "job", verb, "--address", ADDRESS, *arguments]
     return subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=1000, check=False
     )  # fmt: skip
 
 

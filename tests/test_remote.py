@@ -125,9 +125,9 @@ def test_one_that_takes_long_can_be_asked_again(tmp_path: Path) -> None:
     waits = _wait.remote(1.0, str(tmp_path / "waits"))
     with pytest.raises(GetTimeoutError):
         answer(waits, timeout=0.01)
-    assert answer(waits, timeout=60) is None and (tmp_path / "waits").exists()
+    assert answer(waits, timeout=600) is None and (tmp_path / "waits").exists()
     with pytest.raises(UserError) as raised:
-        answer(_fail.remote(UserError), timeout=60)
+        answer(_fail.remote(UserError), timeout=600)
     _only(raised.value)
 
 
@@ -203,7 +203,7 @@ def _count(to: int, fail: bool = False) -> Iterator[int]:
 @ray.remote(num_cpus=0)
 def _count_slowly(path: str) -> Iterator[int]:
     yield 0
-    _wait._function(60, path)
+    _wait._function(900, path)
     yield 1
 
 
@@ -219,5 +219,5 @@ def test_a_task_that_streams_gives_each_of_its_answers_and_its_fault_in_its_own_
             got.append(value)
     _only(raised.value)
     assert got.count(1) == 1
-    _, running = ray.wait([slow.completed()], timeout=30)  # one that is cancelled before it begins ends without a fault
+    _, running = ray.wait([slow.completed()], timeout=600)
     assert not running and not (tmp_path / "slow").exists()

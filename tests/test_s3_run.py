@@ -42,7 +42,7 @@ def test_the_same_ids_from_s3_and_no_secret_in_any_output(
             [sys.executable, "-c", "from gotd_ray.cli import main; main()", "run", str(config_file)],
             env=os.environ | s3.environment | {"RAY_TMPDIR": str(short)},
             capture_output=True,
-            timeout=250,
+            timeout=1000,
             check=False,
         )
     finally:

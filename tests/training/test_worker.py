@@ -70,7 +70,7 @@ def start(folder: Path, base: Path, trainings: dict[str, Any], workers: int) -> 
             subprocess.Popen([*command, str(rank), *arguments], env=environment, stdout=log, stderr=log)
             for rank in range(workers)
         ]
-        codes = [process.wait(timeout=240) for process in processes]
+        codes = [process.wait(timeout=1000) for process in processes]
     if 1 in codes:
         raise AssertionError((folder / "log").read_text()[-3000:])
     return codes
