@@ -34,7 +34,7 @@ from gotd_ray.ot.fit import mean_cost
 from gotd_ray.ot.kernel import Precision, fast_matmul_is_exact, one_thread_each
 from gotd_ray.ot.local import solve_local
 from gotd_ray.ot.potentials import Potentials
-from gotd_ray.stages.solve import PRESETS
+from gotd_ray.ot.presets import PRESETS
 
 Preset = Literal["debiased", "paper"]
 BOTH: tuple[Preset, Preset] = ("debiased", "paper")

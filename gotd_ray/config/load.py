@@ -43,13 +43,29 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Run:
     origin = Origin(name, dict(reading.places))
     for item in overrides:
         _override(data, item, origin)
+    return _validated(data, origin)
+
+
+def of(data: Mapping[str, Any], name: str) -> Run:
+    """A run of nested keys and values that stand in no file.
+
+    Args:
+        name: what they come from, for errors.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    return _validated(data, Origin(name))
+
+
+def _validated(data: Mapping[str, Any], origin: Origin) -> Run:
     for where, value in _texts(data, ()):
         try:
             refuse_credentials(value)
         except ValueError as error:
             raise UserError(f"{origin.of(where)}: {'.'.join(where)}: {error}.") from None
     try:
-        return Run.model_validate(data)
+        return Run.model_validate(dict(data))
     except ValidationError as error:
         raise UserError(explain(origin, error)) from None
 

@@ -18,9 +18,10 @@ from gotd_ray.earlier import Earlier, read_earlier
 from gotd_ray.errors import UserError, with_remedy
 from gotd_ray.index import Vectors
 from gotd_ray.ot.divergence import self_potential
-from gotd_ray.ot.fit import State, mean_cost, mean_square
-from gotd_ray.ot.kernel import Precision, one_thread_each
+from gotd_ray.ot.fit import State
+from gotd_ray.ot.kernel import one_thread_each
 from gotd_ray.ot.potentials import Potentials
+from gotd_ray.ot.presets import NoCostError, Temperature, temperature
 from gotd_ray.ot.sinkhorn import Solution
 from gotd_ray.points import Points, points_of
 from gotd_ray.progress import Progress
@@ -32,19 +33,6 @@ from gotd_ray.stage import Plan, Stage
 
 VERSION = 8
 """Raised when the result of equal settings changes."""
-
-PRESETS = {
-    "debiased": {"epsilon": 0.25, "epsilon_unit": "mean_cost", "tolerance": 1e-3},
-    "paper": {"epsilon": 0.1, "epsilon_unit": "absolute", "tolerance": 0.1},
-}
-"""debiased: the best of our trials on the paper's Figure 3. paper: the values of the authors' code."""
-
-SMALL_EPSILON = 1e-3
-"""Below it, times the mean |x|^2, the scores / epsilon are so large that float32 is not fine enough: auto takes
-float64."""
-
-NO_COST = 1e-9
-"""A mean cost below it is rounding: all vectors are one."""
 
 CHECKPOINT, CHECKPOINT_SECONDS = "checkpoint-", 2.0
 
@@ -151,9 +139,9 @@ def _fit(given: Fit, artifact: Artifact, site: Site) -> Potentials:
         rows = sum(pool.ask("rows", 1))
         sample = sample_stride(lambda stride: sum(pool.ask("support", stride)), pool.segments, settings.sample)
         moments = np.sum(pool.ask("moments", total_mass(pool, 1)), axis=0)
-        epsilon, unit_cost, tolerance = _temperature(settings, moments, wanted)
-        precision = _precision(settings, epsilon, mean_square(moments))
-        fits = _Fits(given, pool, sample, epsilon, tolerance, precision, artifact, site.progress)
+        heat = _temperature(settings, moments, wanted)
+        epsilon = heat.epsilon
+        fits = _Fits(given, pool, sample, heat, artifact, site.progress)
         toward = fits.fit("target", wanted, start)
         away = fits.fit("contrast", unwanted, start and start.unwanted) if unwanted else None
         debiased = settings.preset == "debiased" and not unwanted
@@ -161,14 +149,14 @@ def _fit(given: Fit, artifact: Artifact, site: Site) -> Potentials:
         fitted_on = sum(pool.ask("support", sample))
     facts = given.source | {
         "preset": settings.preset,
-        "precision": precision,
+        "precision": heat.precision,
         "over": given.over,
         "candidates": rows,
         "fitted_on": fitted_on,
         "targets": len(wanted.b),
         "epsilon": epsilon,
-        "mean_cost": unit_cost,
-        "tolerance": tolerance,
+        "mean_cost": heat.mean_cost,
+        "tolerance": heat.tolerance,
         **_facts(toward),
     }
     if unwanted and away:
@@ -206,27 +194,15 @@ def _facts(solution: Solution) -> dict[str, Any]:
     }
 
 
-def _temperature(settings: config.Solve, moments: np.ndarray, target: Points) -> tuple[float, float, float]:
-    """Absolute epsilon, the mean cost it may be relative to, and the tolerance."""
-    preset = PRESETS[settings.preset]
-    with one_thread_each():  # long sums have other bits on more threads
-        cost = mean_cost(moments, target.vectors, target.b)
-    epsilon = settings.epsilon or preset["epsilon"]
-    unit = settings.epsilon_unit or preset["epsilon_unit"]
-    tolerance = settings.tolerance or preset["tolerance"]
-    if unit == "mean_cost" and cost < NO_COST:
+def _temperature(settings: config.Solve, moments: np.ndarray, target: Points) -> Temperature:
+    named = settings.model_dump(include={"preset", "epsilon", "epsilon_unit", "tolerance", "precision"})
+    try:
+        return temperature(moments=moments, target=target.vectors, b=target.b, **named)
+    except NoCostError as error:
         raise UserError(
-            f"corpus and target have the same vectors (mean cost {cost:.2g}), and epsilon is a share of their cost. "
-            "Check corpus.paths and target.paths, or set solve.epsilon_unit to absolute."
-        )
-    return float(epsilon) * (cost if unit == "mean_cost" else 1.0), cost, float(tolerance)  # type: ignore[arg-type]
-
-
-def _precision(settings: config.Solve, epsilon: float, square: float) -> Precision:
-    """``square`` is the mean |x|^2, which is 1 but for vectors that are not normalised."""
-    if settings.precision != "auto":
-        return settings.precision
-    return "float64" if epsilon < SMALL_EPSILON * max(1.0, square) else "float32"
+            f"{error}, and epsilon is a share of their cost. Check corpus.paths and target.paths, or set "
+            "solve.epsilon_unit to absolute."
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -236,9 +212,7 @@ class _Fits:
     given: Fit
     pool: Pool
     sample: int
-    epsilon: float
-    tolerance: float
-    precision: Precision
+    heat: Temperature
     artifact: Artifact
     progress: Progress
 
@@ -254,7 +228,7 @@ class _Fits:
                 residual = state.iterate.residuals[-1]
                 task.advance(1)
                 metrics.residual(residual, role)
-                task.update(note=f"residual {residual:.2g}, wanted {self.tolerance:g}")
+                task.update(note=f"residual {residual:.2g}, wanted {self.heat.tolerance:g}")
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
                     storage.write_bytes(path, state.to_bytes(), files)
                     saved = time.monotonic()
@@ -263,8 +237,8 @@ class _Fits:
             begin, known = (None, False) if resume else self._warm(points, start)
             solution = fit_shards(
                 self.pool,
-                Problem(name, points.vectors, points.b, self.epsilon, self.precision),
-                tolerance=self.tolerance,
+                Problem(name, points.vectors, points.b, self.heat.epsilon, self.heat.precision),
+                tolerance=self.heat.tolerance,
                 max_passes=settings.max_passes,
                 kept_memory=settings.kept_memory,
                 sample=self.sample,
@@ -278,7 +252,7 @@ class _Fits:
                 f"solve: the drift is {solution.drift:.2g}, within solve.refit_above ({settings.refit_above:g}): the "
                 "earlier potentials are taken as they are"
             )
-        if told := unfinished(solution, self.tolerance):
+        if told := unfinished(solution, self.heat.tolerance):
             self.progress.say(f"solve {told}")
         return solution
 
