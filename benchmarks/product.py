@@ -8,6 +8,7 @@ texts in them.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +27,8 @@ from gotd_ray.ot.potentials import Potentials
 from gotd_ray.points import Points
 from gotd_ray.progress import Progress
 from gotd_ray.results import POTENTIALS
-from gotd_ray.shards.pool import Pool, landmarks_of, shards
+from gotd_ray.shards.pool import Pool, ask, landmarks_of, shards
+from gotd_ray.shards.ranking import looked_at
 from gotd_ray.shards.rounds import Chosen, Rounds
 from gotd_ray.shards.work import Scoring
 from gotd_ray.stages.solve import Fit, solve
@@ -66,15 +68,14 @@ class Library:
         solve(Fit.of(self._run(solve=settings), vectors, encoder={}, earlier=None), artifact, SITE)
         return Potentials.from_bytes(Path(artifact.path(POTENTIALS)).read_bytes())
 
-    def scores(self, how: Potentials | str, seed: int = 0, landmarks: int | None = None) -> np.ndarray:
-        """(n,) float64, lower is better: by potentials, or by the method nearest, random or mmd.
+    def scores(self, how: Potentials | str, seed: int = 0, **settings: Any) -> np.ndarray:
+        """(n,) float64, lower is better: by potentials, or by a method that needs no stage before it.
 
         Args:
-            landmarks: of mmd; None is the default.
+            settings: the keys of ``select``; of round_robin the budget is one.
         """
         name = how if isinstance(how, str) else "gotd"
-        select = {"method": name} | ({"landmarks": landmarks} if landmarks else {})
-        run = self._run(select=select)
+        run = self._run(select={"method": name, **settings})
         with shards(self._embedded, run.solve.shards, run.storage, SITE) as pool:
             state = how
             if isinstance(how, str):
@@ -90,7 +91,10 @@ class Library:
             ids, points, _ = landmarks_of(pool, count)
             return Points(ids, points, np.full(len(ids), 1 / len(ids)))
 
-        return Fitting(lambda: target, sample, run.select, seed, None, run.storage)
+        def wanted() -> int:
+            return looked_at(run.select, len(self.ids), lambda: 1.0)
+
+        return Fitting(lambda: target, sample, run.select, seed, None, run.storage, partial(ask, pool), wanted)
 
     def choose(self, scores: np.ndarray, solved: Potentials | None = None, **settings: Any) -> np.ndarray:
         """Places (k,) in ``ids`` of what is taken, in the order of taking.

@@ -22,6 +22,7 @@ from gotd_ray import methods
 from gotd_ray.config import Encoder, Select, Storage
 from gotd_ray.methods import Fitting, Part
 from gotd_ray.models.encoder import TextEncoder
+from gotd_ray.ot.shard import Segment
 from gotd_ray.points import Points
 
 TEXTS = (
@@ -85,11 +86,18 @@ def check_method(name: str) -> None:
     method, part = methods.find(name), Part(b"0", b"g", "cpu", Storage())
     _hold(isinstance(method.version, int | str), "its version is neither a number nor a text")
     corpus, target = _documents(0, 300), _documents(1, 40)
-    settings = Select(landmarks=100)
-    given = Fitting(
-        lambda: target, lambda count: _documents(0, count), settings, seed=5, before=None, storage=Storage()
-    )
     ids, vectors = corpus.ids.copy(), corpus.vectors.astype(np.float16)
+    settings = Select(landmarks=100, cells=8)
+    given = Fitting(
+        target=lambda: target,
+        sample=lambda count: _documents(0, count),
+        settings=settings,
+        seed=5,
+        before=None,
+        storage=Storage(),
+        ask=lambda question: question.together([question.of(Segment(0, ids, vectors))]),
+        wanted=lambda: 50,
+    )
     state = method.fit(given)
     scores = np.asarray(method.scorer(state, part)(ids, vectors), np.float64)
     whole = _equal(ids, corpus.ids) and _equal(vectors, corpus.vectors.astype(np.float16))

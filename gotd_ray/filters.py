@@ -29,6 +29,10 @@ NOT_TAKEN = {
         "have fewer than select.dsir_min_words ({settings.dsir_min_words}) words",
         "lower it, or raise chunks.max_chars",
     ),
+    "empty_cell": (
+        "lie in cells that hold no target document",
+        "lower select.cells ({settings.cells})",
+    ),
     "infinite_score": (
         "have an infinite score by select.method {settings.method}",
         "take another method, or check what this one leaves out",

@@ -20,7 +20,8 @@ def side(seed: int, count: int, shift: float = 0.0) -> Points:
 
 def scores(target: Points, around: Points, ids: np.ndarray, x: np.ndarray) -> np.ndarray:
     method = methods.find("energy")
-    given = methods.Fitting(lambda: target, lambda _: around, Select(method="energy"), 0, None, Storage())
+    settings = Select(method="energy")
+    given = methods.Fitting(lambda: target, lambda _: around, settings, 0, None, Storage(), lambda _: None, int)
     scorer = method.scorer(method.fit(given), methods.Part(b"0", b"g", "cpu", Storage()))
     return np.asarray(scorer(ids, x.astype(np.float16)))
 

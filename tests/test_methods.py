@@ -43,7 +43,8 @@ def test_our_own_methods_keep_the_contract(name: str) -> None:
 
 def test_the_potentials_of_a_solve_score_alike_however_documents_are_split(tmp_path: Path) -> None:
     here = Selected(tmp_path, {"a.parquet": TEXTS}, method="gotd", budget=10)
-    given = methods.Fitting(None, None, here.run.select, 0, here.solve(), here.run.storage)  # type: ignore[arg-type]
+    unread: Any = None
+    given = methods.Fitting(unread, unread, here.run.select, 0, here.solve(), here.run.storage, unread, unread)
     method, part = methods.find("gotd"), methods.Part(b"0", b"g", "cpu", here.run.storage)
     scorer = method.scorer(method.fit(given), part)
     ids, x = np.array([b"%032d" % n for n in range(50)]), np.random.default_rng(0).normal(size=(50, 6))

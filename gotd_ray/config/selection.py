@@ -25,7 +25,7 @@ MIN_EPSILON = 1e-9
 """Costs are up to 4, and costs / epsilon are rounded to 16 digits."""
 
 
-Method = Literal["gotd", "mmd", "energy", "dsir", "nearest", "random"]
+Method = Literal["gotd", "mmd", "energy", "dsir", "cells", "round_robin", "nearest", "random"]
 """How candidates are scored."""
 
 MethodName = Annotated[Method, or_plugin("gotd_ray.methods")]
@@ -38,6 +38,8 @@ USES: dict[str, tuple[str, ...]] = {
     "mmd": (*_WEIGHTS, "select.bandwidth", "select.landmarks"),
     "energy": (*_WEIGHTS, "select.landmarks"),
     "dsir": ("select.seed", "select.dsir_sample", "select.dsir_min_words"),
+    "cells": (*_WEIGHTS, "select.seed", "select.cells", "select.cells_sample"),
+    "round_robin": ("target.weight_column", "target.proportions"),
     "nearest": ("target.weight_column", "target.proportions"),
     "random": ("select.seed",),
 }
@@ -172,8 +174,8 @@ class Select(Section):
 
     method: MethodName = Field(
         "gotd",
-        description="how candidates are scored; dsir, nearest and random ignore weights, but nearest leaves out "
-        "target documents of weight 0",
+        description="how candidates are scored; dsir, nearest, round_robin and random ignore weights, but nearest and "
+        "round_robin leave out target documents of weight 0",
     )
     budget: Count = Field(1000, description="documents or tokens to take, see budget_unit")
     budget_unit: Literal["documents", "tokens"] = Field("documents", description="tokens are the encoder's")
@@ -210,12 +212,16 @@ class Select(Section):
     landmarks: int = Field(
         2048, ge=2, le=10**5, description="mmd, energy, plug-ins: documents that stand for the corpus"
     )
-    seed: Seed | None = Field(None, description="random, dsir, plug-ins: seed of what is drawn; null: the run's")
+    seed: Seed | None = Field(None, description="random, dsir, cells, plug-ins: seed of what is drawn; null: the run's")
     dsir_sample: bool = Field(
         True, description="dsir: draw in proportion to the importance weights, by the seed; false takes the largest"
     )
     dsir_min_words: int = Field(
         100, ge=0, le=MAX_COUNT, description="dsir: words and runs of punctuation; shorter documents are never taken"
+    )
+    cells: int = Field(256, ge=2, le=65_536, description="cells: how many k-means makes")
+    cells_sample: bool = Field(
+        True, description="cells: draw at the target's frequency, by the seed; false takes the highest ratios first"
     )
     export_scores: bool = Field(True, description="write every candidate's score, of the first round")
 

@@ -66,12 +66,15 @@ def _idle_in_selection(run: Run) -> Iterator[Idle]:
         ("target", run.target, ["weight_column", "proportions"], "select.method ignores weights"),
         ("select", select, ["bandwidth", "landmarks"], "select.method is not mmd"),
         ("select", select, ["dsir_sample", "dsir_min_words"], "select.method is not dsir"),
+        ("select", select, ["cells", "cells_sample"], "select.method is not cells"),
         ("select", select, ["seed"], "select.method draws nothing"),
     ):
         if where == "select" or not run.survey:
             yield where, section, [key for key in keys if f"{where}.{key}" not in used], why
     if method == "dsir" and not select.dsir_sample:
         yield "select", select, ["seed"], "select.dsir_sample is false"
+    if method == "cells" and not select.cells_sample:
+        yield "select", select, ["seed"], "select.cells_sample is false"
     if select.rounds == 1:
         yield "select", select, ["mix"], "select.rounds is 1"
     if not select.decontaminate:

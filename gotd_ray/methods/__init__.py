@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import cast, get_args
 
 from gotd_ray.config.selection import Method as Name
-from gotd_ray.methods.method import Fitting, Method, Part
+from gotd_ray.methods.method import Fitting, Method, Part, Question
 from gotd_ray.methods.plugin import plug_in
 
-__all__ = ["Fitting", "Method", "Part", "find"]
+__all__ = ["Fitting", "Method", "Part", "Question", "find"]
 
 
 def find(name: str) -> Method:

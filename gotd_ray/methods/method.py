@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from gotd_ray.artifacts import Artifact
 from gotd_ray.config import Select, Storage
 from gotd_ray.ot.potentials import Scorer
+from gotd_ray.ot.shard import Segment
 from gotd_ray.points import Points
+
+
+class Question(Protocol):
+    """What a method asks of all candidates; it can be pickled. The answer does not depend on how they are split."""
+
+    def of(self, segment: Segment) -> Any:
+        """The answer of one segment."""
+
+    def together(self, parts: list[Any]) -> Any:
+        """The answer of several parts, which come in the order of their ids; itself such a part."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,8 @@ class Fitting:
         seed: of what is drawn.
         before: what the stage ``Method.after`` has left.
         storage: where that lies.
+        ask: puts a question to all candidates, where they are.
+        wanted: reads how many documents may be looked at until the budget is spent, at about.
     """
 
     target: Callable[[], Points]
@@ -31,6 +44,8 @@ class Fitting:
     seed: int
     before: Artifact | None
     storage: Storage
+    ask: Callable[[Question], Any]
+    wanted: Callable[[], int]
 
 
 @dataclass(frozen=True)

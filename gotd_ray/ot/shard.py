@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial, reduce
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,10 @@ from gotd_ray.ot import kept
 from gotd_ray.ot.exact import to_grid, to_units
 from gotd_ray.ot.kernel import LOG2_E, Side, Workspace, column_marginal, matmul_precision, tiles
 from gotd_ray.ot.weights import distinct, priorities
+
+T = TypeVar("T")
+
+_FOLDED = 8  # segments whose answers wait to be put together
 
 SEGMENT_ROWS = 2048
 """Rows a segment holds on average at the most: a few tiles."""
@@ -168,6 +173,13 @@ class Shard:
     def each(self, function: Callable[[Segment], np.ndarray], stride: int = 1) -> list[np.ndarray]:
         """``function`` of every stride-th segment, in their order, several at once."""
         return list(self._pool.map(function, self._every(stride)))
+
+    def fold(self, function: Callable[[Segment], T], together: Callable[[list[T]], T]) -> T:
+        """``function`` of all segments, a few at a time put together with what came before them, in their order."""
+        found: list[T] = []
+        for start in range(0, len(self.segments), _FOLDED):
+            found = [together([*found, *self._pool.map(function, self.segments[start : start + _FOLDED])])]
+        return found[0]
 
     def _every(self, stride: int) -> list[Segment]:
         return [s for s in self.segments if s.index % stride == 0]

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from gotd_ray import config
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.errors import UserError
 from gotd_ray.index import Embedded
+from gotd_ray.methods import Question
 from gotd_ray.ot.shard import segment_count, shard_segments
 from gotd_ray.ot.weights import thin
 from gotd_ray.remote import answer
@@ -190,6 +192,11 @@ def _actor_options(holdings: list[Holding], resources: Resources) -> dict[str, A
         return {"num_gpus": min(1.0, resources.gpus / len(holdings)), "max_restarts": 0}
     share = _cpu_share(len(holdings), resources)
     return {"num_cpus": int(share) if share >= 1 else round(share * 0.9, 3), "max_restarts": 0}
+
+
+def ask(pool: Pool, question: Question) -> Any:
+    """The answer of all candidates to a method's question, put together one shard after the other."""
+    return reduce(lambda *parts: question.together(list(parts)), pool.each("fold", pool.share(question)))
 
 
 def landmarks_of(pool: Pool, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ def ranking(pool: Pool, scoring: Any, chooser: Chooser, available: int, settings
     """
     judged, budget = chooser.judged, chooser.wanted
     wanted = budget if settings.budget_unit == "documents" else _documents_of(budget, pool, scoring, judged)
-    more = len(judged) + wanted + max(min(SLACK, wanted + 64), wanted // 8)
+    more = len(judged) + _with_slack(wanted)
     done = offered = 0
     while done < available:
         top = best(pool, scoring, min(done + min(more, STRETCH), available))
@@ -73,6 +73,16 @@ def ranking(pool: Pool, scoring: Any, chooser: Chooser, available: int, settings
         done, offered = len(top), offered + int(new.sum())
         taken = (budget - chooser.wanted) / max(offered, 1)  # of the budget, by a document that was offered
         more = min(math.ceil(1.125 * chooser.wanted / taken) + 64 if taken else done, done)
+
+
+def _with_slack(wanted: int) -> int:
+    return wanted + max(min(SLACK, wanted + 64), wanted // 8)
+
+
+def looked_at(settings: config.Select, available: int, mean_tokens: Callable[[], float]) -> int:
+    """Documents that a whole budget is likely to look at, of those available."""
+    wanted = settings.budget if settings.budget_unit == "documents" else math.ceil(settings.budget / mean_tokens())
+    return min(_with_slack(wanted), available)
 
 
 def _documents_of(tokens: int, pool: Pool, scoring: Any, judged: np.ndarray) -> int:

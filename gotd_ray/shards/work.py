@@ -16,7 +16,7 @@ from gotd_ray.choosing.topk import TopK, may_cross, top_k
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import join
 from gotd_ray.index import Embedded, ids_of
-from gotd_ray.methods import Part
+from gotd_ray.methods import Part, Question
 from gotd_ray.ot.kernel import Precision, Side, dtype_of, one_thread_each, side, working_precision
 from gotd_ray.ot.shard import PLAIN, How, Segment, Shard, make_segments, segment_bounds
 from gotd_ray.points import check_finite
@@ -168,6 +168,11 @@ class Work:
     def left_out(self, scoring: Scoring) -> int:
         """Documents of infinite score."""
         return sum(int(np.isinf(part).sum()) for part in self.scores(scoring))
+
+    def fold(self, question: Question) -> Any:
+        """The shard's answer to a method's question."""
+        with one_thread_each():
+            return self.shard.fold(question.of, question.together)
 
     def export(self, scoring: Scoring, folder: str) -> int:
         """Write the scores to a file of the shard's own in a folder; returns how many they are."""

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,8 @@ from gotd_ray.points import Points, points_of
 from gotd_ray.progress import Progress, Task
 from gotd_ray.results import SUBSET
 from gotd_ray.shards.fit import total_mass
-from gotd_ray.shards.pool import Pool, landmarks_of, shards
-from gotd_ray.shards.ranking import Stretch, ranking
+from gotd_ray.shards.pool import Pool, ask, landmarks_of, shards
+from gotd_ray.shards.ranking import Stretch, address_of, looked_at, ranking
 from gotd_ray.shards.read_back import ReadBack
 from gotd_ray.shards.rounds import Chosen, Rounds
 from gotd_ray.shards.subset import Subset
@@ -196,7 +197,17 @@ def _fitting(given: Choice, embedded: Embedded, pool: Pool) -> Fitting:
         ids, vectors, weights = landmarks_of(pool, count)
         return Points(ids, vectors, np.full(len(ids), 1 / len(ids)) if weights is None else weights)
 
-    return Fitting(target, sample, given.settings, given.seed, given.before, given.storage)
+    def wanted() -> int:
+        return looked_at(given.settings, embedded.candidates.rows, lambda: _mean_tokens(pool))
+
+    asked = partial(ask, pool)
+    return Fitting(target, sample, given.settings, given.seed, given.before, given.storage, asked, wanted)
+
+
+def _mean_tokens(pool: Pool) -> float:
+    """Of the documents with the smallest ids, a random sample."""
+    ids, _, _ = landmarks_of(pool, 2048)
+    return float(address_of(pool, ids)["tokens"].to_numpy().mean())
 
 
 def _take_round(
