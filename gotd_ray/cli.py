@@ -1,4 +1,4 @@
-"""The command line: gotd run | refresh | compare | check | plan | show | report. Heavy libraries are imported late."""
+"""The command line: gotd run | refresh | compare | curve | check | plan | show | report; heavy libraries come late."""
 
 from __future__ import annotations
 
@@ -59,11 +59,13 @@ def check(config_file: Config, overrides: Overrides = None) -> None:
     settings = config.load(config_file, overrides or [])
     from gotd_ray import checks, pipeline, show
     from gotd_ray import compare as comparison
+    from gotd_ray import curve as curves
 
     resolved = pipeline.resolve_paths(settings)
     current = pipeline.plan(resolved)
     found = checks.look(current, everything=True)
     told = [*config.warnings(settings), *found.told, *(comparison.check(resolved) if settings.compare else [])]
+    told += curves.check(resolved) if settings.curve else []
     found.told = list(dict.fromkeys(told))
     show.estimate(current, found, show.console())
 
@@ -95,6 +97,23 @@ def compare(config_file: Config, overrides: Overrides = None, opened: Opened = F
         desktop.show(storage.join(found["settings"]["out"], COMPARISON_PAGE))
     if told:
         _tell(0, **outcome.of_comparison(found))
+
+
+@app.command()
+def curve(config_file: Config, overrides: Overrides = None, opened: Opened = False, told: Told = False) -> None:
+    """Train and judge at the sizes of the section `curve`: what do more documents buy? Goes on where it stopped."""
+    settings = config.load(config_file, overrides or [])
+    from gotd_ray import curve as curves
+    from gotd_ray import desktop, outcome, show_curve, storage
+    from gotd_ray.results import CURVE_PAGE
+
+    found = curves.curve(settings, Progress())
+    for line in show_curve.curves(found):
+        print(line)
+    if opened:
+        desktop.show(storage.join(found["settings"]["out"], CURVE_PAGE))
+    if told:
+        _tell(0, **outcome.of_curve(found))
 
 
 @app.command()

@@ -6,7 +6,7 @@ from typing import Any
 
 from gotd_ray import storage
 from gotd_ray.refresh import Refreshed
-from gotd_ray.results import COMPARISON, COMPARISON_PAGE, PAGE, SUBSET
+from gotd_ray.results import COMPARISON, COMPARISON_PAGE, CURVE, CURVE_PAGE, PAGE, SUBSET
 from gotd_ray.stage import Plan
 
 
@@ -37,6 +37,22 @@ def of_comparison(found: dict[str, Any]) -> dict[str, Any]:
         "table": storage.join(out, COMPARISON),
         "report": storage.join(out, COMPARISON_PAGE),
         "counts": {"cells": found["cells"]},
+        "ran": found["ran"],
+        "skipped": found["skipped"],
+    }
+
+
+def of_curve(found: dict[str, Any]) -> dict[str, Any]:
+    """Paths, counts of cells, and which cells it did something for or found done.
+
+    Args:
+        found: what ``curve.curve`` returns.
+    """
+    out = found["settings"]["out"]
+    return {
+        "table": storage.join(out, CURVE),
+        "report": storage.join(out, CURVE_PAGE),
+        "counts": {"cells": len(found["ran"]) + len(found["skipped"])},
         "ran": found["ran"],
         "skipped": found["skipped"],
     }

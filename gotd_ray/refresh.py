@@ -96,7 +96,7 @@ def run_of(run: config.Run, versions: Versions, number: int, *, started: bool) -
         started: whether its solve goes on from ``START``.
     """
     folder = versions.path(number)
-    update: dict[str, Any] = {"out": folder, "selection": folder, "compare": None}
+    update: dict[str, Any] = {"out": folder, "selection": folder, "compare": None, "curve": None}
     update["name"] = f"{run.name[:90]}-{named(number)}"
     if started:
         begin = {"warm_start": versions.path(number, START), "refit_above": run.refresh.refit_above}

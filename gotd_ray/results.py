@@ -45,7 +45,10 @@ PAGE, NUMBERS = "report.html", "report.json"
 COMPARISON, COMPARISON_PAGE = "compare.json", "compare.html"
 """In the folder of a comparison: its table, and the page of it."""
 
-_DECIDES_NOTHING = ("name", "ray", "compare", "refresh", "tracking")
+CURVE, CURVE_PAGE = "curve.json", "curve.html"
+"""In the folder of a run: what `gotd curve` has measured, and the page of it."""
+
+_DECIDES_NOTHING = ("name", "ray", "compare", "curve", "costs", "refresh", "tracking")
 """Sections on which no number depends."""
 
 
@@ -64,12 +67,14 @@ class Results:
         manifests: by stage, in their order.
         settings: by stage, those of the run that did it; none of stages that are older than this file.
         comparison: the table of ``gotd compare``, where there is one.
+        curve: what ``gotd curve`` has measured, likewise.
     """
 
     run: config.Run
     manifests: dict[str, dict[str, Any]]
     settings: dict[str, dict[str, Any]]
     comparison: dict[str, Any] | None
+    curve: dict[str, Any] | None
 
     def path(self, stage: str, *parts: str) -> str:
         """Something in a stage's folder."""
@@ -93,12 +98,15 @@ def read(run: config.Run) -> Results:
         if (manifest := artifact.lies()) is not None:
             manifests[stage] = manifest
             settings[stage] = artifact.settings_then() or {}
-    data = storage.read_if_there(storage.join(run.out, COMPARISON), run.storage)
+    return Results(run, manifests, settings, _table(run, COMPARISON), _table(run, CURVE))
+
+
+def _table(run: config.Run, name: str) -> dict[str, Any] | None:
+    data = storage.read_if_there(storage.join(run.out, name), run.storage)
     try:
-        comparison = json.loads(data) if data else None
+        return json.loads(data) if data else None
     except ValueError:
-        comparison = None
-    return Results(run, manifests, settings, comparison)
+        return None
 
 
 def judgements(evaluated: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,12 +10,14 @@ from rich.table import Column, Table
 
 from gotd_ray import storage
 from gotd_ray.checks import Look
+from gotd_ray.costs import in_words, spent
 from gotd_ray.index import table_of
 from gotd_ray.ot.kept import BYTES, room
 from gotd_ray.paths import SETS
 from gotd_ray.report.words import searched
 from gotd_ray.results import SUBSET, Results, changes, judgements
 from gotd_ray.show_arms import comparison
+from gotd_ray.show_curve import curves
 from gotd_ray.stage import Plan
 from gotd_ray.training import check
 from gotd_ray.training import task as training
@@ -143,7 +145,7 @@ def since(found: Results, plan: Plan | None, why: str, console: Console) -> None
 def results(found: Results, console: Console) -> None:
     """What came out, as far as it is done."""
     facts = found.manifests
-    if not facts and not found.comparison:
+    if not facts and not found.comparison and not found.curve:
         console.print(f"Nothing has run yet under {escape(found.run.out)}: start with gotd run.")
     if "survey" in facts:
         _survey(facts["survey"], console)
@@ -169,12 +171,17 @@ def results(found: Results, console: Console) -> None:
             _trained(found, stage, console)
     if "evaluate" in facts:
         _judgements(found, console)
+    if any((seconds := spent([facts])).values()):
+        console.print(f"it took: {in_words(seconds, found.run.costs)}", markup=False)
     if sent := facts.get("send"):
         console.print(f"sent to {', '.join(sent['to'])}", markup=False)
     if written := facts.get("report"):
         console.print(f"the report: {written['page']}", markup=False)
     if found.comparison:
         for line in comparison(found.comparison):
+            console.print(line, markup=False, highlight=False)
+    if found.curve:
+        for line in curves(found.curve):
             console.print(line, markup=False, highlight=False)
 
 

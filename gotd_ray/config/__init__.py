@@ -4,6 +4,7 @@ A section stands beside its concern. Nothing else of the project is imported, so
 """
 
 from gotd_ray.config.compare import Arm, Compare
+from gotd_ray.config.curve import Costs, Curve
 from gotd_ray.config.evaluation import Classification, Evaluation, Judges, Questions, Toxicity, ZeroShot
 from gotd_ray.config.load import checked, load, restored
 from gotd_ray.config.refresh import Refresh
@@ -18,6 +19,8 @@ __all__ = [
     "Chunks",
     "Classification",
     "Compare",
+    "Costs",
+    "Curve",
     "Encoder",
     "EncoderKind",
     "Evaluation",

@@ -13,7 +13,8 @@ Sets = Annotated[dict[Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=100)
 
 
 class Classification(Section):
-    """How well the model of `finetune.label_column` classifies: accuracy, macro-F1, micro-F1, Matthews correlation."""
+    """How well the model of `finetune.label_column` classifies: accuracy, macro-F1, micro-F1, Matthews correlation,
+    and the mean loss, minus the logarithm of the true class's probability."""
 
     paths: Paths = Field(description="labelled files, in the form of finetune's")
 

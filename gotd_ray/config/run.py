@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from gotd_ray.config.base import Name, Processes, ResultPath, Section, Seed
 from gotd_ray.config.compare import Compare
+from gotd_ray.config.curve import Costs, Curve
 from gotd_ray.config.evaluation import Evaluation
 from gotd_ray.config.refresh import Refresh
 from gotd_ray.config.selection import Encoder, Select, Solve, Survey
@@ -70,6 +71,8 @@ class Run(Section):
     tracking: Tracking | None = None
     evaluate: Evaluation | None = None
     compare: Compare | None = Field(None, description="for `gotd compare`: the arms, budgets and seeds")
+    curve: Curve | None = Field(None, description="for `gotd curve`: the sizes and seeds")
+    costs: Costs | None = Field(None, description="what the machines cost, for the tables; null: seconds alone")
     refresh: Refresh = Refresh()
     storage: Storage = Storage()
     ray: RaySettings = RaySettings()
@@ -114,6 +117,16 @@ class Run(Section):
                     f"{where}.label_column is {section.label_column}, which is the text itself. Name the column of the "
                     "label"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _a_subset_as_large(self) -> Run:
+        texts = self.pretune and self.pretune.texts
+        if texts and self.select.budget_unit == "documents" and texts > self.select.budget:
+            raise ValueError(
+                f"pretune.texts is {texts}, but select.budget is {self.select.budget} documents. Lower it, or raise "
+                "the budget"
+            )
         return self
 
     @model_validator(mode="after")

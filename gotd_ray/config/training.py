@@ -94,6 +94,11 @@ class Training(Section):
     micro_batch: Steps | None = Field(
         None, description="rows at a time on a worker, which memory limits; null: up to 8. Gradients accumulate"
     )
+    texts: Count | None = Field(
+        None,
+        description="learn from so many texts: of the subset the first in rank; of files a draw by the seed, in which "
+        "every class has one and a larger number holds a smaller; null: all",
+    )
     epochs: float = Field(1.0, gt=0, le=10**6, description="times through the data")
     steps: Steps | None = Field(None, description="optimiser steps, in place of epochs")
     tokens: Count | None = Field(None, description="tokens to train on, in place of epochs")

@@ -67,6 +67,7 @@ class Evaluation:
         cases: every set before its judge.
         finetuning: what finetune learns from; None where it does not run.
         subset: the selection's file that pretune learns from; None where it does not run.
+        first: how many of its documents pretune learns from; None: all.
         chunks: how the corpus is cut.
         precision: ``float32`` or ``bfloat16``, of the matrix products.
         seed: of every draw.
@@ -85,6 +86,7 @@ class Evaluation:
     precision: str
     seed: int
     storage: config.Storage
+    first: int | None = None
     passed_over: tuple[str, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict)
     selected: str = ""
@@ -105,7 +107,8 @@ class Evaluation:
         learnt = self.finetuning and training.decides_texts(self.finetuning)
         subset = self.selected if self.subset else None
         judged = [(unit.file, unit.case.set) for unit in self.units]
-        return judged, self.settings.resamples, self.seed, subset, learnt, self.chunks.model_dump()
+        chosen = (subset, self.first) if self.first else subset
+        return judged, self.settings.resamples, self.seed, chosen, learnt, self.chunks.model_dump()
 
     def pairs(self) -> list[tuple[Judged, Case]]:
         """The models and what each is judged on: a classifier by its classes alone, and nothing else by them.
@@ -166,6 +169,7 @@ def prepare(run: config.Run, trainings: Mapping[str, Task]) -> Evaluation | None
         cases=cases,
         finetuning=trainings.get("finetune"),
         subset=trainings["pretune"].subset if "pretune" in trainings else None,
+        first=run.pretune.texts if run.pretune else None,
         chunks=run.chunks,
         precision=precision,
         seed=run.seed,

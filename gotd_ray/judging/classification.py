@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from torch.nn.functional import cross_entropy
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
@@ -33,11 +34,15 @@ def check_labels(known: list[str], given: list[str]) -> None:
         )
 
 
-def classify(subject: Subject, texts: list[str]) -> dict[str, np.ndarray]:
+def classify(subject: Subject, texts: list[str], labels: Sequence[str]) -> dict[str, np.ndarray]:
     """The class of each of n texts, by a model that names its classes; of longer ones the first tokens count.
 
+    Args:
+        labels: (n,) the true classes, each one of the model's.
+
     Returns:
-        ``predicted`` (n,) names of classes, ``score`` (n,) their probability, ``cut`` (n,) whether the text was cut.
+        ``predicted`` (n,) names of classes, ``score`` (n,) their probability, ``nll`` (n,) minus the logarithm of the
+        true one's, ``cut`` (n,) whether the text was cut.
 
     Raises:
         UserError: the probabilities are not numbers.
@@ -47,7 +52,8 @@ def classify(subject: Subject, texts: list[str]) -> dict[str, np.ndarray]:
     encoded = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
     pad = model.config.pad_token_id or 0
     names = [model.config.id2label[number] for number in range(model.config.num_labels)]
-    found, scores = np.empty(len(texts), object), np.zeros(len(texts))
+    true = [names.index(label) for label in labels]
+    found, scores, nll = np.empty(len(texts), object), np.zeros(len(texts)), np.zeros(len(texts))
     with torch.inference_mode():
         for batch in by_length([len(ids) for ids in encoded], subject.batch_tokens):
             width = len(encoded[batch[0]])
@@ -59,9 +65,11 @@ def classify(subject: Subject, texts: list[str]) -> dict[str, np.ndarray]:
             shares = logits.float().softmax(dim=1)
             check_numbers(shares)
             best = shares.max(dim=1)
+            wanted = torch.tensor([true[number] for number in batch], device=model.device)
+            nll[batch] = cross_entropy(logits.float(), wanted, reduction="none").double().cpu().numpy()
             for number, value, place in zip(batch, best.values.tolist(), best.indices.tolist(), strict=True):
                 found[number], scores[number] = names[place], value
-    return {"predicted": found, "score": scores, "cut": np.array(sizes) > limit}
+    return {"predicted": found, "score": scores, "nll": nll, "cut": np.array(sizes) > limit}
 
 
 def _per_class(examples: Examples) -> np.ndarray:
@@ -118,7 +126,7 @@ def _judge(case: Case, subject: Subject) -> dict[str, Columns]:
     labels = [one.label or "" for one in rows]
     check_labels(list(subject.model.config.id2label.values()), labels)
     subject = replace(subject, window=min(case.settings["cut_at"], subject.window))
-    found = classify(subject, [one.text for one in rows])
+    found = classify(subject, [one.text for one in rows], labels)
     return {case.set: found | {"example": _names(rows), "label": np.array(labels, object)}}
 
 
@@ -133,15 +141,22 @@ def _names(rows: list[Document]) -> np.ndarray:
 
 
 JUDGE = Judge(
-    version=3,
+    version=4,
     kind="classification",
     metrics=(
         Metric("accuracy", "higher", with_count(_right), ratio),
         Metric("macro_f1", "higher", _per_class, _macro_f1),
         Metric("micro_f1", "higher", _per_class, _micro_f1),
         Metric("mcc", "higher", _per_class, _mcc),
+        Metric("log_loss", "lower", with_count(lambda rows: np.asarray(rows["nll"])), ratio),
     ),
-    columns={"label": pa.string(), "predicted": pa.string(), "score": pa.float64(), "cut": pa.bool_()},
+    columns={
+        "label": pa.string(),
+        "predicted": pa.string(),
+        "score": pa.float64(),
+        "nll": pa.float64(),
+        "cut": pa.bool_(),
+    },
     cases=_cases,
     judge=_judge,
     check=_check,

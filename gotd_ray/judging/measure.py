@@ -103,7 +103,7 @@ def look(planned: Evaluation) -> dict[str, Any]:
     """
     learnt: dict[str, set[str] | None] = {"subset": None, "target": None}
     if planned.subset is not None:
-        learnt["subset"] = set(subset_of(planned.subset, "doc_id", planned.storage))
+        learnt["subset"] = set(subset_of(planned.subset, "doc_id", planned.storage, planned.first))
     if planned.finetuning is not None:
         learnt["target"] = {document_id(text) for text, _ in read_examples(planned.finetuning).examples}
     overlap: list[dict[str, Any]] = []

@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from gotd_ray.report import comparison, pictures, words
+from gotd_ray.report import comparison, curve, pictures, words
 
 TEMPLATES = Path(__file__).with_name("templates")
 EXCERPT = 420
@@ -42,6 +42,21 @@ def comparison_page(found: dict[str, Any]) -> str:
     return _template("compare.html").render(
         facts=found, opening=comparison.opening(found), tables=comparison.tables(found)
     )
+
+
+def curve_page(found: dict[str, Any]) -> str:
+    """The HTML of what `gotd curve` has found, as it stands in ``curve.json``."""
+    drawn = [
+        one
+        | {
+            "title": curve.title(one),
+            "advice": curve.advice(one),
+            "points": curve.points(one),
+            "picture": curve.picture(one),
+        }
+        for one in found["curves"]
+    ]
+    return _template("curve.html").render(facts=found, opening=curve.opening(found), curves=drawn)
 
 
 def _template(name: str) -> Template:

@@ -146,9 +146,9 @@ def write(task: Task, folder: str) -> dict[str, Any]:
     """
     train = None if task.subset else read(task)
     dev = None if task.dev is None else read(task, dev=True)
-    texts: list[Example] = (
-        train.examples if train else [(text, None) for text in subset_of(task.subset or "", "text", task.storage)]
-    )
+    texts: list[Example] = train.examples if train else []
+    if task.subset:
+        texts = [(text, None) for text in subset_of(task.subset, "text", task.storage, task.settings.texts)]
     data = prepare(task, texts, dev.examples if dev else None)
     for name, rows in (("train", data.train), ("dev", data.dev)):
         if rows is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import pyarrow as pa
@@ -134,7 +135,8 @@ def decides(task: Task) -> list[Any]:
 def decides_texts(task: Task) -> list[Any]:
     """What decides the texts of a training's files, for a key."""
     how = idea(task.text, task.chunks) if task.files or task.dev else None
-    return [state(task.files), state(task.dev), how]
+    drawn = [[task.settings.texts, task.seed]] if task.settings.texts else []
+    return [state(task.files), state(task.dev), how, *drawn]
 
 
 @dataclass(frozen=True)
@@ -163,20 +165,58 @@ def read(task: Task, *, dev: bool = False) -> Examples:
     texts = {(one.doc_id, one.label): one.text for one in found.documents}
     left_out = dict(found.tally.reasons) | {"equal_text": len(found.documents) - len(texts)}
     left_out = {reason: count for reason, count in sorted(left_out.items()) if count}
-    examples = [(texts[key], key[1]) for key in sorted(texts, key=lambda key: (key[0], key[1] or ""))]
+    keys = list(texts) if dev or not task.settings.texts else draw(where, task, list(texts))
+    examples = [(texts[key], key[1]) for key in sorted(keys, key=lambda key: (key[0], key[1] or ""))]
     return Examples(examples, left_out, (*found.told, *left_out_of(f"{task.stage}: {where}", left_out)))
 
 
-def subset_of(path: str, column: str, options: config.Storage) -> list[str]:
-    """A column of the selection's file.
+Key = tuple[str, str | None]
+"""Id of a text, and its label."""
+
+
+def draw(where: str, task: Task, keys: list[Key]) -> list[Key]:
+    """``texts`` of a training's texts, by its seed and their ids alone: a larger number holds a smaller.
+
+    Of each class the first comes before all others, so that a classifier knows them all.
 
     Raises:
-        UserError: it is gone, or damaged.
+        UserError: there are not so many, or more classes.
+    """
+    count = task.settings.texts or len(keys)
+    if count > len(keys):
+        raise UserError(
+            f"{task.stage}.texts is {count:,}, but {where} has {len(keys):,} texts. Lower it, or add to its paths."
+        )
+    order = sorted(keys, key=lambda key: blake2b(f"{task.seed} {key[0]} {key[1]}".encode(), digest_size=16).digest())
+    first = {label: (doc_id, label) for doc_id, label in reversed(order) if label is not None}
+    if count < len(first):
+        raise UserError(
+            f"{task.stage}.texts is {count:,}, but {where} has {len(first):,} classes, each of which needs a text. "
+            "Raise it."
+        )
+    firsts = set(first.values())
+    return sorted(order, key=lambda key: key not in firsts)[:count]
+
+
+def subset_of(path: str, column: str, options: config.Storage, first: int | None = None) -> list[str]:
+    """A column of the selection's file, in the order of its ranks.
+
+    Args:
+        first: so many documents; None: all.
+
+    Raises:
+        UserError: it is gone, or damaged, or has not so many.
     """
     try:
-        return table_of(storage.read_bytes(path, options), [column])[column].to_pylist()
+        found = table_of(storage.read_bytes(path, options), [column])[column].to_pylist()
     except (OSError, KeyError, pa.ArrowInvalid) as error:
         folder = path.rpartition("/")[0]
         raise UserError(
             f"the subset {path} cannot be read: {said_by(error)}. Delete {folder}, and run again."
         ) from None
+    if first is not None and first > len(found):
+        raise UserError(
+            f"pretune.texts is {first:,}, but the subset has {len(found):,} documents. Lower it, or raise "
+            "select.budget."
+        )
+    return found[:first]

@@ -67,7 +67,7 @@ def test_no_seed_is_beyond_what_numpy_takes(where: str) -> None:
 @pytest.mark.parametrize("where", [where for where, found in NUMBERS.items() if found["type"] == "number"])
 def test_no_number_is_infinite_or_nan(where: str, value: float) -> None:
     _, section, key = where.split(".")
-    given = {"a": value} if key == "proportions" else value
+    given = {"a": value} if key in ("proportions", "wanted") else value
     with pytest.raises(ValueError, match=rf"{key}\S*\n  Input should be a finite number"):
         SECTIONS[section].model_validate({"paths": "x", key: given} if section == "Text" else {key: given})
 

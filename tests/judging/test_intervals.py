@@ -44,7 +44,12 @@ ORACLES = {
 }
 
 
-@pytest.mark.parametrize("metric", [metric.name for metric in JUDGES["classification"].metrics])
+def test_the_loss_of_classes_is_the_mean_over_the_examples() -> None:
+    assert {metric.name for metric in JUDGES["classification"].metrics} == {*ORACLES, "log_loss"}
+    assert interval("log_loss", {"nll": np.array([0.5, 1.0, 3.0])}, 0)[0] == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("metric", ORACLES)
 def test_a_metric_of_classes_is_scikit_learn_s_on_all_examples_and_on_every_resample(metric: str) -> None:
     examples, one = classified(), METRICS[metric]
     assert interval(metric, examples, 0)[0] == pytest.approx(ORACLES[metric](examples["label"], examples["predicted"]))

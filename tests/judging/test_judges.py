@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,13 +28,15 @@ def test_classes_are_those_of_each_text_alone(bert: Path) -> None:
     tokenizer = language.load_tokenizer(base, None)
     model = language.load(base, "classification", 0, ["no", "yes"]).eval()
     model.config.pad_token_id = tokenizer.pad_token_id
-    some = [text for text, _ in labelled()][:30]
-    found = classify(Subject(model, tokenizer, 64, 500), some)
-    for text, name, score, cut in zip(some, *(found[key] for key in ("predicted", "score", "cut")), strict=True):
+    some, labels = zip(*labelled()[:30], strict=True)
+    found = classify(Subject(model, tokenizer, 64, 500), list(some), [label or "" for label in labels])
+    columns = (found[key] for key in ("predicted", "score", "nll", "cut"))
+    for text, label, name, score, nll, cut in zip(some, labels, *columns, strict=True):
         ids = tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
         with torch.inference_mode():
             shares = model(**ids).logits.softmax(1)[0]
         assert model.config.id2label[int(shares.argmax())] == name and score == pytest.approx(float(shares.max()))
+        assert nll == pytest.approx(-math.log(float(shares[["no", "yes"].index(label or "")])), abs=1e-5)
         assert cut == (len(tokenizer(text)["input_ids"]) > 64)
 
 
@@ -166,7 +169,7 @@ def test_a_model_whose_likelihoods_are_not_numbers_is_never_judged(
     subject = Subject(model, tokenizer, 64, 500)
     ask: dict[str, Callable[[], object]] = {
         "perplexity": lambda: perplexity(subject, texts(3)),
-        "classification": lambda: classify(subject, texts(3)),
+        "classification": lambda: classify(subject, texts(3), ["no"] * 3),
         "toxicity": lambda: continuations(subject, texts(2), 2, 3, 0.9, 0),
         "zero_shot": lambda: zero_shot.zero_shot(subject, zero_shot.local_task("mine", [row]), None, 0),
     }

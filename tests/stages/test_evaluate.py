@@ -145,7 +145,7 @@ def test_a_classifier_is_judged_by_its_classes_and_by_nothing_else(
     facts = plan.manifests["evaluate"]
     assert facts is not None
     found = {row["metric"]: row for row in facts["results"]}
-    assert set(found) == {"accuracy", "macro_f1", "micro_f1", "mcc"} and not facts["differences"]
+    assert set(found) == {"accuracy", "macro_f1", "micro_f1", "mcc", "log_loss"} and not facts["differences"]
     rows = pq.read_table(tmp_path / "evaluate" / "examples.parquet").to_pylist()
     assert {row["label"] for row in rows} == {"yes", "no"} >= {row["predicted"] for row in rows}
     right = [row["label"] == row["predicted"] for row in rows]
