@@ -40,8 +40,8 @@ def _sources(facts: dict[str, Any]) -> Iterator[str]:
     total, taken = facts["candidates"], max(facts["documents"], 1)
     shares = {source: (there / total, some / taken) for source, (there, some) in facts["sources"].items()}
     grown = sorted(shares, key=lambda source: (shares[source][0] - shares[source][1], source))[:SOURCES]
-    parts = [f"{source} {shares[source][0]:.0%} -> {shares[source][1]:.0%}" for source in grown]
-    yield from _wrapped("of the corpus -> of the subset: " + ", ".join(parts))
+    parts = [f"{source} {shares[source][0]:.0%} and {shares[source][1]:.0%}" for source in grown]
+    yield from _wrapped("of the corpus and of the subset, what grew most: " + "; ".join(parts))
 
 
 def _first(plan: Plan, subset: str) -> Iterator[str]:
@@ -112,7 +112,7 @@ def _value(row: dict[str, Any]) -> str:
 
 
 def _wrapped(text: str, indent: str = "  ") -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False)
 
 
 def _line(text: str) -> str:
