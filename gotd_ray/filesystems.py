@@ -5,13 +5,15 @@ Credentials come from the environment, a profile or a role, never from a path or
 
 from __future__ import annotations
 
+import bz2
 import io
+import lzma
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -24,8 +26,11 @@ from gotd_ray.errors import UserError
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _CONNECT_SECONDS = 10
 
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 """Endings of files that are compressed as a whole."""
+
+_XZ_BYTES = 256 << 20
+"""A file of xz says what its reader must set aside: 65 MiB by ``xz -9``, up to 4 GiB by one who means harm."""
 
 REQUEST_BYTES = 4 << 20
 """Read at a time: one request to an object store."""
@@ -40,6 +45,7 @@ class _Handler(pafs.FSSpecHandler):
     def _create_file_info(path: str, info: dict[str, Any]) -> pafs.FileInfo:
         # as s3fs, most others, and the memory filesystem call it
         changed = info.get("mtime") or info.get("LastModified") or info.get("created")
+        changed = changed or getattr(info.get("last_commit"), "date", None)  # of the Hugging Face hub
         return pafs.FSSpecHandler._create_file_info(path, {**info, "mtime": changed})
 
     def open_input_file(self, path: str) -> pa.NativeFile:
@@ -109,8 +115,51 @@ def unpacked(file: InputFile) -> io.BufferedReader:
         return raw
     if not raw.peek(1):
         raise EOFError("the file is empty, and not even the beginning of a compressed one")
-    stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), COMPRESSIONS[packed])
+    if packed in _Members.MAKE:
+        return io.BufferedReader(_Members(raw, packed), _UNPACKED_BYTES)
+    stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), {".gz": "gzip", ".zst": "zstd"}[packed])
     return io.BufferedReader(stream, _UNPACKED_BYTES)
+
+
+class _Members(io.RawIOBase):
+    """What is in a file of bzip2 or xz, member after member, with no more unpacked at a time than is asked for."""
+
+    MAKE: ClassVar[dict[str, Callable[[], Any]]] = {
+        ".bz2": bz2.BZ2Decompressor,
+        ".xz": lambda: lzma.LZMADecompressor(memlimit=_XZ_BYTES),
+    }
+
+    def __init__(self, raw: io.BufferedReader, packed: str) -> None:
+        self._raw, self._make = raw, self.MAKE[packed]
+        self._padded = packed == ".xz"  # zeros may stand between members
+        self._member: Any = self._make()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Raises:
+        EOFError: the file is cut.
+        OSError: it is damaged.
+        """
+        while True:
+            data = b""
+            if self._member.eof:
+                data = self._member.unused_data or self._raw.read(_UNPACKED_BYTES)
+                if self._padded:
+                    data = data.lstrip(b"\0")
+                if not data and not self._raw.peek(1):
+                    return 0
+                self._member = self._make()
+            elif self._member.needs_input and not (data := self._raw.read(_UNPACKED_BYTES)):
+                raise EOFError("the compressed file is cut")
+            try:
+                found = self._member.decompress(data, len(buffer))
+            except lzma.LZMAError as error:
+                raise OSError(str(error)) from None
+            if found:
+                buffer[: len(found)] = found
+                return len(found)
 
 
 def read_up_to(stream: io.BufferedIOBase, size: int) -> bytes:
@@ -193,6 +242,8 @@ def _fsspec(scheme: str, options: dict[str, Any]) -> pafs.FileSystem:
             f"'{scheme}://' is no storage that we know. Use a local path, s3://, or a scheme of fsspec such as gs:// "
             "or hf://"
         )
+    if scheme == "hf":  # else nothing tells when a file has changed
+        options = {"expand_info": True, **options}
     try:
         return pafs.PyFileSystem(_Handler(fsspec.filesystem(scheme, skip_instance_cache=scheme == "s3", **options)))
     except ImportError as error:

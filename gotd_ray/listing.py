@@ -145,9 +145,9 @@ def _nothing(path: str, text_format: str, entries: list[_Entry]) -> UserError:
     unpacked = [ending for one in FORMATS if not one.packed for ending in one.endings]
     there = _listing([], {entry.path: entry.reason for entry in entries}).words()
     return UserError(
-        f"'{shown(path)}' holds no file that ends in {endings} (also with .gz or .zst, but for "
+        f"'{shown(path)}' holds no file that ends in {endings} (also with .gz, .zst, .bz2 or .xz, but for "
         f"{', '.join(unpacked)}). Correct the path (a glob knows *, ** and ? only), or name the format of other "
-        "endings, as in format: jsonl, with a glob such as data/*.json.gz"
+        "endings, as in format: jsonl, with a glob such as data/*.log.gz"
         f"{'. There: ' if there else ''}{'; '.join(there)}"
     )
 

@@ -143,13 +143,13 @@ def test_a_readme_beside_files_of_unknown_ending_does_not_become_the_corpus(
 ) -> None:
     folder = tmp_path / "data"
     for number in range(5):
-        write_jsonl_gz(folder / f"part-{number}.json.gz", documents()[0][number::5])
+        write_jsonl_gz(folder / f"part-{number}.log.gz", documents()[0][number::5])
     (folder / "README.md").write_text("# A data set\n\nOf the documentation strings of Python's own library. " * 9)
     status, error = gotd(command, write_config(tmp_path, library, corpus={"paths": str(folder)}))
     assert status == 2
-    assert f"5 passed over, an ending that is not read: {folder}/part-0.json.gz" in error
+    assert f"5 passed over, an ending that is not read: {folder}/part-0.log.gz" in error
     assert f"1 passed over, a README, license or the like: {folder}/README.md" in error
-    named = {"paths": f"{folder}/*.json.gz", "format": "jsonl"}
+    named = {"paths": f"{folder}/*.log.gz", "format": "jsonl"}
     assert gotd("check", write_config(tmp_path, library, corpus=named))[0] == 0
 
 

@@ -50,16 +50,16 @@ def passed(found: Listing, root: object) -> list[tuple[str, str]]:
 
 
 def test_a_data_set_beside_its_readme_is_refused_and_named_and_not_replaced_by_the_readme(tmp_path: Path) -> None:
-    make(tmp_path, "README.md", "LICENSE.txt", *(f"data/part-{i:03}.json.gz" for i in range(200)))
+    make(tmp_path, "README.md", "LICENSE.txt", *(f"data/part-{i:03}.log.gz" for i in range(200)))
     with pytest.raises(UserError) as caught:
         listing(tmp_path)
     message = str(caught.value)
     assert "\n" not in message
     assert "holds no file that ends in .parquet, .jsonl" in message
     assert "format: jsonl" in message
-    assert f"200 passed over, an ending that is not read: {tmp_path}/data/part-000.json.gz" in message
+    assert f"200 passed over, an ending that is not read: {tmp_path}/data/part-000.log.gz" in message
     assert f"2 passed over, a README, license or the like: {tmp_path}/LICENSE.txt, {tmp_path}/README.md" in message
-    found = listing(f"{tmp_path}/data/*.json.gz", format="jsonl")
+    found = listing(f"{tmp_path}/data/*.log.gz", format="jsonl")
     assert len(found.files) == 200 and not found.counts
 
 
@@ -80,11 +80,11 @@ def test_what_is_passed_over_is_counted_in_full_and_the_first_of_each_reason_are
 
 
 def test_what_the_user_names_is_taken_and_not_said_to_be_passed_over(tmp_path: Path) -> None:
-    make(tmp_path, "README.md", "_hidden.txt", "a.md", ".b/c.md", "x.json")
+    make(tmp_path, "README.md", "_hidden.txt", "a.md", ".b/c.md", "x.log")
     assert taken(listing(f"{tmp_path}/README.md"), tmp_path) == ["README.md"]
     found = listing(tmp_path, f"{tmp_path}/README.md", f"{tmp_path}/_hidden.txt", f"{tmp_path}/.b")
     assert taken(found, tmp_path) == [".b/c.md", "README.md", "_hidden.txt", "a.md"]
-    assert found.counts == {"ending": 1, "hidden": 1}  # x.json, and .b by the first path
+    assert found.counts == {"ending": 1, "hidden": 1}  # x.log, and .b by the first path
     found = listing(f"{tmp_path}/*.md")
     assert taken(found, tmp_path) == ["a.md"]
     assert passed(found, tmp_path) == [("README.md", "about")]
@@ -258,13 +258,13 @@ def test_other_storages_pass_over_the_same(s3: S3Server, library: str) -> None:
         LOCAL if library == "memory" else config.Storage.model_validate({"library": library, "endpoint": s3.endpoint})
     )
     root = f"memory://{time.monotonic_ns()}" if library == "memory" else f"s3://bucket/{library}-listing"
-    names = ("a.jsonl", "README.md", "b.json", "deep/c.txt", "x.parquet/_SUCCESS", "x.parquet/p.parquet", ".h/d.txt")
+    names = ("a.jsonl", "README.md", "b.dat", "deep/c.txt", "x.parquet/_SUCCESS", "x.parquet/p.parquet", ".h/d.txt")
     for name in names:
         storage.write_bytes(f"{root}/{name}", SENTENCE.encode(), client)
     found = listing(root, client=client)
     assert taken(found, root) == ["a.jsonl", "deep/c.txt", "x.parquet/p.parquet"]
     assert passed(found, root) == [
-        *(("b.json", "ending"), ("README.md", "about"), (".h", "hidden"), ("x.parquet/_SUCCESS", "hidden"))
+        *(("b.dat", "ending"), ("README.md", "about"), (".h", "hidden"), ("x.parquet/_SUCCESS", "hidden"))
     ]
     found = listing(f"{root}/*", f"{root}/**/*.txt", f"{root}/a.jsonl", client=client)
     assert taken(found, root) == ["a.jsonl", "deep/c.txt", "x.parquet/p.parquet"]

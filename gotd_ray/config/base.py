@@ -176,7 +176,7 @@ def _expanded(value: object, info: ValidationInfo) -> object:
     return expand(value) if isinstance(value, str) and info.context != AS_THEY_ARE else value
 
 
-def _as_list(value: object) -> object:
+def as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
@@ -195,7 +195,7 @@ class Place:
 InputPath = Annotated[str, BeforeValidator(_expanded), Place("input")]
 ResultPath = Annotated[str, BeforeValidator(_expanded), Place("result")]
 ModelPath = Annotated[str, BeforeValidator(_expanded), Place("model")]
-Paths = Annotated[list[InputPath], BeforeValidator(_as_list), Field(min_length=1)]
+Paths = Annotated[list[InputPath], BeforeValidator(as_list), Field(min_length=1)]
 
 S = TypeVar("S", bound=Section)
 

@@ -37,10 +37,13 @@ class Text(Section):
     """Where documents lie and what a document is. Used for the corpus and for every set that it is compared with."""
 
     paths: Paths = Field(description="folders, globs, files, or `@list.txt` with one path per line")
-    format: Literal["auto", "parquet", "jsonl", "csv", "arrow", "text", "warc"] = Field(
+    format: Literal["auto", "parquet", "jsonl", "json", "csv", "arrow", "text", "warc"] = Field(
         "auto", description="auto goes by the files' endings, which the guide lists"
     )
-    text_column: Name = Field("text", description="column or JSON key of the text; `a,b` joins two with a blank line")
+    text_column: Name = Field(
+        "text",
+        description="column or JSON key of the text; `meta.text` lies in an object, `a,b` joins two by a blank line",
+    )
     source_column: Name | None = Field(None, description="column of the source's name; null takes it from the path")
     source_from: Literal["stem", "parent"] = Field(
         "stem", description="without a source column, the source is the file's stem or its folder's name"

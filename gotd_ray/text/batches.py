@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterator, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gotd_ray.text.names import Foreign
 from gotd_ray.text.rows import Columns, Problem, Row, decoded, joined, row_of
@@ -19,14 +20,14 @@ def batch_rows(
     """The wanted rows of a batch.
 
     Args:
-        batch: of the columns that are named and there.
+        batch: of the columns that are named and there, or hold what is named.
         first: the number of its first row.
-        keys: all columns of the file.
+        keys: all columns of the file, see ``known_and_held``.
         limit: bytes of a text.
     """
-    held = set(batch.schema.names)
-    texts = [_texts(batch.column(name)) for name in columns.texts if name in held]
-    others = {name: _values(batch.column(name)) for name in columns.others if name in held}
+    held = set(keys)
+    texts = [_texts(column_of(batch, name)) for name in columns.texts if name in held]
+    others = {name: _values(column_of(batch, name)) for name in columns.others if name in held}
     for index in range(batch.num_rows):
         if first + index in wanted:
             parts = [
@@ -35,6 +36,45 @@ def batch_rows(
             ]
             record = {name: column[index] for name, column in others.items()}
             yield row_of(first + index, joined(parts, columns), keys, columns, record)
+
+
+def known_and_held(schema: pa.Schema, columns: Columns) -> tuple[list[str], list[str]]:
+    """The names of all columns, and of the fields inside them that are asked for; of these, those to be read.
+
+    A field is named with dots, ``meta.text``. A column whose own name has them comes first.
+
+    Raises:
+        BadFile: a column that is asked for stands there twice.
+    """
+    names = schema.names
+    inside = {name for field in schema for name in _below(field)}
+    keys = [*names, *(name for name in columns.dotted if name in inside and name not in names)]
+    return keys, columns.held(keys)
+
+
+def _below(field: pa.Field) -> Iterator[str]:
+    yield field.name
+    if pa.types.is_struct(field.type):
+        yield from (f"{field.name}.{name}" for inner in field.type for name in _below(inner))
+
+
+def column_of(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """A column, or a field inside one, by a name of ``known_and_held``; null where what holds it is."""
+    if name in batch.schema.names:
+        return batch.column(name)
+    path = next(path for field in batch.schema if (path := _path(field, name)))
+    column = batch.column(path[0])
+    return pc.struct_field(column, path[1:])
+
+
+def _path(field: pa.Field, name: str) -> list[str]:
+    """The names that lead to a field; empty where none do."""
+    if name == field.name:
+        return [name]
+    rest = name.removeprefix(f"{field.name}.")
+    if rest == name or not pa.types.is_struct(field.type):
+        return []
+    return next(([field.name, *path] for inner in field.type if (path := _path(inner, rest))), [])
 
 
 def _plain(column: pa.Array) -> pa.Array:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gotd_ray import config
 from gotd_ray.config.text import columns_of
@@ -94,6 +94,16 @@ class Columns:
         """Their names, each once."""
         return list(dict.fromkeys(name for _, name in self.keys))
 
+    @cached_property
+    def words(self) -> list[str]:
+        """Keys that may be written in an object: the names, and the parts of those with dots."""
+        return list(dict.fromkeys(part for name in self.all for part in (name, *name.split("."))))
+
+    @cached_property
+    def dotted(self) -> list[str]:
+        """Those of them that may lead into an object: ``meta.text``."""
+        return [name for name in self.all if "." in name]
+
     def held(self, names: Sequence[str]) -> list[str]:
         """Those that a table has.
 
@@ -104,6 +114,24 @@ class Columns:
             if names.count(name) > 1:
                 raise BadFile("ambiguous_column", f"{names.count(name)} columns are called {name!r}", transient=False)
         return [name for name in self.all if name in names]
+
+
+NOWHERE = object()
+"""What ``reach`` gives where there is nothing."""
+
+
+def reach(record: Mapping[str, Any], name: str) -> Any:
+    """The value of a name, or of one with dots, such as ``meta.text``, in the objects that it leads through.
+
+    A key that holds the dots itself comes first.
+    """
+    if name in record:
+        return record[name]
+    for place in (place for place, sign in enumerate(name) if sign == "."):
+        inner = record.get(name[:place])
+        if isinstance(inner, Mapping) and (found := reach(inner, name[place + 1 :])) is not NOWHERE:
+            return found
+    return NOWHERE
 
 
 def decoded(value: bytes | None, limit: int) -> str | Problem:

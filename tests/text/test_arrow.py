@@ -52,7 +52,7 @@ def test_what_datasets_saves_is_read_and_what_lies_beside_it_is_told(
     found = list_all(config.Text(paths=[str(tmp_path)]), LOCAL)
     names = [file.uri.removeprefix(f"{tmp_path}/") for file in found.files]
     assert names == ["test/data-00000-of-00001.arrow", "train/data-00000-of-00001.arrow"]
-    assert found.counts == {"ending": 5, "cache": 1}
+    assert found.counts == {"metadata": 5, "cache": 1}
     assert "1 passed over, what datasets.map keeps beside its input: " in found.words()[1]
     rows = rows_of(Path(found.files[1].uri), label="y")
     assert [row.content for row in rows] == texts

@@ -40,9 +40,9 @@ def test_an_ending_is_that_of_one_format() -> None:
 def test_files_are_known_by_their_endings(known: Format) -> None:
     for ending in known.endings:
         assert format_of(f"s3://b/x.y/PART-1{ending.upper()}") is known
-        for packed in (".gz", ".zst"):
+        for packed in (".gz", ".zst", ".bz2", ".xz"):
             assert format_of(f"a{ending}{packed}") is (known if known.packed else None)
-        assert format_of(f"a{ending}.bz2") is format_of(f"{ending}/a") is None
+        assert format_of(f"a{ending}.lz4") is format_of(f"{ending}/a") is None
     assert format_of("a.unknown", known.name) is known
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import pickle
 import random
@@ -27,7 +29,13 @@ from gotd_ray.text.rows import BadFile, Problem
 
 LOCAL = config.Storage()
 Row = tuple[int, str | Problem, str | None]
-PACKERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".zst": zstandard.compress,
+    ".bz2": lambda data: bz2.compress(data, 1),
+    ".xz": lzma.compress,
+}
 LINES = [json.dumps({"text": f"document {i} {random.Random(i).randbytes(40).hex()}"}) for i in range(5000)]
 
 
@@ -89,7 +97,7 @@ def test_a_pointer_of_git_lfs_is_no_text(tmp_path: Path) -> None:
     assert reasons(rows_of(tmp_path / "a.jsonl")) == ["broken_json"] * 3
 
 
-@pytest.mark.parametrize("packed", [".gz", ".zst"])
+@pytest.mark.parametrize("packed", list(PACKERS)[1:])
 def test_files_of_several_compressed_members_are_read_whole(tmp_path: Path, packed: str) -> None:
     path = tmp_path / f"a.jsonl{packed}"
     path.write_bytes(b"".join(PACKERS[packed](b'{"text": "%d"}\n' % i) for i in range(3)))
@@ -293,7 +301,7 @@ def test_wet_records_are_texts_and_web_pages_are_counted(tmp_path: Path) -> None
         assert [rows[0][1], rows[2][1]] == ["a page as text", "plain words"]
 
 
-@pytest.mark.parametrize("packed", [".gz", ".zst"])
+@pytest.mark.parametrize("packed", list(PACKERS)[1:])
 @pytest.mark.parametrize("ending", [".jsonl", ".txt"])
 def test_a_cut_compressed_file_keeps_the_rows_before_the_break(tmp_path: Path, packed: str, ending: str) -> None:
     path = tmp_path / f"a{ending}{packed}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from gotd_ray.filesystems import split_name
-from gotd_ray.text.formats import arrow, csv, jsonl, parquet, text, warc
+from gotd_ray.text.formats import arrow, csv, json, jsonl, parquet, text, warc
 from gotd_ray.text.formats.base import Format
 
 FORMATS: tuple[Format, ...] = (
-    parquet.FORMAT, jsonl.FORMAT, csv.FORMAT, arrow.FORMAT, text.FORMAT, warc.FORMAT,
+    parquet.FORMAT, jsonl.FORMAT, json.FORMAT, csv.FORMAT, arrow.FORMAT, text.FORMAT, warc.FORMAT,
 )  # fmt: skip
 
 FAULTS = frozenset().union(*(one.faults for one in FORMATS))

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator
 import pyarrow as pa
 
 from gotd_ray.filesystems import REQUEST_BYTES, InputFile
-from gotd_ray.text.batches import BATCH_ROWS, batch_rows
+from gotd_ray.text.batches import BATCH_ROWS, batch_rows, column_of, known_and_held
 from gotd_ray.text.formats.base import Aside, Format
 from gotd_ray.text.rows import BadFile, Columns, Row
 
@@ -30,10 +30,10 @@ def _rows(file: InputFile, columns: Columns, limit: int, wanted: Container[int])
     stream: io.BufferedReader = io.BufferedReader(file, REQUEST_BYTES)  # Arrow reads in small pieces
     beginning = stream.read(len(_FILE))
     try:
-        keys = _open(stream, beginning, []).schema.names
-        held = columns.held(keys)
+        schema = _open(stream, beginning, []).schema
+        keys, held = known_and_held(schema, columns)
         start = 0
-        for batch in _batches(_open(stream, beginning, [keys.index(name) for name in held])):
+        for batch in _batches(_open(stream, beginning, _places(schema, held))):
             if any(row in wanted for row in range(start, start + batch.num_rows)):
                 checked = _checked(batch, held)
                 for first in range(0, batch.num_rows, BATCH_ROWS):
@@ -55,6 +55,16 @@ def _open(
     return (pa.ipc.open_file if beginning == _FILE else pa.ipc.open_stream)(stream, options=options)
 
 
+def _places(schema: pa.Schema, held: list[str]) -> list[int]:
+    """Of the columns that are held, or hold what is."""
+    names = set(schema.names)
+    return [
+        place
+        for place, name in enumerate(schema.names)
+        if name in held or any(one.startswith(f"{name}.") for one in held if one not in names)
+    ]
+
+
 def _batches(reader: pa.RecordBatchStreamReader | pa.RecordBatchFileReader) -> Iterator[pa.RecordBatch]:
     if isinstance(reader, pa.RecordBatchFileReader):
         return (reader.get_batch(number) for number in range(reader.num_record_batches))
@@ -68,11 +78,11 @@ def _checked(batch: pa.RecordBatch, held: list[str]) -> pa.RecordBatch:
         ArrowInvalid: it is damaged. Arrow reads what it is given, and would read beyond its memory.
     """
     batch.validate()  # that it has as many rows as it says
-    batch = batch.select(held)
-    for place, (name, column) in enumerate(zip(held, batch.columns, strict=True)):
-        batch = batch.set_column(place, name, _as_bytes(column))
-    batch.validate(full=True)
-    return batch
+    if not held:
+        return batch.select([])  # it knows how many rows it has
+    found = pa.RecordBatch.from_arrays([_as_bytes(column_of(batch, name)) for name in held], names=held)
+    found.validate(full=True)
+    return found
 
 
 def _as_bytes(column: pa.Array) -> pa.Array:

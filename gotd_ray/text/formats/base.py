@@ -37,7 +37,7 @@ class Format:
             text in bytes, and the numbers of the rows that are wanted; others may be given too. A row without a text
             says why (``Problem``), and the next is read. A file that breaks raises BadFile, OSError, EOFError,
             UnicodeDecodeError or pyarrow.ArrowException, see ``readers``.
-        packed: whether its files may be compressed as a whole, with .gz or .zst.
+        packed: whether its files may be compressed as a whole, see ``filesystems.COMPRESSIONS``.
         faults: its own reasons for which a row is bad, see ``tally.BAD_ROWS``.
         bytes_per_character: stored bytes per character of text where the file is not compressed as a whole, roughly:
             ``check`` says "about".

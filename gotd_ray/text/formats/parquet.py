@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator
 import pyarrow.parquet as pq
 
 from gotd_ray.filesystems import REQUEST_BYTES, InputFile
-from gotd_ray.text.batches import BATCH_ROWS, batch_rows
+from gotd_ray.text.batches import BATCH_ROWS, batch_rows, known_and_held
 from gotd_ray.text.formats.base import Format
 from gotd_ray.text.rows import Columns, Row
 
@@ -15,8 +15,7 @@ from gotd_ray.text.rows import Columns, Row
 def _rows(file: InputFile, columns: Columns, limit: int, wanted: Container[int]) -> Iterator[Row]:
     """Of the row groups that hold a wanted row."""
     table = pq.ParquetFile(file, buffer_size=REQUEST_BYTES)
-    keys = table.schema_arrow.names
-    held = columns.held(keys)
+    keys, held = known_and_held(table.schema_arrow, columns)
     start = 0
     for group in range(table.num_row_groups):
         stop = start + table.metadata.row_group(group).num_rows
