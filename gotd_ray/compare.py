@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from gotd_ray import config, pipeline, storage
@@ -23,6 +22,7 @@ from gotd_ray.checks import look
 from gotd_ray.cluster import connected
 from gotd_ray.config.compare import Arm
 from gotd_ray.config.selection import used_by
+from gotd_ray.costs import money, spent
 from gotd_ray.errors import UserError
 from gotd_ray.index import table_of
 from gotd_ray.judging import JUDGES
@@ -308,7 +308,7 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) ->
                 pairs = [(examples[a][judge, name], examples[b][judge, name]) for a, b in others]
                 rows.append(row | (_difference(metric, pairs, run) if arm != against and pairs else {}))
     costs = [
-        {"arm": arm, "budget": budget, **_cost([done[cell] for cell in members], members[0])}
+        {"arm": arm, "budget": budget, **_cost(run, [done[cell] for cell in members], members[0])}
         for (arm, budget), members in groups.items()
     ]
     state = {"run": run.name, "cells": len(done), "cells_in_all": cells_in_all, "against": against, "level": 0.95}
@@ -346,10 +346,13 @@ def _difference(metric: Metric, pairs: list[tuple[Examples, Examples]], run: con
     }
 
 
-def _cost(plans: list[pipeline.Plan], cell: Cell) -> dict[str, Any]:
-    """Mean seconds of the arm's own stages, without embedding, which all arms share; and its first run's report."""
+def _cost(run: config.Run, plans: list[pipeline.Plan], cell: Cell) -> dict[str, Any]:
+    """Mean seconds of the arm's own stages, in all and by kind, without embedding, which all arms share; money, where
+    ``costs`` says what an hour costs; and its first run's report."""
     stages = [stage for stage in _stages(cell) if stage != "embed"]
-    manifests = [[plan.manifests.get(stage) for stage in stages] for plan in plans]
-    seconds = [sum(facts.get("seconds", 0.0) for facts in found if facts) for found in manifests]
+    kinds = spent({stage: plan.manifests.get(stage) for stage in stages} for plan in plans)
+    kinds = {kind: seconds / len(plans) for kind, seconds in kinds.items()}
+    every = [facts for plan in plans for stage in stages if (facts := plan.manifests.get(stage))]
+    seconds = sum(facts.get("seconds", 0.0) for facts in every) / len(plans)  # of the report, too
     report = f"arms/{cell.name}/report/report.html" if selects(cell.arm) else None
-    return {"seconds": float(np.mean(seconds)), "report": report}
+    return {"seconds": seconds, **kinds, "money": money(seconds, run.costs), "report": report}

@@ -65,7 +65,8 @@ def comparison(found: dict[str, Any]) -> Iterator[str]:
     """
     first = {(row["judge"], row["set"]): row["metric"] for row in reversed(found["rows"])}
     told = [one for one in tables(found) if one["place"][2] == first[one["place"][0], one["place"][1]]]
-    seconds = {(row["arm"], row["budget"]): row["seconds"] for row in found["costs"]}
+    costs = {(row["arm"], row["budget"]): row for row in found["costs"]}
+    currency = (found["settings"].get("costs") or {}).get("currency")
     for alike in _alike(told):
         metric, better = alike[0]["place"][2].replace("_", " "), alike[0]["better"]
         yield ""
@@ -74,7 +75,7 @@ def comparison(found: dict[str, Any]) -> Iterator[str]:
             "interval of the difference does not hold 0",
             "",
         )
-        yield from _lines(alike, seconds)
+        yield from _lines(alike, costs, currency)
     if found["cells"] < found["cells_in_all"]:
         yield f"{found['cells']} of {found['cells_in_all']} cells are done."
     if max(row["seeds"] for row in found["rows"]) < 3:
@@ -91,15 +92,16 @@ def _alike(told: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return [every[i : i + 2] for every in by.values() for i in range(0, len(every), 2)]
 
 
-def _lines(alike: Sequence[dict[str, Any]], seconds: dict[Any, float]) -> Iterator[str]:
+def _lines(alike: Sequence[dict[str, Any]], costs: dict[Any, dict[str, Any]], currency: str | None) -> Iterator[str]:
     """Arms in the order of the first table, the best first, and below it those that it lacks."""
     arms = list(dict.fromkeys((row["arm"], row["budget"]) for one in alike for row in one["rows"]))
-    rows = [["arm", *(one["place"][1] for one in alike), "seconds"]]
+    rows = [["arm", *(one["place"][1] for one in alike), "seconds", *([currency] if currency else [])]]
     for arm, budget in arms:
         name = arm if len({b for a, b in arms if a == arm}) == 1 else f"{arm} {budget:,}"
         cells = [next((_value(row) for row in one["rows"] if (row["arm"], row["budget"]) == (arm, budget)), "")
                  for one in alike]  # fmt: skip
-        rows.append([name, *cells, f"{seconds[arm, budget]:,.0f}"])
+        paid = [f"{costs[arm, budget]['money']:,.2f}"] if currency else []
+        rows.append([name, *cells, f"{costs[arm, budget]['seconds']:,.0f}", *paid])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -128,7 +128,7 @@ def test_arms_that_no_common_judge_looked_at_are_told_apart(
         "random": {("classification", "test"): labels(1)},
     }
     monkeypatch.setattr(compare, "_examples", lambda plan, _run: found[plan])
-    monkeypatch.setattr(compare, "_cost", lambda plans, cell: {"seconds": float(len(plans)), "report": cell.name})
+    monkeypatch.setattr(compare, "_cost", lambda _run, plans, cell: {"seconds": float(len(plans)), "report": cell.name})
     told = compare.tell(run, {cell: cell.arm for cell in cells(run)}, 3)  # type: ignore[misc]
     assert {(row["judge"], row["arm"]) for row in told["rows"]} == {
         ("perplexity", "base"), ("classification", "target_only"), ("classification", "random")
@@ -138,7 +138,7 @@ def test_arms_that_no_common_judge_looked_at_are_told_apart(
 
 def labels(seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return {name: rng.choice(["a", "b"], 60) for name in ("label", "predicted")}
+    return {name: rng.choice(["a", "b"], 60) for name in ("label", "predicted")} | {"nll": rng.random(60)}
 
 
 def test_an_arm_to_be_held_against_must_be_there(library: Path, tmp_path: Path) -> None:

@@ -50,3 +50,11 @@ def test_budgets_metrics_and_what_is_not_done() -> None:
     assert not any("bits" in line for line in lines), "the page has them"
     assert any(line.startswith("accuracy (higher is better)") for line in lines) and "nearest  0.9     12" in lines
     assert "2 of 9 cells are done." in lines and any("few seeds" in line for line in lines)
+
+
+def test_money_stands_beside_seconds_where_an_hour_has_a_price() -> None:
+    told = found(row("target_only", 2.0, budget=None))
+    told["settings"] |= {"costs": {"per_hour": 360.0, "currency": "EUR"}}
+    told["costs"] = [one | {"money": 1.24} for one in told["costs"]]
+    lines = list(comparison(told))
+    assert "arm          target  seconds  EUR" in lines and "target_only  2       12       1.24" in lines

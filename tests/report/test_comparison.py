@@ -76,3 +76,11 @@ def test_the_page_holds_no_markup_of_others_and_loads_nothing(found: dict[str, A
     assert "&lt;script&gt;" in page
     assert not re.search(r"(src|href)=[\"'](?!data:,|arms/)", page)
     assert "within noise" in page
+
+
+def test_the_cost_is_told_by_kind_and_in_money_where_it_is_known(found: dict[str, Any]) -> None:
+    assert "EUR" not in comparison_page(found) and ">61 s<" in comparison_page(found)
+    found["costs"] = [one | {"selection": 600.0, "training": 3.0, "money": 7.125} for one in found["costs"]]
+    found["settings"]["costs"] = {"per_hour": 1.0, "currency": "EUR"}
+    page = comparison_page(found)
+    assert ">10 min<" in page and ">3.0 s<" in page and ">7.12<" in page and ">EUR<" in page
