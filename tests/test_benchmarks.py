@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import bench_compare
+import bench_curve
 import bench_dsir
 import bench_duplicates
 import bench_encoder
@@ -130,6 +131,7 @@ def given(library: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 ALL = [
     bench_compare,
+    bench_curve,
     bench_dsir,
     bench_encoder,
     bench_figure3,
@@ -141,8 +143,7 @@ ALL = [
     bench_toxicity,
 ]
 
-
-FOLDER_FIRST = (bench_compare, bench_refresh, bench_scale, bench_toxicity)
+FOLDER_FIRST = (bench_compare, bench_curve, bench_refresh, bench_scale, bench_toxicity)
 
 
 @pytest.mark.parametrize("benchmark", ALL, ids=lambda module: module.__name__)
