@@ -1,4 +1,4 @@
-"""The command line: gotd run | refresh | compare | curve | check | plan | show | report; heavy libraries come late."""
+"""The command line, see `gotd --help`. Heavy libraries are imported late."""
 
 from __future__ import annotations
 
@@ -162,6 +162,31 @@ def report(config_file: Config, overrides: Overrides = None, opened: Opened = Fa
     print(page)
     if opened:
         desktop.show(page)
+
+
+@app.command()
+def init(
+    paths: Annotated[
+        list[str], typer.Argument(help="The corpus and the target, or a folder with corpus* and target*.")
+    ],
+    file: Annotated[Path, typer.Option("-o", "--output", help="The YAML to write.")] = Path("run.yaml"),
+) -> None:
+    """Look at a corpus and a target, guess how they are read, and write a run.yaml with comments."""
+    from gotd_ray import begin
+
+    if len(paths) > 2:
+        raise UserError(f"{len(paths)} paths are given. Name a corpus and a target: gotd init CORPUS TARGET.")
+    for line in begin.begin(paths, file):
+        print(line)
+    print(f"\nwritten: {file}\nnext:    gotd check {file}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a run, by which editors complete and check its YAML."""
+    from gotd_ray.config import schema as described
+
+    print(described.text(), end="")
 
 
 INTERRUPTED, TERMINATED = 130, 143

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reading import broken, rows_of
+from reading import PACKERS, broken, rows_of
 
 from gotd_ray import config, filesystems
 from gotd_ray.listing import list_all
@@ -62,8 +62,7 @@ def test_an_array_gives_its_elements_and_what_is_wrong_with_them(tmp_path: Path,
         '\n{"text": "last"}\n',
     ]
     data = "\ufeff [" + ",".join(elements) + "] \n"
-    pack = {"": bytes, ".bz2": bz2.compress, ".xz": lzma.compress}[packed]
-    (path := tmp_path / f"a.json{packed}").write_bytes(pack(data.encode()))
+    (path := tmp_path / f"a.json{packed}").write_bytes(PACKERS[packed](data.encode()))
     said = ["one", 'a "]}, in it', *["broken_json"] * 3, "not_a_string", "too_long", "broken_json", "last"]
     assert contents(rows_of(path, max_document_bytes=1500)) == list(enumerate(said))
     assert contents(rows_of(path, {1, 8})) == [(1, said[1]), (8, "last")]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
 import json
-import lzma
 import os
 import pickle
 import random
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import reading
-import zstandard
+from reading import PACKERS
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
@@ -29,13 +26,6 @@ from gotd_ray.text.rows import BadFile, Problem
 
 LOCAL = config.Storage()
 Row = tuple[int, str | Problem, str | None]
-PACKERS: dict[str, Callable[[bytes], bytes]] = {
-    "": bytes,
-    ".gz": gzip.compress,
-    ".zst": zstandard.compress,
-    ".bz2": lambda data: bz2.compress(data, 1),
-    ".xz": lzma.compress,
-}
 LINES = [json.dumps({"text": f"document {i} {random.Random(i).randbytes(40).hex()}"}) for i in range(5000)]
 
 
