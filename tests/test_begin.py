@@ -85,7 +85,7 @@ def test_a_corpus_of_nested_lines_and_its_target_are_understood(
 
 def test_short_texts_of_other_formats_and_a_test_set_beside(here: Path) -> None:
     """A column that is called like a text leads a longer one up to four times its length."""
-    corpus, target = documents()
+    corpus, _ = documents()
     table = {"text": [text[:70] for text, _ in corpus], "html": [text[:150] for text, _ in corpus]}
     pq.write_table(pa.table(table | {"source": [source for _, source in corpus]}), here / "a $b.parquet")
     for name in ("train", "test"):

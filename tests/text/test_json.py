@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import PACKERS, broken, rows_of
 
@@ -35,6 +35,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(VALUES, max_size=6), st.sampled_from([None, 1]), st.integers(1, 40), st.booleans())
 def test_the_elements_are_those_of_the_parser(values: list[Any], indent: int | None, piece: int, ascii_: bool) -> None:
     """However the file is cut into pieces."""
