@@ -27,7 +27,7 @@ from gotd_ray.errors import UserError
 from gotd_ray.index import table_of
 from gotd_ray.judging import JUDGES
 from gotd_ray.judging.intervals import Examples, Metric, difference, interval
-from gotd_ray.judging.measure import EXAMPLES, grouped
+from gotd_ray.judging.measure import EXAMPLES, grouped, metrics_of
 from gotd_ray.lock import held
 from gotd_ray.progress import Progress
 from gotd_ray.report.machine import versions
@@ -293,7 +293,8 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) ->
         groups.setdefault((cell.arm, cell.budget), []).append(cell)
     rows: list[dict[str, Any]] = []
     for judge, name in dict.fromkeys(place for found in examples.values() for place in found):
-        for metric in JUDGES[judge].metrics:
+        any_of_them = next(found[judge, name] for found in examples.values() if (judge, name) in found)
+        for metric in metrics_of(judge, any_of_them):
             for (arm, budget), every in groups.items():
                 members = [cell for cell in every if (judge, name) in examples[cell]]
                 if not members:  # a base that is no classifier, a classifier that gives texts no likelihood

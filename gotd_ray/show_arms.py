@@ -10,7 +10,7 @@ from typing import Any
 from gotd_ray import storage
 from gotd_ray.compare import Cell
 from gotd_ray.index import table_of
-from gotd_ray.report.comparison import tables
+from gotd_ray.report.comparison import first_places, tables
 from gotd_ray.results import COMPARISON_PAGE, NUMBERS, PAGE, SUBSET
 from gotd_ray.stage import Plan
 
@@ -58,13 +58,13 @@ def _first(plan: Plan, subset: str) -> Iterator[str]:
 
 
 def comparison(found: dict[str, Any]) -> Iterator[str]:
-    """By each judge's first metric a line for each arm; all else stands in the page, whose path is the last line.
+    """By each judge's first metric, and its mean and worst over modes, a line for each arm; all else stands in the
+    page, whose path is the last line.
 
     Args:
         found: what ``compare.compare`` returns.
     """
-    first = {(row["judge"], row["set"]): row["metric"] for row in reversed(found["rows"])}
-    told = [one for one in tables(found) if one["place"][2] == first[one["place"][0], one["place"][1]]]
+    told = [one for one in tables(found) if one["place"] in first_places(found)]
     costs = {(row["arm"], row["budget"]): row for row in found["costs"]}
     currency = (found["settings"].get("costs") or {}).get("currency")
     for alike in _alike(told):

@@ -96,6 +96,11 @@ class Evaluation(Judges):
         None, min_length=1, description="models that are judged; null: the base and all that the run trains"
     )
     text_column: Name | None = Field(None, description="column of texts and prompts; null: the target's")
+    modes: Name | None = Field(
+        None,
+        description="column of the held-out files by whose values perplexity and classification are told besides: the "
+        "mean over them, and the worst",
+    )
     max_tokens: Tokens | None = Field(
         None, description="tokens of a window or text; null: 1024, or the model's limit if that is less"
     )

@@ -117,6 +117,8 @@ def _idle_elsewhere(run: Run) -> Iterator[Idle]:
         yield "", run, ["model"], "nothing is trained or judged"
     if judges and judges.asked == ["classification"]:
         yield "evaluate", judges, ["max_tokens"], "a classifier takes as many tokens as finetune.max_tokens"
+    if judges and not {"perplexity", "classification"} & set(judges.asked):
+        yield "evaluate", judges, ["modes"], "neither perplexity nor classification is asked for"
     if judges and judges.asked == ["zero_shot"]:
         yield "evaluate", judges, ["text_column"], "the questions of zero_shot have keys of their own"
     if sending and "tensorboard" not in sending.to:

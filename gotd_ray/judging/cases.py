@@ -188,6 +188,7 @@ def prepare(run: config.Run, trainings: Mapping[str, Task]) -> Evaluation | None
 def _cases(run: config.Run, settings: config.Evaluation, precision: str) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     """Every set before its judge, its files listed, and sentences on what lies beside them."""
     columns = {"text_column": settings.text_column} if settings.text_column else {}
+    by_mode = {"source_column": settings.modes} if settings.modes else {}
     plain = {"exclude_sources": [], "sample": 1.0, "weight_column": None, "proportions": None, "source_column": None}
     text = run.target.model_copy(update=plain | columns)
     common = {"max_tokens": settings.max_tokens, "precision": precision, "seed": run.seed}
@@ -195,13 +196,15 @@ def _cases(run: config.Run, settings: config.Evaluation, precision: str) -> tupl
     listed: dict[str, Listed] = {}
     passed_over: list[str] = []
     for judge in settings.asked:
-        for name, own, texts in JUDGES[judge].cases(getattr(settings, judge), text, run.finetune):
+        grouped = by_mode if JUDGES[judge].modes else {}
+        as_read = text.model_copy(update=grouped)
+        for name, own, texts in JUDGES[judge].cases(getattr(settings, judge), as_read, run.finetune):
             for where, one in texts.items():
                 if where not in listed:
                     listing = list_all(one, run.storage)
                     listed[where] = Listed(where, one, listing.files, run.storage)
                     passed_over += [f"{where}: {words}" for words in listing.words()]
-            found.append(Case(judge, name, common | own, tuple(listed[where] for where in texts)))
+            found.append(Case(judge, name, common | grouped | own, tuple(listed[where] for where in texts)))
     return tuple(found), tuple(passed_over)
 
 

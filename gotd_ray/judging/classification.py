@@ -127,7 +127,8 @@ def _judge(case: Case, subject: Subject) -> dict[str, Columns]:
     check_labels(list(subject.model.config.id2label.values()), labels)
     subject = replace(subject, window=min(case.settings["cut_at"], subject.window))
     found = classify(subject, [one.text for one in rows], labels)
-    return {case.set: found | {"example": _names(rows), "label": np.array(labels, object)}}
+    named = {"example": _names(rows), "label": np.array(labels, object)} | case.reads[0].modes(rows)
+    return {case.set: found | named}
 
 
 def _names(rows: list[Document]) -> np.ndarray:
@@ -161,4 +162,5 @@ JUDGE = Judge(
     judge=_judge,
     check=_check,
     cut="their first tokens count",
+    modes=True,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,9 +12,12 @@ import pyarrow as pa
 import torch
 
 from gotd_ray import config
+from gotd_ray.errors import UserError
 from gotd_ray.judging.intervals import Metric
 from gotd_ray.storage import StoredFile
+from gotd_ray.text.documents import Document
 from gotd_ray.text.sets import WHOLE, TextSet, read_set
+from gotd_ray.text.tally import Tally
 
 Columns = Mapping[str, np.ndarray]
 """Of n examples, each (n,); ``example`` names them."""
@@ -39,14 +42,36 @@ class Listed:
         """The texts, whole, in the order of their ids and labels whatever that of the files.
 
         Raises:
-            UserError: see :func:`gotd_ray.text.sets.read_set`.
+            UserError: see :func:`gotd_ray.text.sets.read_set`; no row names a mode.
         """
         found = read_set(self.where, "target", self.files, self.text, WHOLE, self.storage)
-        return replace(found, documents=sorted(found.documents, key=lambda one: (one.doc_id, one.label or "")))
+        documents = sorted(found.documents, key=lambda one: (one.doc_id, one.label or "", one.source))
+        return replace(found, documents=documents, told=(*found.told, *self._without_mode(found.tally)))
+
+    def _without_mode(self, tally: Tally) -> list[str]:
+        """A sentence on rows that do not name their mode."""
+        column = self.text.source_column
+        if column is None or not tally.unnamed:
+            return []
+        if not tally.columns[column]:
+            names = ", ".join(map(repr, sorted(tally.seen)[:10])) or "no columns"
+            raise UserError(
+                f"{self.where} has no column '{column}' (evaluate.modes); it has {names}. Correct the name, or leave "
+                "it out."
+            )
+        return [
+            f"{self.where}: {tally.unnamed:,} of {tally.rows:,} rows name no mode in '{column}' (evaluate.modes): "
+            "theirs is their file's name"
+        ]
 
     def distinct(self) -> dict[str, str]:
         """The texts by id; equal ones are one."""
         return {one.doc_id: one.text for one in self.read().documents}
+
+    def modes(self, documents: Iterable[Document]) -> dict[str, np.ndarray]:
+        """The column ``mode`` of such documents, where ``evaluate.modes`` names one."""
+        named = self.text.source_column is not None
+        return {"mode": np.array([one.source for one in documents], object)} if named else {}
 
 
 @dataclass(frozen=True)
@@ -111,7 +136,7 @@ class Judge:
         version: raised when what it says of equal texts changes.
         kind: the objective of the models that it judges.
         metrics: what its rows are summed up to.
-        columns: of its rows, besides ``example``.
+        columns: of its rows, besides ``example`` and ``mode``.
         cases: its section, how the target's files are read, and finetune's section -> for each set its name, the
             settings that decide its numbers, and how what it reads is read, by what that is called in messages.
         judge: a case and a model -> the rows by set; a judge may make several sets of one.
@@ -119,6 +144,7 @@ class Judge:
         cut: what counts of a text that is too long for the model; None where windows take all of it.
         distinct: equal texts are one.
         texts: its sets are texts in the target's form; otherwise it reads and checks them itself.
+        modes: it gives the mode of each row, where ``evaluate.modes`` says what that is.
     """
 
     version: int
@@ -133,3 +159,4 @@ class Judge:
     cut: str | None = None
     distinct: bool = False
     texts: bool = True
+    modes: bool = False

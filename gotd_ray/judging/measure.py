@@ -12,6 +12,7 @@ from gotd_ray import config
 from gotd_ray.judging import JUDGES, intervals
 from gotd_ray.judging.cases import Evaluation, Unit
 from gotd_ray.judging.judge import Columns
+from gotd_ray.judging.modes import modes_of, of_mode, over_modes
 from gotd_ray.text.chunks import split
 from gotd_ray.text.documents import document_id
 from gotd_ray.text.sets import left_out_of
@@ -21,7 +22,7 @@ from gotd_ray.training.task import subset_of
 EXAMPLES = "examples.parquet"
 
 SCHEMA = pa.schema(
-    dict.fromkeys(("model", "judge", "set", "example"), pa.string())
+    dict.fromkeys(("model", "judge", "set", "example", "mode"), pa.string())
     | {name: kind for judge in JUDGES.values() for name, kind in judge.columns.items()}
 )
 """Columns of the examples; those that a judge does not give are null."""
@@ -50,8 +51,9 @@ def measure(examples: pa.Table, seed: int, resamples: int) -> dict[str, Any]:
         resamples: its draws.
 
     Returns:
-        ``results`` and ``differences``, a mapping for each model, judge, set and metric; ``cut``, for each model, judge
-        and set of which texts were longer than the model could take, how many.
+        ``results`` and ``differences``, a mapping for each model, judge, set and metric; a mode of a set is called
+        SET/MODE. ``cut``, for each model, judge and set of which texts were longer than the model could take, how
+        many.
     """
     results: list[dict[str, Any]] = []
     differences: list[dict[str, Any]] = []
@@ -61,15 +63,28 @@ def measure(examples: pa.Table, seed: int, resamples: int) -> dict[str, Any]:
         where = {"model": model, "judge": judge, "set": name}
         if count := int((own["cut"] == True).sum()):  # noqa: E712 - others are null
             cut.append(where | {"texts": count, "examples": len(own["example"])})
-        for metric in JUDGES[judge].metrics:
-            named = where | {"metric": metric.name, "better": metric.better}
-            value, low, high = intervals.interval(metric, [own], seed, resamples)
-            results.append(named | {"value": value, "low": low, "high": high, "examples": len(own["example"])})
-            base = found.get(("base", judge, name))
-            if base is not None and model != "base":
-                value, low, high = intervals.difference(metric, [(own, base)], seed, resamples)
-                differences.append(named | {"against": "base", "value": value, "low": low, "high": high})
+        base = found.get(("base", judge, name)) if model != "base" else None
+        parts = [("", own, base, metrics_of(judge, own))]
+        parts += [  # the first metric is enough of each mode alone
+            (f"/{mode}", of_mode(own, mode), base and of_mode(base, mode), [JUDGES[judge].metrics[0]])
+            for mode in modes_of(own)
+        ]
+        for mode, some, others, metrics in parts:
+            for metric in metrics:
+                named = where | {"set": name + mode, "metric": metric.name, "better": metric.better}
+                value, low, high = intervals.interval(metric, [some], seed, resamples)
+                results.append(named | {"value": value, "low": low, "high": high, "examples": len(some["example"])})
+                if others is not None:
+                    value, low, high = intervals.difference(metric, [(some, others)], seed, resamples)
+                    differences.append(named | {"against": "base", "value": value, "low": low, "high": high})
     return {"results": results, "differences": differences, "cut": cut}
+
+
+def metrics_of(judge: str, examples: intervals.Examples) -> list[intervals.Metric]:
+    """A judge's metrics, and where the examples name their modes, each metric's mean over these and its worst."""
+    modes = modes_of(examples)
+    own = JUDGES[judge].metrics
+    return [one for metric in own for one in (metric, *(over_modes(metric, modes) if modes else ()))]
 
 
 def grouped(examples: pa.Table, by: list[str]) -> dict[tuple[str, ...], intervals.Examples]:

@@ -106,8 +106,10 @@ def _cases(section: Mapping[str, list[str]], text: config.Text, _: Any) -> Itera
 
 
 def _judge(case: Case, subject: Subject) -> dict[str, Columns]:
-    texts = case.reads[0].distinct()
-    return {case.set: perplexity(subject, list(texts.values())) | {"example": np.array(list(texts), object)}}
+    documents = {one.doc_id: one for one in reversed(case.reads[0].read().documents)}  # the first of equal ones
+    found = perplexity(subject, [one.text for one in documents.values()])
+    names = {"example": np.array(list(documents), object)}
+    return {case.set: found | names | case.reads[0].modes(documents.values())}
 
 
 JUDGE = Judge(
@@ -121,4 +123,5 @@ JUDGE = Judge(
     cases=_cases,
     judge=_judge,
     distinct=True,
+    modes=True,
 )

@@ -35,6 +35,13 @@ def _table(found: dict[str, Any], place: tuple[str, str, str]) -> dict[str, Any]
     }
 
 
+def first_places(found: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """Judge, set and metric of each judge's first metric, and of its mean and worst over modes."""
+    first = {(row["judge"], row["set"]): row["metric"] for row in reversed(found["rows"])}
+    whose = ("", "_mean_mode", "_worst_mode")
+    return {(judge, name, metric + which) for (judge, name), metric in first.items() for which in whose}
+
+
 def opening(found: dict[str, Any]) -> list[str]:
     """What was compared, and by each judge's first metric which arms differ from the one they are held against."""
     arms = dict.fromkeys(row["arm"] for row in found["rows"])
@@ -45,8 +52,7 @@ def opening(found: dict[str, Any]) -> list[str]:
     ]
     if found["cells"] < found["cells_in_all"]:
         said.append(f"Only {found['cells']} of {found['cells_in_all']} runs are done.")
-    first = {(row["judge"], row["set"]): row["metric"] for row in reversed(found["rows"])}
-    places = {(judge, name, metric) for (judge, name), metric in first.items()}
+    places = first_places(found)
     for table in (table for table in tables(found) if table["place"] in places):
         by: dict[str, list[str]] = {}
         for row in table["rows"]:

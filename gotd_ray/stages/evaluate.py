@@ -79,7 +79,8 @@ def evaluate(planned: Evaluation, artifact: Artifact, site: Site) -> dict[str, A
     rows |= {unit.file: _rows_of(artifact, unit) for unit in missing}
     tables = [table for unit in units if (table := rows[unit.file]) is not None]
     assert len(tables) == len(units), "a judge has left no rows"
-    examples = pa.concat_tables([table.replace_schema_metadata() for table in tables])
+    every = [table.replace_schema_metadata() for table in tables]
+    examples = pa.concat_tables(every, promote_options="default")  # one of before may lack a column
     artifact.begin()
     artifact.write(EXAMPLES, _parquet(examples))
     facts = measure(examples, planned.seed, planned.settings.resamples)
