@@ -60,12 +60,15 @@ def check(config_file: Config, overrides: Overrides = None) -> None:
     from gotd_ray import checks, pipeline, show
     from gotd_ray import compare as comparison
     from gotd_ray import curve as curves
+    from gotd_ray import tune as tuning
 
     resolved = pipeline.resolve_paths(settings)
     current = pipeline.plan(resolved)
     found = checks.look(current, everything=True)
-    told = [*config.warnings(settings), *found.told, *(comparison.check(resolved) if settings.compare else [])]
+    told = [*config.warnings(settings), *found.told]
+    told += comparison.check(resolved) if settings.compare else []
     told += curves.check(resolved) if settings.curve else []
+    told += tuning.check(resolved) if settings.tune else []
     found.told = list(dict.fromkeys(told))
     show.estimate(current, found, show.console())
 
@@ -114,6 +117,23 @@ def curve(config_file: Config, overrides: Overrides = None, opened: Opened = Fal
         desktop.show(storage.join(found["settings"]["out"], CURVE_PAGE))
     if told:
         _tell(0, **outcome.of_curve(found))
+
+
+@app.command()
+def tune(config_file: Config, overrides: Overrides = None, opened: Opened = False, told: Told = False) -> None:
+    """Search the settings of a training by trials that are judged early on dev; goes on where it stopped."""
+    settings = config.load(config_file, overrides or [])
+    from gotd_ray import desktop, outcome, show_tune, storage
+    from gotd_ray import tune as tuning
+    from gotd_ray.results import TUNED_PAGE
+
+    found = tuning.tune(settings, Progress())
+    for line in show_tune.search(found):
+        print(line)
+    if opened:
+        desktop.show(storage.join(found["settings"]["out"], TUNED_PAGE))
+    if told:
+        _tell(0, **outcome.of_search(found))
 
 
 @app.command()

@@ -20,6 +20,10 @@ def said_by(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+class DivergedError(UserError):
+    """A training whose numbers overflowed: by its settings, not by its data."""
+
+
 class HeldError(UserError):
     """Another run works on the same folder."""
 

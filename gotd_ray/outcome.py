@@ -6,7 +6,17 @@ from typing import Any
 
 from gotd_ray import storage
 from gotd_ray.refresh import Refreshed
-from gotd_ray.results import COMPARISON, COMPARISON_PAGE, CURVE, CURVE_PAGE, PAGE, SUBSET
+from gotd_ray.results import (
+    COMPARISON,
+    COMPARISON_PAGE,
+    CURVE,
+    CURVE_PAGE,
+    PAGE,
+    SUBSET,
+    TUNED,
+    TUNED_PAGE,
+    TUNED_SETTINGS,
+)
 from gotd_ray.stage import Plan
 
 
@@ -53,6 +63,24 @@ def of_curve(found: dict[str, Any]) -> dict[str, Any]:
         "table": storage.join(out, CURVE),
         "report": storage.join(out, CURVE_PAGE),
         "counts": {"cells": len(found["ran"]) + len(found["skipped"])},
+        "ran": found["ran"],
+        "skipped": found["skipped"],
+    }
+
+
+def of_search(found: dict[str, Any]) -> dict[str, Any]:
+    """Paths, counts of trials, the best setting, and which trainings it did or found done.
+
+    Args:
+        found: what ``tune.tune`` returns.
+    """
+    out = found["settings"]["out"]
+    return {
+        "table": storage.join(out, TUNED),
+        "report": storage.join(out, TUNED_PAGE),
+        "settings": storage.join(out, TUNED_SETTINGS),
+        "best": {found["stage"]: found["best"]["setting"]},
+        "counts": {"trials": len(found["trials"])},
         "ran": found["ran"],
         "skipped": found["skipped"],
     }

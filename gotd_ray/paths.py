@@ -19,8 +19,8 @@ SETS = ("corpus", "target", "contrast", "reference")
 DEMO = "demo:"
 """Paths that begin so are the embedded demo's, built on first use."""
 
-WRITTEN = (*STAGES, "arms", "curve", "selections", "tracking", "versions")
-"""What a run, a comparison, a curve or a refresh makes in its folder."""
+WRITTEN = (*STAGES, "arms", "curve", "selections", "tracking", "tune", "versions")
+"""What a run, a comparison, a curve, a search of settings or a refresh makes in its folder."""
 
 _OURS = ("auto", "parquet", "text")
 """Formats under which a run would read files that it writes."""

@@ -48,7 +48,10 @@ COMPARISON, COMPARISON_PAGE = "compare.json", "compare.html"
 CURVE, CURVE_PAGE = "curve.json", "curve.html"
 """In the folder of a run: what `gotd curve` has measured, and the page of it."""
 
-_DECIDES_NOTHING = ("name", "ray", "compare", "curve", "costs", "refresh", "tracking")
+TUNED, TUNED_PAGE, TUNED_SETTINGS = "tune.json", "tune.html", "tune.yaml"
+"""In the folder of a run whose settings were searched: the trials, their page, and the best settings."""
+
+_DECIDES_NOTHING = ("name", "ray", "compare", "curve", "tune", "costs", "refresh", "tracking")
 """Sections on which no number depends."""
 
 

@@ -40,6 +40,10 @@ RULES = (
         never=("ray", "torch", "transformers", "gotd_ray.stages", "gotd_ray.shards", "gotd_ray.cluster"),
     ),
     Rule("gotd_ray/report", only_ours=("gotd_ray.report", "gotd_ray.ot"), never=("ray", "pyarrow", "transformers")),
+    Rule(
+        "gotd_ray/tuning",
+        only=("numpy", "optuna", "gotd_ray.tuning", "gotd_ray.config", "gotd_ray.ot.kernel"),
+    ),
     Rule("gotd_ray/models", never=("ray", *RAY_GLUE, "gotd_ray.training", "gotd_ray.judging")),
     Rule("gotd_ray/training", never=("ray", *RAY_GLUE, "gotd_ray.judging")),
     Rule("gotd_ray/judging", never=("ray", *RAY_GLUE)),

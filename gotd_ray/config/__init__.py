@@ -13,6 +13,7 @@ from gotd_ray.config.selection import Encoder, EncoderKind, Select, Solve, Surve
 from gotd_ray.config.text import Chunks, Storage, Text
 from gotd_ray.config.told import warnings
 from gotd_ray.config.training import Finetune, Model, Tracking, Training
+from gotd_ray.config.tune import Range, Tune
 
 __all__ = [
     "Arm",
@@ -28,6 +29,7 @@ __all__ = [
     "Judges",
     "Model",
     "Questions",
+    "Range",
     "RaySettings",
     "Refresh",
     "Run",
@@ -39,6 +41,7 @@ __all__ = [
     "Toxicity",
     "Tracking",
     "Training",
+    "Tune",
     "ZeroShot",
     "checked",
     "load",

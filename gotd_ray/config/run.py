@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from gotd_ray.config.base import Name, Processes, ResultPath, Section, Seed
@@ -12,6 +14,7 @@ from gotd_ray.config.refresh import Refresh
 from gotd_ray.config.selection import Encoder, Select, Solve, Survey
 from gotd_ray.config.text import Chunks, Storage, Text, columns_of
 from gotd_ray.config.training import Finetune, Model, Tracking, Training
+from gotd_ray.config.tune import Tune
 
 
 class RaySettings(Section):
@@ -73,6 +76,7 @@ class Run(Section):
     compare: Compare | None = Field(None, description="for `gotd compare`: the arms, budgets and seeds")
     curve: Curve | None = Field(None, description="for `gotd curve`: the sizes and seeds")
     costs: Costs | None = Field(None, description="what the machines cost, for the tables; null: seconds alone")
+    tune: Tune | None = Field(None, description="for `gotd tune`: which settings of a training are searched")
     refresh: Refresh = Refresh()
     storage: Storage = Storage()
     ray: RaySettings = RaySettings()
@@ -138,3 +142,16 @@ class Run(Section):
             trained = [stage for stage in ("pretune", "finetune") if getattr(self, stage)]
             self.evaluate.check_models(trained, classifier=bool(self.finetune and self.finetune.label_column))
         return self
+
+    @model_validator(mode="after")
+    def _a_training_to_tune(self) -> Run:
+        if self.tune:
+            self.tune.check_training(self.tuned, getattr(self, self.tuned))
+        return self
+
+    @property
+    def tuned(self) -> Literal["pretune", "finetune"]:
+        """The training that `gotd tune` searches the settings of."""
+        if self.tune and self.tune.stage:
+            return self.tune.stage
+        return "finetune" if self.finetune or not self.pretune else "pretune"

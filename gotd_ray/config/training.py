@@ -103,6 +103,9 @@ class Training(Section):
     steps: Steps | None = Field(None, description="optimiser steps, in place of epochs")
     tokens: Count | None = Field(None, description="tokens to train on, in place of epochs")
     learning_rate: float = Field(5e-5, ge=1e-12, le=10, description="its peak")
+    stop_at: float = Field(
+        1.0, gt=0, le=1, description="share of the steps after which to stop; the schedule is that of all of them"
+    )
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="after the warm-up")
     warmup: Share = Field(0.0, description="share of the steps in which the learning rate rises")
     weight_decay: float = Field(0.0, ge=0, le=10, description="of AdamW; norms and biases are spared")

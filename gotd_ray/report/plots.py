@@ -161,3 +161,48 @@ def lines(
         path = "M" + "L".join(places) if len(places) > 1 else f"M{places[0]}h0"
         marks.append(Mark(path, f"{'line' if len(places) > 1 else 'dots'} {styles[name][0]}", styles[name][1]))
     return Picture(title, words, marks, x.ticks(6), y.ticks(4), x_label="step", y_label=y_label)
+
+
+def cloud(
+    points: dict[str, list[tuple[float, float]]],
+    styles: dict[str, tuple[str, str]],
+    title: str,
+    words: str,
+    *,
+    x_label: str,
+    y_label: str,
+    log: bool = False,
+) -> Picture:
+    """Groups of points over two axes, each with its own unit.
+
+    Args:
+        styles: CSS class and legend of each group.
+        log: each factor on the x axis is as wide; all of its numbers are above 0.
+    """
+    every = [place for group in points.values() for place in group]
+    across = [math.log10(p[0]) if log else p[0] for p in every]
+    pads = [(max(v) - min(v)) * 0.04 or abs(v[0]) * 0.05 or 1.0 for v in (across, [p[1] for p in every])]
+    x = Scale(min(across) - pads[0], max(across) + pads[0], LEFT, WIDTH - RIGHT)
+    y = Scale(min(p[1] for p in every) - pads[1], max(p[1] for p in every) + pads[1], HEIGHT - BOTTOM, TOP)
+
+    def place(point: tuple[float, float]) -> str:
+        return f"M{x.at(math.log10(point[0]) if log else point[0])} {y.at(point[1])}h0"
+
+    marks = [
+        Mark("".join(map(place, group)), f"dots large {styles[name][0]}", styles[name][1])
+        for name, group in points.items()
+        if group
+    ]
+    ticks = [(x.at(math.log10(v)), _short(v)) for v in _round_factors(x.low, x.high)] if log else x.ticks(6)
+    return Picture(title, words, marks, ticks, y.ticks(4), x_label=x_label, y_label=y_label)
+
+
+def _round_factors(low: float, high: float) -> list[float]:
+    """Powers of ten between two of their exponents; of less than two tens also their doubles and halves."""
+    steps = (1,) if high - low > 2 else (1, 2, 5)
+    found = [m * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for m in steps]
+    return [value for value in found if low <= math.log10(value) <= high]
+
+
+def _short(value: float) -> str:
+    return f"{value:g}".replace("e-0", "e-")

@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from gotd_ray.report import comparison, curve, pictures, words
+from gotd_ray.report import comparison, curve, pictures, tuning, words
 
 TEMPLATES = Path(__file__).with_name("templates")
 EXCERPT = 420
@@ -57,6 +57,18 @@ def curve_page(found: dict[str, Any]) -> str:
         for one in found["curves"]
     ]
     return _template("curve.html").render(facts=found, opening=curve.opening(found), curves=drawn)
+
+
+def tune_page(found: dict[str, Any]) -> str:
+    """The HTML of a search of settings, as it stands in ``tune.json``."""
+    return _template("tune.html").render(
+        facts=found,
+        opening=tuning.opening(found),
+        rows=tuning.ranked(found),
+        names=tuning.names(found),
+        slices=tuning.slices(found),
+        looks=tuning.looks(found),
+    )
 
 
 def _template(name: str) -> Template:

@@ -213,7 +213,7 @@ def _fit(
                 return _attempt(job, artifact, workers, cpus, environment, board)
             except ray.train.TrainingFailedError as error:
                 if said := _said(error):
-                    raise UserError(said) from None
+                    raise said from None
                 failures = 1 if _checkpoint(job) != reached else failures + 1
                 reached = _checkpoint(job)
                 if failures == ATTEMPTS:
@@ -226,9 +226,9 @@ def _raised(error: ray.train.TrainingFailedError) -> list[Exception]:
     return list(error.worker_failures.values()) if isinstance(error, ray.train.WorkerGroupError) else []
 
 
-def _said(error: ray.train.TrainingFailedError) -> str | None:
+def _said(error: ray.train.TrainingFailedError) -> UserError | None:
     """What a worker has to say to the user."""
-    return next((str(one) for one in _raised(error) if isinstance(one, UserError)), None)
+    return next((type(one)(str(one)) for one in _raised(error) if isinstance(one, UserError)), None)
 
 
 def _give_up(job: Job, error: ray.train.TrainingFailedError) -> NoReturn:
@@ -301,7 +301,7 @@ def _checkpoint(job: Job) -> str | None:
 def _shown(board: Any, job: Job, site: Site) -> Iterator[None]:
     """Show what the board says, while the main thread waits for Ray Train."""
     end = threading.Event()
-    with site.progress.task(job.stage, total=job.steps, unit="steps") as task:
+    with site.progress.task(job.stage, total=job.last_step, unit="steps") as task:
 
         def look() -> None:
             try:

@@ -53,6 +53,11 @@ class Job(Task):
         """Whether rows may hold several texts."""
         return self.settings.pack and not self.labels
 
+    @property
+    def last_step(self) -> int:
+        """After which it ends; ``steps`` is the length of its schedule."""
+        return max(1, round(self.settings.stop_at * self.steps))
+
     def rows(self, name: str) -> Rows:
         return Rows.from_bytes(storage.read_bytes(self.path(name), self.storage))
 

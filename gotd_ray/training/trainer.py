@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from gotd_ray import storage
-from gotd_ray.errors import UserError
+from gotd_ray.errors import DivergedError, UserError
 from gotd_ray.models.objectives import OBJECTIVES
 from gotd_ray.models.packing import IGNORED
 from gotd_ray.training.checkpoints import Checkpoints
@@ -73,7 +73,7 @@ class EngineTrainer(Trainer):
     def stop_for_nan(self, what: str, step: int) -> NoReturn:
         good = self.checkpoints.latest()
         where = f"the last good checkpoint is of step {good}" if good else "there is no checkpoint yet"
-        raise UserError(
+        raise DivergedError(
             f"{self.job.stage}: {what} is not a number at step {step} of {self.job.steps}; {where}. "
             f"{less_drastic(self.job)}"
         )
@@ -145,6 +145,12 @@ class _Watch(TrainerCallback):
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self.trainer.engine = engine_identity(self.trainer.model_wrapped, self.trainer.job)
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        job, trainer = self.trainer.job, self.trainer
+        if trainer.state.global_step >= job.last_step < job.steps:
+            trainer.control.should_training_stop = True
+            trainer.control.should_save = False  # from a checkpoint here, a restart would train one step more
 
     def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
         if "loss" in logs and dist.get_rank() == 0:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from transformers import TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from gotd_ray.errors import UserError, said_by
+from gotd_ray.errors import DivergedError, UserError, said_by
 from gotd_ray.models import language
 from gotd_ray.models.objectives import OBJECTIVES
 from gotd_ray.models.packing import Collator, Draws, Rows, first_position, refuse_sight
@@ -178,7 +178,7 @@ def _facts(job: Job, trainer: EngineTrainer, result: Any, rows: Rows) -> dict[st
         "objective": job.kind,
         "labels": list(job.labels),
         "steps": done,
-        "stopped_early": done < job.steps,
+        "stopped_early": done < job.last_step,
         "rows": len(rows),
         "micro_batch": job.micro_batch,
         "epochs": done * settings.batch_size / len(rows),
@@ -212,7 +212,7 @@ def _save(
     """
     broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
     if broken:
-        raise UserError(
+        raise DivergedError(
             f"{job.stage}: the trained weights are not numbers ({len(broken)} of {len(weights)} tensors, such as "
             f"{broken[0]}). {less_drastic(job)}"
         )
