@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from gotd_ray import config
 from gotd_ray.config.base import Section
@@ -92,7 +93,7 @@ def test_the_reference_has_every_key_with_its_default() -> None:
             if field.is_required():
                 assert default == "required", f"{place}.{key}"
             elif not isinstance(value, BaseModel):
-                assert json.loads(default.strip("`").replace(r"\|", "|")) == value, f"{place}.{key}"
+                assert json.loads(default.strip("`").replace(r"\|", "|")) == to_jsonable_python(value), f"{place}.{key}"
 
 
 @pytest.mark.parametrize("job", JOBS, ids=name)
