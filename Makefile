@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test check docs clean
 # One at a time: they share .venv, and two Ray instances on one machine can end each other's training runs.
 .NOTPARALLEL:
 
@@ -42,8 +42,12 @@ check: $(VENV)/.test ## lint and check the types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/.demo ## build the site of the documents into site/
+	$(PIP) -e '.[docs]'
+	$(VENV)/bin/mkdocs build --strict
+
 clean: ## remove what was installed and built here; runs stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each file below says that an installation is complete, and is made again when what it was made from changes.

@@ -1,4 +1,5 @@
-"""Writes docs/configuration.md from the settings' own types: ``python docs/make_reference.py``."""
+"""Writes docs/configuration.md from the settings' own types, and docs/cli.md from the commands: ``python
+docs/make_reference.py``."""
 
 from __future__ import annotations
 
@@ -7,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import typer.main
+
+from gotd_ray.cli import app
 from gotd_ray.config import Run
 
 PAGE = Path(__file__).with_name("configuration.md")
+COMMANDS = Path(__file__).with_name("cli.md")
 
 INTRODUCTION = """# Configuration
 
@@ -136,5 +141,38 @@ def _listed(keys: list[str]) -> str:
     return ", ".join(keys[:-1]) + " and " + keys[-1] if len(keys) > 1 else keys[0]
 
 
+COMMAND_LINE = """# Command line
+
+Written by `docs/make_reference.py` from the commands themselves; do not edit it by hand. `gotd COMMAND --help` says the
+same.
+
+A command ends with 0 when all is done, with 2 for what you can correct, 75 where another run works in the folders, 130
+or 143 when it was interrupted, 1 for a fault of ours; each but 0 with one line that says why: see [errors](errors.md).
+"""
+
+
+def commands() -> str:
+    """The reference of the commands, as Markdown."""
+    group: Any = typer.main.get_command(app)
+    return COMMAND_LINE + "".join(_command(name, one) for name, one in group.commands.items())
+
+
+def _command(name: str, command: Any) -> str:
+    words, rows = [], []
+    for one in command.params:
+        option = one.param_type_name == "option"
+        if option:
+            flag = all(str(opt).startswith("--") for opt in one.opts) and one.is_flag
+            said = ", ".join(one.opts) + ("" if flag else f" {one.name.upper()}")
+        else:
+            said = one.name.upper()
+            words.append(f"{said}..." if one.nargs == -1 else said)
+        rows.append(f"| `{said}` | {(one.help or '').strip()} |")
+    usage = " ".join(["gotd", name, *words, *(["[OPTIONS]"] if len(words) < len(command.params) else [])])
+    table = ["", "| | |", "|---|---|", *rows] if rows else []
+    return "\n".join(["", f"## {name}", "", f"    {usage}", "", command.help.strip(), *table, ""])
+
+
 if __name__ == "__main__":
+    COMMANDS.write_text(commands(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")

@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 
 Config = Annotated[Path, typer.Argument(help="The run, as YAML; see jobs/demo.yaml.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change one key: --set select.budget=500.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change one key: --set select.budget=500")]
 JSON = "--json"
 Opened = Annotated[bool, typer.Option("--open", help="Open the page in a browser, where there is a desktop.")]
 Told = Annotated[bool, typer.Option(JSON, help="The last line of the output is JSON: what became of it, and where.")]

@@ -20,11 +20,13 @@ from gotd_ray.config.base import Section
 
 ROOT = Path(__file__).parent.parent
 JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = [
     pytest.param(block, id=f"{page.name}-{number}")
     for page in PAGES
-    for number, block in enumerate(re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S))
+    for number, block in enumerate(
+        re.findall(r"^```yaml[^\n]*\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    )
 ]
 
 
@@ -36,6 +38,7 @@ def test_the_reference_is_what_the_types_say() -> None:
     generator = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))
     written = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert written == generator["page"](), "run: python docs/make_reference.py"
+    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == generator["commands"]()
 
 
 def tables(page: Path) -> list[list[list[str]]]:
@@ -132,10 +135,10 @@ def _texts(file: Path) -> Iterator[str]:
             yield node.value
 
 
-def test_errors_in_the_guide_exist() -> None:
+def test_the_errors_that_are_explained_exist() -> None:
     """The words of each quoted message, between its values, stand in the source."""
     literals = "\n".join(text for file in sorted((ROOT / "gotd_ray").rglob("*.py")) for text in _texts(file))
-    tables = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8").partition("## Errors")[2]
+    tables = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
     quoted = [quote for row in re.findall(r"^\| (`.*?) \|", tables, re.M) for quote in re.findall(r"`(.+?)`", row)]
     assert len(quoted) > 20
     unknown = [quote for quote in quoted for words in quote.split("...") if words not in literals]
