@@ -44,6 +44,17 @@ class Text(Section):
         "text",
         description="column or JSON key of the text; `meta.text` lies in an object, `a,b` joins two by a blank line",
     )
+    turns: Name | None = Field(
+        None,
+        description="rows that hold conversations: `messages` or `conversations`, a column of turns; "
+        "`prompt,completion` or `instruction,input,output`, columns of texts with the answer's last; auto finds which "
+        "of these four a row has. null: rows hold plain text",
+    )
+    text_from: Literal["all", "prompt", "completion"] = Field(
+        "all",
+        description="with `turns`, what of a conversation is embedded and searched: all turns, the answers "
+        "(completion) or the others (prompt)",
+    )
     source_column: Name | None = Field(None, description="column of the source's name; null takes it from the path")
     source_from: Literal["stem", "parent"] = Field(
         "stem", description="without a source column, the source is the file's stem or its folder's name"
@@ -75,6 +86,8 @@ class Text(Section):
         if contrary := sorted(set(self.proportions or ()) & set(self.exclude_sources)):
             raise ValueError(f"proportions and exclude_sources both name {contrary[0]!r}. Take it out of one of them")
         check_columns(self.text_column)
+        if self.turns:
+            check_columns(self.turns, "turns")
         return self
 
 
@@ -83,7 +96,7 @@ def columns_of(text_column: str) -> list[str]:
     return [name.strip() for name in text_column.split(",")]
 
 
-def check_columns(text_column: str) -> None:
+def check_columns(text_column: str, key: str = "text_column") -> None:
     """The same, each once.
 
     Raises:
@@ -91,9 +104,9 @@ def check_columns(text_column: str) -> None:
     """
     names = columns_of(text_column)
     if not all(names):
-        raise ValueError(f"text_column is {text_column!r}, which names an empty column. Leave out the comma")
+        raise ValueError(f"{key} is {text_column!r}, which names an empty column. Leave out the comma")
     if len(set(names)) < len(names):
-        raise ValueError(f"text_column is {text_column!r}, which names a column twice. Leave one out")
+        raise ValueError(f"{key} is {text_column!r}, which names a column twice. Leave one out")
 
 
 class Chunks(Section):

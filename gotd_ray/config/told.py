@@ -106,6 +106,11 @@ def _idle_in_training(run: Run) -> Iterator[Idle]:
 
 
 def _idle_elsewhere(run: Run) -> Iterator[Idle]:
+    for where, text in (("corpus", run.corpus), ("target", run.target), ("contrast", run.contrast)):
+        if text and text.turns:
+            yield where, text, ["text_column"], f"{where}.turns says where the turns stand"
+        elif text:
+            yield where, text, ["text_from"], f"there is no {where}.turns"
     judges, sending, asked = run.evaluate, run.tracking, run.ray
     if _is_here(run.encoder.model):
         yield "encoder", run.encoder, ["revision"], f"{run.encoder.model} is on this machine"

@@ -187,7 +187,7 @@ def prepare(run: config.Run, trainings: Mapping[str, Task]) -> Evaluation | None
 
 def _cases(run: config.Run, settings: config.Evaluation, precision: str) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     """Every set before its judge, its files listed, and sentences on what lies beside them."""
-    columns = {"text_column": settings.text_column} if settings.text_column else {}
+    columns = {"text_column": settings.text_column, "turns": None} if settings.text_column else {}
     by_mode = {"source_column": settings.modes} if settings.modes else {}
     plain = {"exclude_sources": [], "sample": 1.0, "weight_column": None, "proportions": None, "source_column": None}
     text = run.target.model_copy(update=plain | columns)

@@ -15,9 +15,11 @@ import ray
 from gotd_ray.choosing.decontaminate import Contamination
 from gotd_ray.remote import answers
 from gotd_ray.shards.pool import Pool
-from gotd_ray.text.addresses import Reading, texts_of_files
+from gotd_ray.text.addresses import FOUND, Reading, texts_of_files
 
 _texts_of_files = ray.remote(texts_of_files)
+
+_KEPT = ["text", "messages"]
 
 PLACES = 8
 """Places at which a text is looked for, where it stands in several files and has gone from the first."""
@@ -38,13 +40,13 @@ class Texts:
 
     Attributes:
         address: n rows, where each text was found, or is looked for first.
-        tables: of texts; the others are read by them.
+        tables: of texts, and of the turns of conversations; the others are read by them.
         table, row: (n,) int32, where a text stands in these; -1 where there is none.
         shared: by document, what it shares with the evaluation texts. It has no text here.
     """
 
     address: pa.Table
-    tables: list[pa.Array]
+    tables: list[pa.Table]
     table: np.ndarray
     row: np.ndarray
     shared: dict[int, Contamination]
@@ -56,12 +58,12 @@ class Texts:
         gone[list(self.shared)] = False
         return gone
 
-    def of(self, rows: np.ndarray) -> pa.Array:
-        """The texts of some documents (k,) that have one."""
+    def of(self, rows: np.ndarray) -> pa.Table:
+        """``text`` and ``messages`` of some documents (k,) that have one."""
         tables, parts = np.unique(self.table[rows], return_inverse=True)
         taken = [self.tables[one].take(pa.array(self.row[rows[parts == i]])) for i, one in enumerate(tables)]
         back = np.argsort(np.argsort(parts, kind="stable"))
-        return pa.concat_arrays(taken).take(pa.array(back)) if taken else pa.array([], pa.string())
+        return pa.concat_tables(taken).take(pa.array(back)) if taken else FOUND.empty_table().select(_KEPT)
 
 
 class ReadBack:
@@ -113,7 +115,7 @@ class ReadBack:
             place, other = found["place"].to_numpy(), found["eval_id"].is_valid().to_numpy()
             texts.table[place[~other]] = len(texts.tables)
             texts.row[place] = np.arange(len(place))
-            texts.tables.append(found["text"].combine_chunks())
+            texts.tables.append(found.select(_KEPT).combine_chunks())
             for row in found.filter(pa.array(other)).to_pylist():
                 texts.shared[row["place"]] = Contamination(row["eval_id"], row["span"])
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from gotd_ray.choosing.choose import Offer
 from gotd_ray.index import SCHEMA
 from gotd_ray.shards.read_back import Texts
+from gotd_ray.text.addresses import TURNS
 
 ADDRESS = [field for field in SCHEMA if field.name in ("source", "path", "row", "chunk", "chars", "tokens")]
 SUBSET_SCHEMA = pa.schema(
@@ -22,6 +23,9 @@ SUBSET_SCHEMA = pa.schema(
         *[pa.field("score", pa.float64()), pa.field("rank", pa.int64()), pa.field("round", pa.int32())],
     ]
 )
+
+MESSAGES = pa.field("messages", TURNS)
+"""A column more, where the rows are conversations: those of the text as they were read."""
 
 GROUP_BYTES = 32 << 20
 """Of a row group, at about: all that is made of the file at a time."""
@@ -36,9 +40,10 @@ class Subset:
     are there too.
     """
 
-    def __init__(self, keep_vectors: bool) -> None:
-        """``keep_vectors``: for later rounds."""
+    def __init__(self, keep_vectors: bool, conversations: bool = False) -> None:
+        """``keep_vectors``: for later rounds; ``conversations``: the rows are such."""
         self._keep_vectors = keep_vectors
+        self._schema = SUBSET_SCHEMA.append(MESSAGES) if conversations else SUBSET_SCHEMA
         self._parts: list[_Part] = []
 
     def add(self, number: int, offer: Offer, texts: Texts, rows: np.ndarray) -> None:
@@ -56,10 +61,10 @@ class Subset:
     def write(self, file: IO[bytes]) -> None:
         """Write it as Parquet, a row group after the other."""
         rank = 0
-        with pq.ParquetWriter(file, SUBSET_SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(file, self._schema, compression="zstd") as writer:
             for table in _grouped(table for part in self._parts for table in part.tables()):
                 ranks = pa.array(np.arange(rank + 1, rank + 1 + len(table)))
-                writer.write_table(table.append_column("rank", ranks).select(SUBSET_SCHEMA.names), len(table))
+                writer.write_table(table.append_column("rank", ranks).select(self._schema.names), len(table))
                 rank += len(table)
 
 
@@ -78,10 +83,11 @@ class _Part(NamedTuple):
         chars = self.texts.address["chars"].to_numpy()[self.rows].astype(np.int64)
         group = (np.cumsum(chars) - chars) // GROUP_BYTES
         for rows in np.split(self.rows, np.flatnonzero(np.diff(group)) + 1):
-            address = self.texts.address.take(pa.array(rows))
+            address, found = self.texts.address.take(pa.array(rows)), self.texts.of(rows)
             columns = {field.name: address[field.name].cast(field.type) for field in ADDRESS} | {
                 "doc_id": pa.array(self.ids[rows].astype(str)),
-                "text": self.texts.of(rows),
+                "text": found["text"],
+                "messages": found["messages"],
                 "score": pa.array(self.scores[rows]),
                 "round": pa.array(np.full(len(rows), self.number, np.int32)),
             }

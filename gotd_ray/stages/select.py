@@ -128,7 +128,7 @@ def select(given: Choice, artifact: Artifact, site: Site) -> dict[str, Any]:
         sizes = {file.uri: file.size for file in given.vectors.collections["corpus"].files}
         reading = Reading(given.text, given.chunks, given.storage, unwanted.index if unwanted else None)
         read_back = ReadBack(reading, pool, site.resources.cpus, sizes)
-        subset = Subset(keep_vectors=rounds is not None)
+        subset = Subset(rounds is not None, conversations=given.text.turns is not None)
         with progress.task("select", total=settings.budget, unit=settings.budget_unit) as task:
             _take_round(chooser, subset, ranking(pool, shared, chooser, available, settings), read_back, task)
             while rounds and chooser.next_round() and len(chooser.judged) < available:

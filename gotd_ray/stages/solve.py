@@ -78,7 +78,7 @@ class Fit:
             source={
                 "encoder": encoder,
                 "chunks": run.chunks.model_dump(),
-                "text": run.target.model_dump(include={"format", "text_column", "sample"}),
+                "text": run.target.model_dump(include={"format", "text_column", "turns", "text_from", "sample"}),
             },
         )
 

@@ -11,15 +11,22 @@ from gotd_ray import config
 from gotd_ray.choosing.decontaminate import NgramIndex
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import shown
+from gotd_ray.text.clean import clean
 from gotd_ray.text.documents import document_id, split_rows
 from gotd_ray.text.rows import BadFile, Problem
+from gotd_ray.text.turns import Conversation, text_of
 
 BYTES = 32 << 20
 """Of the texts that a task holds before it hands them on, at about."""
 
-FOUND = pa.schema({"place": pa.int64(), "text": pa.string(), "eval_id": pa.string(), "span": pa.string()})
+TURNS = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
+"""Conversations as tables hold them: as others' tools read a column ``messages``."""
+
+FOUND = pa.schema(
+    {"place": pa.int64(), "text": pa.string(), "eval_id": pa.string(), "span": pa.string(), "messages": TURNS}
+)
 """A text that was read again: the caller's number of it; the text, null where it shares a span with an evaluation text,
-and which."""
+and which; its turns, where it is a conversation."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,17 @@ def texts_at(
     chunks: config.Chunks,
     storage: config.Storage,
 ) -> Iterator[tuple[str, str]]:
+    """doc_id and text of what ``rows_at`` finds."""
+    return ((doc_id, piece) for doc_id, piece, _ in rows_at(path, wanted, text, chunks, storage))
+
+
+def rows_at(
+    path: str,
+    wanted: Mapping[tuple[int, int], str],
+    text: config.Text,
+    chunks: config.Chunks,
+    storage: config.Storage,
+) -> Iterator[tuple[str, str, Conversation | None]]:
     """The texts at some addresses of one file, if they still are what they were.
 
     Args:
@@ -52,8 +70,8 @@ def texts_at(
         text, chunks, storage: the settings the documents were read with.
 
     Yields:
-        doc_id and text. A piece whose content has another id by now is absent, as is what lies behind a break in a
-        file that is damaged by now.
+        doc_id, text and turns. A piece whose content has another id by now is absent, as is what lies behind a break in
+        a file that is damaged by now.
 
     Raises:
         BadFile: only a transient one: the file vanished, or the storage failed.
@@ -64,7 +82,7 @@ def texts_at(
             for chunk, piece in enumerate([] if isinstance(content, Problem) else content):
                 doc_id = wanted.get((row.number, chunk))
                 if doc_id is not None and document_id(piece) == doc_id:
-                    yield doc_id, piece
+                    yield doc_id, piece, row.turns
     except BadFile as error:
         if error.transient:
             raise
@@ -87,18 +105,19 @@ def texts_of_files(
     Raises:
         UserError: the storage did not give a file.
     """
-    rows: list[tuple[int, str | None, str | None, str | None]] = []
+    rows: list[_Found] = []
     size = 0
     for path, places, numbers in _by_file(files, wanted):
         found, gone = 0, None
         try:
-            for doc_id, text in texts_at(path, places, reading.text, reading.chunks, reading.storage):
+            for doc_id, text, turns in rows_at(path, places, reading.text, reading.chunks, reading.storage):
                 found += 1
-                if reading.unwanted and (shared := reading.unwanted.match(text)):
-                    rows.append((numbers[doc_id], None, shared.eval_id, shared.span))
+                whole = clean(text_of(turns, "all")) if turns else text  # whatever of it is embedded
+                if reading.unwanted and (shared := reading.unwanted.match(whole)):
+                    rows.append((numbers[doc_id], None, shared.eval_id, shared.span, None))
                 else:
-                    rows.append((numbers[doc_id], text, None, None))
-                    size += len(text)
+                    rows.append((numbers[doc_id], text, None, None, as_messages(turns)))
+                    size += len(text) + (len(whole) if turns else 0)
                 if size > BYTES:
                     yield _table(rows), {}
                     rows, size = [], 0
@@ -128,6 +147,15 @@ def _by_file(
         start += count
 
 
-def _table(rows: list[tuple[int, str | None, str | None, str | None]]) -> pa.Table:
+_Messages = list[dict[str, str]] | None
+_Found = tuple[int, str | None, str | None, str | None, _Messages]
+
+
+def as_messages(turns: Conversation | None) -> _Messages:
+    """As chat templates and other tools take them."""
+    return [{"role": role, "content": content} for role, content in turns] if turns else None
+
+
+def _table(rows: list[_Found]) -> pa.Table:
     columns = zip(*rows, strict=True) if rows else ([],) * len(FOUND)
     return pa.table([list(column) for column in columns], schema=FOUND)

@@ -28,13 +28,14 @@ def batch_rows(
     held = set(keys)
     texts = [_texts(column_of(batch, name)) for name in columns.texts if name in held]
     others = {name: _values(column_of(batch, name)) for name in columns.others if name in held}
+    others |= {name: _turns(column_of(batch, name), limit) for name in columns.turns if name in held}
     for index in range(batch.num_rows):
         if first + index in wanted:
             parts = [
                 value if isinstance(value, Problem) else decoded(value, limit)
                 for value in (column[index] for column in texts)
             ]
-            record = {name: column[index] for name, column in others.items()}
+            record: dict[str, object] = {name: column[index] for name, column in others.items()}
             yield row_of(first + index, joined(parts, columns), keys, columns, record)
 
 
@@ -112,6 +113,23 @@ def _values(column: pa.Array) -> Sequence[object]:
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return column.cast(pa.string()).to_pylist()
     return [Foreign(str(kind)) if valid else None for valid in column.is_valid().to_pylist()]
+
+
+def _turns(column: pa.Array, limit: int) -> Sequence[object]:
+    """Texts as ``decoded`` gives them, lists as those of Python, of anything else its kind."""
+    column = _plain(column)
+    if _is_text(column.type):
+        return [None if value is None else decoded(value, limit) for value in _bytes(column)]
+    if not any(test(column.type) for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)):
+        return _values(column)
+    return [_list(value) for value in column]
+
+
+def _list(value: pa.Scalar) -> object:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError as error:
+        return Problem("invalid_utf8", error.reason)
 
 
 def _is_text(kind: pa.DataType) -> bool:

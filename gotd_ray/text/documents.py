@@ -13,8 +13,9 @@ from gotd_ray.text.chunks import split
 from gotd_ray.text.clean import clean
 from gotd_ray.text.names import one_line
 from gotd_ray.text.readers import read_rows
-from gotd_ray.text.rows import Columns, Problem, Row
+from gotd_ray.text.rows import Columns, Problem, Row, too_long
 from gotd_ray.text.tally import Tally
+from gotd_ray.text.turns import Conversation
 
 
 def document_id(text: str) -> str:
@@ -38,6 +39,7 @@ class Document:
         chunk: piece of the row, from 0.
         weight: the row's, which all its pieces carry.
         label: the row's, where labels are read (see ``Labelled``).
+        turns: the row's, where conversations are read: the text is made of them.
     """
 
     doc_id: str
@@ -48,6 +50,7 @@ class Document:
     chunk: int
     weight: float = 1.0
     label: str | None = None
+    turns: Conversation | None = None
 
 
 class Labelled(config.Text):
@@ -89,6 +92,8 @@ def read_documents(
             tally.look_for(names, row.keys)
         if text.source_column and row.source is None:
             tally.unnamed += 1
+        if row.turns:
+            tally.layouts[",".join(row.layout or ())] += 1
         if source in excluded:
             tally.excluded[source] += 1
             tally.add("excluded_source", path, row.number, source)
@@ -105,7 +110,7 @@ def read_documents(
                 tally.add("not_sampled", path, row.number)
                 continue
             tally.documents += 1
-            yield Document(doc_id, piece, source, path, row.number, chunk, row.weight, row.label)
+            yield Document(doc_id, piece, source, path, row.number, chunk, row.weight, row.label, row.turns)
 
 
 def split_rows(
@@ -117,6 +122,8 @@ def split_rows(
 ) -> Iterator[tuple[Row, str, list[str] | Problem]]:
     """A row, its source, and its cleaned pieces or its problem: the one way from a file to candidates.
 
+    A conversation is one piece, however long.
+
     Raises:
         BadFile: as ``read_documents``.
     """
@@ -125,7 +132,10 @@ def split_rows(
         content: list[str] | Problem
         if isinstance(row.content, str):
             cleaned = clean(row.content)
-            content = split(cleaned, chunks.max_chars) if cleaned else Problem("empty_text")
+            pieces = [cleaned] if row.turns else split(cleaned, chunks.max_chars)
+            content = pieces if cleaned else Problem("empty_text")
+            if row.turns and sum(len(turn.encode()) for _, turn in row.turns) > text.max_document_bytes:
+                content = too_long(text.max_document_bytes)
         else:
             content = row.content
         yield row, row.source or default, content

@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 from gotd_ray import config
 from gotd_ray.config.text import columns_of
 from gotd_ray.text.names import NotAName, kind_of, name_of
+from gotd_ray.text.turns import LAYOUTS, Conversation, NoConversation, conversation, layout_of, text_of
 
 BOM = b"\xef\xbb\xbf"
 """The mark of byte order, which some editors put before UTF-8."""
+
+AUTO = "auto"
 
 _LARGEST_WEIGHT = 3.4e38  # what the index's float32 holds
 
@@ -36,6 +39,8 @@ class Row(NamedTuple):
         weight: of its text; 0 where there is a problem.
         label: the label that it names, if labels are read and it has one.
         keys: names of its columns or keys; None where it has none, or cannot be read.
+        turns: the conversation that it holds, where such are read; its content is made of them.
+        layout: the columns that these stand in.
     """
 
     number: int
@@ -44,6 +49,8 @@ class Row(NamedTuple):
     weight: float = 1.0
     label: str | None = None
     keys: Collection[str] | None = None
+    turns: Conversation | None = None
+    layout: tuple[str, ...] | None = None
 
 
 class BadFile(Exception):  # noqa: N818 - named for what it counts
@@ -72,27 +79,43 @@ class Columns:
     source: str | None
     weight: str | None
     label: str | None
+    layouts: tuple[tuple[str, ...], ...] = ()
+    """Of conversations, one of which a row may have; then no column is a text by itself."""
+    text_from: str = "all"
 
     @classmethod
     def of(cls, text: config.Text) -> Columns:
         label = getattr(text, "label_column", None)
-        return cls(tuple(columns_of(text.text_column)), text.source_column, text.weight_column, label)
+        others = text.source_column, text.weight_column, label
+        if text.turns is None:
+            return cls(tuple(columns_of(text.text_column)), *others)
+        return cls((), *others, LAYOUTS if text.turns == AUTO else (tuple(columns_of(text.turns)),), text.text_from)
 
     @cached_property
     def keys(self) -> list[tuple[str, str]]:
         """The setting that names it, and its name."""
         others = {"source_column": self.source, "weight_column": self.weight, "label_column": self.label}
-        return [("text_column", name) for name in self.texts] + [(key, name) for key, name in others.items() if name]
+        turns = self.turns if len(self.layouts) == 1 else []  # of several layouts a row has but one
+        return [
+            *(("text_column", name) for name in self.texts),
+            *(("turns", name) for name in turns),
+            *((key, name) for key, name in others.items() if name),
+        ]
+
+    @cached_property
+    def turns(self) -> list[str]:
+        """The columns of all layouts."""
+        return [name for layout in self.layouts for name in layout]
 
     @cached_property
     def others(self) -> list[str]:
         """The names of those that hold no text, each once."""
-        return list(dict.fromkeys(name for key, name in self.keys if key != "text_column"))
+        return list(dict.fromkeys(name for key, name in self.keys if key not in ("text_column", "turns")))
 
     @cached_property
     def all(self) -> list[str]:
         """Their names, each once."""
-        return list(dict.fromkeys(name for _, name in self.keys))
+        return list(dict.fromkeys([*(name for _, name in self.keys), *self.turns]))
 
     @cached_property
     def words(self) -> list[str]:
@@ -169,9 +192,13 @@ def row_of(
     """A row of columns or keys; what is wrong with its source, label or weight is its content's problem.
 
     Args:
-        keys: all that it has; record: at least its values of ``columns.others``, as they were stored.
+        content: its text, where no conversations are read.
+        keys: all that it has; record: at least its values of ``columns.others`` and ``columns.turns``, as they were
+            stored; of texts of these what ``decoded`` gives.
     """
-    source = label = None
+    source = label = turns = layout = None
+    if columns.layouts:
+        content, turns, layout = _conversation(keys, columns, record)
     try:
         source = name_of(record.get(columns.source)) if columns.source else None
     except NotAName as error:
@@ -184,7 +211,24 @@ def row_of(
         except NotAName as error:
             content = _first(content, Problem("bad_label", str(error)))
     content, weight = _weighed(content, record.get(columns.weight) if columns.weight else 1.0)
-    return Row(number, content, source, weight, label, keys)
+    return Row(number, content, source, weight, label, keys, turns, layout)
+
+
+def _conversation(
+    keys: Collection[str], columns: Columns, record: Mapping[str, object]
+) -> tuple[str | Problem, Conversation | None, tuple[str, ...] | None]:
+    """The text of a row's turns, or what is wrong with them; the turns; the columns that they stand in."""
+    layout = layout_of(columns.layouts, keys, record)
+    if layout is None:
+        return Problem("missing_column", f"no {' nor '.join(' and '.join(one) for one in columns.layouts)}"), None, None
+    for name in layout:
+        if isinstance(value := record.get(name), Problem) and value.reason != "empty_text":
+            return value, None, layout
+    try:
+        turns = conversation(layout, record)
+    except NoConversation as error:
+        return Problem(error.reason, error.detail), None, layout
+    return text_of(turns, columns.text_from), turns, layout
 
 
 def _first(content: str | Problem, problem: Problem) -> Problem:
@@ -205,6 +249,8 @@ def _weighed(content: str | Problem, value: object) -> tuple[str | Problem, floa
 
 def without_columns(number: int, content: str | Problem, columns: Columns) -> Row:
     """A row of a format that has no columns: it names no source, and lacks a weight or label that it should have."""
+    if columns.layouts:
+        content = _first(content, Problem("bad_turns", "a file without columns"))
     if columns.label or columns.weight:
         content = _first(content, Problem("no_label" if columns.label else "bad_weight", "a file without columns"))
     return Row(number, content, weight=0.0 if isinstance(content, Problem) else 1.0)

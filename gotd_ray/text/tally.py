@@ -14,7 +14,8 @@ from gotd_ray.errors import UserError
 from gotd_ray.filesystems import shown
 from gotd_ray.text.formats import FAULTS
 from gotd_ray.text.names import one_line
-from gotd_ray.text.rows import Columns
+from gotd_ray.text.rows import AUTO, Columns
+from gotd_ray.text.turns import LAYOUTS, layout_of
 
 BAD_ROWS = FAULTS | {
     "empty_text",
@@ -26,6 +27,10 @@ BAD_ROWS = FAULTS | {
     "bad_source",
     "no_label",
     "bad_label",
+    "bad_turns",
+    "unknown_role",
+    "empty_turn",
+    "no_answer",
 }
 """Reasons that mean a fault of the data. The others are choices: too_short, excluded_source, not_sampled, not_text."""
 
@@ -48,6 +53,7 @@ class Tally:
         columns: of those, how many have each column or key that the settings name.
         unnamed: rows that should name their source and do not; they took the one that their file's address names.
         excluded: rows left out by their source, by source.
+        layouts: of the rows that hold conversations, how many stand in which columns.
         seen: some names that rows without a wanted one have: the first 20 in order, cut, safe to print.
     """
 
@@ -59,6 +65,7 @@ class Tally:
     columns: Counter[str] = field(default_factory=Counter)
     unnamed: int = 0
     excluded: Counter[str] = field(default_factory=Counter)
+    layouts: Counter[str] = field(default_factory=Counter)
     seen: list[str] = field(default_factory=list)
 
     @property
@@ -103,6 +110,7 @@ class Tally:
         self.columns.update(other.columns)
         self.unnamed += other.unnamed
         self.excluded.update(other.excluded)
+        self.layouts.update(other.layouts)
         self._show(other.seen)
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,7 +121,7 @@ class Tally:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Tally:
         """The tally that ``to_dict`` wrote; what is not in it is 0."""
-        counters = {name: Counter(data.get(name, {})) for name in ("reasons", "columns", "excluded")}
+        counters = {name: Counter(data.get(name, {})) for name in ("reasons", "columns", "excluded", "layouts")}
         examples = {reason: [(p, r, d) for p, r, d in kept] for reason, kept in data["examples"].items()}
         return cls(**dict(data) | counters | {"examples": examples})
 
@@ -202,7 +210,7 @@ def check_names(
     for key, name in columns.keys:
         found = tally.columns[name]
         if not found and _needed(key, tally, text, own):
-            missing.append(f"{where} has no column '{name}' ({key}); {_has(tally, name)}")
+            missing.append(f"{where} has no column '{name}' ({key}); {_has(tally, name)}{_hint(key, tally, section)}")
         elif key == "source_column":
             if tally.unnamed and own:
                 told.append(
@@ -211,10 +219,16 @@ def check_names(
                 )
         elif found < tally.named_rows:
             others = key == "text_column" and len(columns.texts) > 1
+            others = others or (key == "turns" and len(columns.turns) > 2 and name in columns.turns[1:-1])
             what = "their text is that of the other columns" if others else "they are left out"
             told.append(
                 f"{where}: {tally.named_rows - found:,} of {tally.named_rows:,} rows have no '{name}' ({key}): {what}"
             )
+    if text.turns == AUTO and tally.layouts:
+        among = ", ".join(f"{count:,} in {name}" for name, count in sorted(tally.layouts.items()))
+        told.append(
+            f"{where}: {tally.layouts.total():,} of {tally.rows:,} rows hold conversations: {among} (turns: auto)"
+        )
     if own and not tally.named_rows and text.text_column != config.Text.model_fields["text_column"].default:
         told.append(f"{where}: its files have no columns, so text_column '{text.text_column}' does nothing")
     for name in text.exclude_sources if own else ():
@@ -231,6 +245,11 @@ def _needed(key: str, tally: Tally, text: config.Text, own: bool) -> bool:
     if key == "text_column":
         return tally.named_rows > 0  # a whole file is a text, whatever the column is called
     return own or key != "source_column" or bool(text.exclude_sources)
+
+
+def _hint(key: str, tally: Tally, section: str) -> str:
+    looks = key == "text_column" and layout_of(LAYOUTS, tally.seen, {})
+    return f". Its rows look like conversations: then set {section}.turns to {AUTO}" if looks else ""
 
 
 def _has(tally: Tally, name: str) -> str:

@@ -69,13 +69,13 @@ def test_the_choice_does_not_depend_on_how_far_is_looked_ahead(
     here = Selected(tmp_path, CORPUS, near_duplicate=0.7, decontaminate={"paths": f"{tmp_path}/test"}, **settings)
     before = here.solve() if settings.get("method") == "gotd" else None
     opened: Counter[str] = Counter()
-    texts_at = addresses.texts_at
+    rows_at = addresses.rows_at
 
-    def counted(path: str, *given: Any) -> Iterator[tuple[str, str]]:
+    def counted(path: str, *given: Any) -> Iterator[tuple[str, str, Any]]:
         opened[path] += 1
-        return texts_at(path, *given)
+        return rows_at(path, *given)
 
-    monkeypatch.setattr(addresses, "texts_at", counted)
+    monkeypatch.setattr(addresses, "rows_at", counted)
     facts = here.select(before)
     assert set(opened.values()) == {1} or "rounds" in settings, "each file is opened once"
     tables = here.table(SUBSET), here.table(SET_ASIDE)

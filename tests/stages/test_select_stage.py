@@ -149,11 +149,11 @@ def test_a_file_that_is_damaged_after_it_was_embedded_gives_way_and_is_told(tmp_
 def test_a_storage_that_does_not_answer_stops_the_selection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = Selected(tmp_path, {"a.parquet": TEXTS[:10]}, budget=5)
 
-    def texts_at(*_: Any) -> Iterator[tuple[str, str]]:
+    def rows_at(*_: Any) -> Iterator[tuple[str, str, None]]:
         yield from ()
         raise BadFile("io_error", "OSError: no route to host", transient=True)
 
-    monkeypatch.setattr(addresses, "texts_at", texts_at)
+    monkeypatch.setattr(addresses, "rows_at", rows_at)
     assert here.refused() == (
         f"{tmp_path}/corpus/a.parquet cannot be read back: io_error: OSError: no route to host. Run again when the "
         "storage answers."

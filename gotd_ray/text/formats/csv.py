@@ -97,6 +97,7 @@ def _rows(file: InputFile, columns: Columns, limit: int, wanted: Container[int])
         values = {name: _raw(fields[place]) for name, place in places.items()}
         content = joined([decoded(values[name], limit) for name in columns.texts if name in values], columns)
         record: dict[str, object] = {name: value.decode("utf-8", "replace") or None for name, value in values.items()}
+        record |= {name: decoded(values[name], limit) for name in columns.turns if name in values}
         if columns.weight in record:
             record[columns.weight] = _number(record[columns.weight])
         yield row_of(number, content, names, columns, record)
