@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from gotd_ray import config, pipeline, storage
+from gotd_ray import config, curve_sources, pipeline, storage
 from gotd_ray.checks import look
 from gotd_ray.cluster import connected
 from gotd_ray.costs import money, spent
@@ -218,7 +218,8 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan]) -> dict[str, Any]:
     Returns:
         ``curves``: for what grows and each judge, set and metric the ``sizes``, the ``values`` of each seed, and what
         ``curves.advice`` says of the metric as a loss, which of a share is what it lacks to 1. ``costs``: for each
-        size the mean seconds by kind, and money. ``total``: those of all runs together.
+        size the mean seconds by kind, and money. ``total``: those of all runs together. Of the curves of the subset
+        ``theory``, see ``curve_sources.told``; or ``theory_refused``, why not.
     """
     assert run.curve
     measured: dict[tuple[str, ...], dict[tuple[int, int], float]] = {}
@@ -228,6 +229,9 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan]) -> dict[str, Any]:
             place: tuple[str, ...] = (cell.grows, row["judge"], row["set"], row["metric"])
             measured.setdefault(place, {})[cell.size, cell.seed] = row["value"]
             better[place] = row["better"]
+    last = next((plan for cell, plan in done.items() if cell.grows == "subset"), None)
+    untold = curve_sources.why_not(run) if last else None
+    known = curve_sources.scores(last) if last and not untold else None
     curves = []
     for place, values in measured.items():
         sizes = getattr(run.curve, place[0])
@@ -235,11 +239,14 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan]) -> dict[str, Any]:
         wanted = run.curve.wanted.get(place[3])
         goal = None if wanted is None else float(as_loss(wanted, better[place]))
         named = dict(zip(("grows", "judge", "set", "metric"), place, strict=True)) | {"better": better[place]}
-        advice = advise(np.array(sizes), as_loss(table, better[place]), run.seed, goal)
-        curves.append(named | {"sizes": sizes, "values": table.tolist(), "wanted": wanted} | advice)
+        losses = as_loss(table, better[place])
+        advice = advise(np.array(sizes), losses, run.seed, goal)
+        theory = curve_sources.told(known, np.array(sizes), losses) if known and place[0] == "subset" else None
+        measured_so = {"sizes": sizes, "values": table.tolist(), "wanted": wanted}
+        curves.append(named | measured_so | advice | {"theory": theory})
     state = {"run": run.name, "seeds": run.curve.seeds, "level": 0.95}
     made = {"settings": run.model_dump(mode="json"), "versions": versions()}
-    return state | made | {"curves": curves} | _costs(run, done)
+    return state | made | {"curves": curves, "theory_refused": untold} | _costs(run, done)
 
 
 def _costs(run: config.Run, done: dict[Cell, pipeline.Plan]) -> dict[str, Any]:

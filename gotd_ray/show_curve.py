@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gotd_ray import storage
-from gotd_ray.report.curve import advice, opening, points, title
+from gotd_ray.report.curve import advice, opening, points, theory, title
 from gotd_ray.results import CURVE_PAGE
 
 WIDTH = 80
@@ -28,7 +28,7 @@ def curves(found: dict[str, Any]) -> Iterator[str]:
         for row in points(curve):
             values = ", ".join(f"{value:.4g}" for value in row["values"])
             yield f"{row['size']:>10,}  {row['mean']:>8.4g}  {row['low']:.4g} to {row['high']:.4g}".ljust(44) + values
-        for sentence in advice(curve):
+        for sentence in [*advice(curve), *theory(curve)]:
             yield from textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ")
     yield ""
     yield f"the page: {storage.join(found['settings']['out'], CURVE_PAGE)}"

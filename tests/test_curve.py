@@ -9,12 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import make_run
 from tiny import make_task
 
-from gotd_ray import checks, config, curve, pipeline, show_curve
+from gotd_ray import checks, config, curve, curve_sources, pipeline, show_curve
 from gotd_ray.costs import in_words, money, spent
 from gotd_ray.curve import Cell, cells, run_of, tell
 from gotd_ray.curves import advice
@@ -252,6 +253,44 @@ def test_all_cells_run_and_what_was_done_before_is_told(
     assert "the page" in list(show_curve.curves(found))[-1] and (tmp_path / CURVE_PAGE).is_file()
 
 
+def falling(known: curve_sources.Scores, slope: float) -> np.ndarray:
+    """Losses (k, 3) that follow the theory."""
+    fallen = np.array([(known.taken[:size] - known.mean).sum() for size in SIZES])
+    return (9 + slope * fallen)[:, None] + np.array([[-0.01, 0.0, 0.01]])
+
+
+def test_sources_are_told_by_their_scores_and_their_names_are_shown_as_they_are(told: dict[str, Any]) -> None:
+    sources = {"near <b>": (-0.2, 50), "far": (0.4, 40), "rare": (-9.0, 3)}
+    known = curve_sources.Scores(np.linspace(-0.5, -0.1, 40), 0.1, sources)
+    found = curve_sources.told(known, np.array(SIZES), falling(known, 0.01))
+    assert {row["source"]: round(row["gain"], 6) for row in found["sources"]} == {"near <b>": 3.0, "far": -3.0}
+    assert found["error"] == pytest.approx(0, abs=1e-9)
+    (one,) = told["curves"]
+    shown = told | {"curves": [one | {"theory": found}], "theory_refused": None}
+    text = " ".join(" ".join(show_curve.curves(shown)).split())
+    assert "So 1,000 more documents would gain, by source: near <b> 3, far -3." in text
+    assert "near &lt;b&gt;" in curve_page(shown) and "near <b>" not in curve_page(shown)
+    rising = curve_sources.told(known, np.array(SIZES), falling(known, -0.01))
+    assert rising["sources"] == [] and "does not fall" in rising["refused"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "why"),
+    [
+        ({}, None),
+        ({"select": {"method": "nearest"}}, "select.method is nearest"),
+        ({"solve": {"preset": "paper"}}, "the scores are not debiased"),
+        ({"select": {"rounds": 3}}, "select.rounds is 3"),
+        ({"select": {"export_scores": False}}, "select.export_scores is false"),
+    ],
+)
+def test_scores_that_are_no_gradient_say_nothing_of_sources(
+    library: Path, tmp_path: Path, sections: dict[str, Any], why: str | None
+) -> None:
+    said = curve_sources.why_not(settings(tmp_path, library, "x", **sections))
+    assert said is None if why is None else str(said).startswith(why)
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
@@ -270,5 +309,12 @@ def test_a_cell_learns_so_many_documents_and_is_not_done_again(
     chosen = pq.read_table(plan.artifacts["select"].path("subset.parquet"))
     assert len(chosen) == 40 and chosen["rank"].to_pylist() == list(range(1, 41))
     assert pipeline.execute(one, Progress(), cell.stages).did == ()
+    known = curve_sources.scores(plan)
+    every = pq.read_table(plan.artifacts["select"].path("scores"))["score"].to_numpy()
+    assert known.taken.tolist() == chosen["score"].to_pylist() and known.mean == pytest.approx(every.mean())
+    assert sum(count for _, count in known.sources.values()) == len(every)
+    best = min(known.sources, key=lambda source: known.sources[source][0])
+    assert curve_sources.told(known, np.array(SIZES), falling(known, 0.01))["sources"][0]["source"] in known.sources
+    assert known.sources[best][0] < known.mean
     other = pipeline.plan(pipeline.resolve_paths(run_of(run, Cell("subset", 20, 1))))
     assert other.done("select") and not other.done("pretune")

@@ -14,6 +14,10 @@ LAWS = {
 }
 
 
+SOURCES = 5
+"""Named in a sentence, and the last one."""
+
+
 def title(curve: dict[str, Any]) -> str:
     return f"{curve['metric'].replace('_', ' ')} on {curve['set']} by documents of the {curve['grows']}".capitalize()
 
@@ -78,6 +82,23 @@ def advice(curve: dict[str, Any]) -> list[str]:
     return said
 
 
+def theory(curve: dict[str, Any]) -> list[str]:
+    """What the linear theory says of a curve of the subset, in sentences."""
+    found = curve["theory"]
+    if found is None:
+        return []
+    name = curve["metric"].replace("_", " ")
+    said = [
+        f"The linear theory, {name} by the sum of the documents' scores, predicts "
+        f"{shown(curve, found['predicted']):.4g} at the largest size by the others."
+    ]
+    if found["refused"]:
+        return [*said, f"Nothing is told of the sources: {found['refused']}."]
+    gains = [f"{row['source']} {row['gain']:.2g}" for row in found["sources"]]
+    shortened = [*gains[:SOURCES], "...", *gains[-1:]] if len(gains) > SOURCES + 1 else gains
+    return [*said, f"So 1,000 more documents would gain, by source: {', '.join(shortened)}."]
+
+
 def _interval(found: dict[str, Any]) -> str:
     if found["low"] is None:
         return "it may as well lie beyond the data"
@@ -93,7 +114,8 @@ def opening(found: dict[str, Any]) -> list[str]:
     seconds = ", ".join(f"{kind} {found['total'][kind]:,.0f} s" for kind in ("selection", "training", "judging"))
     paid = found["total"]["money"]
     cost = "" if paid is None else f", {paid:,.2f} {found['currency']}"
-    return [f"{grown}, {len(found['seeds'])} seeds each.", f"It took {seconds}{cost}."]
+    untold = [f"Nothing is told of the sources: {found['theory_refused']}."] if found["theory_refused"] else []
+    return [f"{grown}, {len(found['seeds'])} seeds each.", f"It took {seconds}{cost}.", *untold]
 
 
 def picture(curve: dict[str, Any]) -> Picture:

@@ -48,12 +48,8 @@ def curve_page(found: dict[str, Any]) -> str:
     """The HTML of what `gotd curve` has found, as it stands in ``curve.json``."""
     drawn = [
         one
-        | {
-            "title": curve.title(one),
-            "advice": curve.advice(one),
-            "points": curve.points(one),
-            "picture": curve.picture(one),
-        }
+        | {"title": curve.title(one), "advice": [*curve.advice(one), *curve.theory(one)]}
+        | {"points": curve.points(one), "picture": curve.picture(one)}
         for one in found["curves"]
     ]
     return _template("curve.html").render(facts=found, opening=curve.opening(found), curves=drawn)
