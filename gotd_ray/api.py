@@ -45,12 +45,15 @@ def select(
     Arrays of vectors are solved in this process.
 
     Args:
-        corpus, target: a path (a ``str`` or ``Path``: a file, folder, glob or URL) or a list of ``Path``; a list of
-            texts; a pandas DataFrame or Series; a ``datasets.Dataset``; a section as in run.yaml, a ``dict``; or both
-            arrays of vectors, (n, d) and (m, d).
+        corpus: a path (a ``str`` or ``Path``: a file, folder, glob or URL) or a list of ``Path``; a list of texts; a
+            pandas DataFrame or Series; a ``datasets.Dataset``; a section as in run.yaml, a ``dict``; or an array of
+            vectors (n, d).
+        target: the same; an array (m, d) where the corpus is one.
         budget: documents to take.
-        text_column: where the text stands in a row; ``target_text_column`` of the target, if another.
-        source_column, weight_column: of the corpus, see the section ``corpus`` of run.yaml.
+        text_column: where the text stands in a row.
+        source_column: where the name of a document's source stands, of the corpus.
+        weight_column: where a document's weight in the transport stands, of the corpus.
+        target_text_column: where the text of the target stands, if elsewhere.
         out: folder of the results, as ``out`` of run.yaml: a second call does only what is missing. None: a temporary
             one, deleted with the selection.
         quiet: tell nothing on standard error.

@@ -62,9 +62,13 @@ class Potentials:
         """Fit to candidates X (n, d) and targets Y (m, d).
 
         Args:
-            weights: (n,), at least 0, of X; target_weights: (m,) of Y. None: all weigh the same.
-            ids: (n,) content ids, 32 hexadecimal digits each, such as ``doc_id`` of a run; target_ids: (m,) those of
-                Y. None: a hash of each row. Rows of one id are one document.
+            X: numbers, of numpy or what it can read.
+            Y: numbers.
+            weights: (n,), at least 0, of X. None: all weigh the same.
+            target_weights: (m,), of Y.
+            ids: (n,) content ids of X, 32 hexadecimal digits each, such as ``doc_id`` of a run. None: a hash of each
+                row. Rows of one id are one document.
+            target_ids: (m,), of Y.
 
         Returns:
             Itself.
