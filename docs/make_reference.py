@@ -1,5 +1,5 @@
-"""Writes docs/configuration.md from the settings' own types, and docs/cli.md from the commands: ``python
-docs/make_reference.py``."""
+"""Writes docs/configuration.md and the JSON schema from the settings' own types, and docs/cli.md from the commands:
+``python docs/make_reference.py``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer.main
 
 from gotd_ray.cli import app
 from gotd_ray.config import Run
+from gotd_ray.config import schema as described
 
 PAGE = Path(__file__).with_name("configuration.md")
 COMMANDS = Path(__file__).with_name("cli.md")
@@ -176,3 +177,4 @@ def _command(name: str, command: Any) -> str:
 if __name__ == "__main__":
     COMMANDS.write_text(commands(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")
+    described.FILE.write_text(described.text(), encoding="utf-8")

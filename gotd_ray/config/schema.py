@@ -13,7 +13,7 @@ from gotd_ray.config.base import as_list
 from gotd_ray.config.run import Run
 
 FILE = Path(__file__).with_name("run.schema.json")
-"""Where it lies: written by ``gotd schema > gotd_ray/config/run.schema.json``."""
+"""Where it lies, written by ``python docs/make_reference.py``."""
 
 _MARK = "# yaml-language-server: $schema="
 
