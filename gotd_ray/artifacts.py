@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from gotd_ray import storage
+from gotd_ray import lock, storage
 from gotd_ray.config import Storage
 
 
@@ -62,10 +62,16 @@ class Artifact:
         return manifest if manifest and manifest.get("key") == self.key else None
 
     def begin(self) -> None:
-        """Withdraw the manifest of an earlier key before its data is overwritten."""
+        """Withdraw the manifest of an earlier key before its data is overwritten.
+
+        Raises:
+            HeldError: another run has taken the folder over, as from :meth:`write` and :meth:`commit`.
+        """
+        lock.check()
         storage.delete_tree(self.path(MANIFEST), self.storage)
 
     def write(self, name: str, data: bytes) -> str:
+        lock.check()
         storage.write_bytes(self.path(name), data, self.storage)
         return self.path(name)
 

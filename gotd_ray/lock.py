@@ -5,6 +5,9 @@ was written before the listing began (local disks do, and S3) shows at least one
 other, so that never both go on. No conditional write is needed, which some S3 servers ignore without a word. A claim is
 renewed while its run lives. It ends with the run, when its process is gone from the machine that made it, or by its
 expiry.
+
+How old a claim is tells the storage, which has written down when it got it and when it got the contender's own: the
+machines' clocks may be wrong.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ PREFIX = ".lock-"
 """How the names of the claims to a folder begin, which lie in it."""
 
 EXPIRES = 180.0
-"""Seconds after its last renewal from which a claim counts no more. The clocks of the machines must agree better."""
+"""Seconds after its last renewal, by the storage's clock, from which a claim counts no more."""
 
 RENEW = 20.0
 """Seconds between renewals."""
@@ -61,20 +64,23 @@ class Claim:
 
     since: str
     renewed: float
-    """Seconds since the epoch."""
+    """Seconds since the epoch, by the clock of its machine."""
 
-    def alive(self) -> bool:
-        """Whether its run may still be at work."""
+    def alive(self, age: float) -> bool:
+        """Whether its run may still be at work.
+
+        Args:
+            age: seconds since it was renewed.
+        """
         if self.place == _place():
             return _began(self.pid) == self.began
-        return time.time() - self.renewed < EXPIRES
+        return age < EXPIRES
 
-    def words(self) -> str:
-        """Who it is, for a message."""
-        ago = max(0.0, time.time() - self.renewed)
-        until = datetime.fromtimestamp(self.renewed + EXPIRES, UTC).isoformat(timespec="seconds")
+    def words(self, age: float) -> str:
+        """Who it is, for a message; until when it is good by the clock of the reader."""
+        until = datetime.fromtimestamp(time.time() - age + EXPIRES, UTC).isoformat(timespec="seconds")
         who = f"{self.owner} on {self.machine} (process {self.pid}) since {self.since}"
-        return f"{who}, renewed {ago:.0f} s ago and good until {until}"
+        return f"{who}, renewed {max(0.0, age):.0f} s ago and good until {until}"
 
 
 def _mine() -> Claim:
@@ -147,12 +153,19 @@ def _claimed(folder: str, settings: Storage) -> Iterator[None]:
     end = threading.Event()
 
     def renew() -> None:
+        last = _awake()
         while not end.wait(RENEW):
             with suppress(UserError, OSError):  # the next one may go through
-                if not storage.exists(path, settings):
+                begun = _awake()
+                late = begun - last > EXPIRES - RENEW
+                there = storage.exists(path, settings)
+                if there:
+                    _write(path, claim, settings)
+                    last = begun
+                # Who took a late one over may have cleared it away before it was written again.
+                if not there or (late and _others(folder, path, settings)):
                     _lost.add(folder)
                     return
-                _write(path, claim, settings)
 
     thread = threading.Thread(target=renew, daemon=True, name=f"lock of {folder}")
     thread.start()
@@ -178,6 +191,11 @@ def check() -> None:
         )
 
 
+def _awake() -> float:
+    """Seconds by a clock that nobody sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 def _claim(folder: str, path: str, settings: Storage) -> Claim:
     """Claim a folder.
 
@@ -191,19 +209,27 @@ def _claim(folder: str, path: str, settings: Storage) -> Claim:
         if not others:
             return mine
         _withdraw(path, settings)
-        if not left or min(other.since for other in others) < mine.since:
+        if not left or min(other.since for other, _ in others) < mine.since:
+            oldest, age = others[0]
             raise HeldError(
-                f"{folder} is in use: {others[0].words()}. Wait for it to end, or give this run another `out` (and "
+                f"{folder} is in use: {oldest.words(age)}. Wait for it to end, or give this run another `out` (and "
                 f"`selection`, where it has one). A claim whose machine is gone ends {EXPIRES:.0f} s after its renewal."
             )
         time.sleep(random.uniform(0.05, 0.5))  # both came at once, and both step back
     raise AssertionError("unreachable")
 
 
-def _others(folder: str, path: str, settings: Storage) -> list[Claim]:
-    """Claims of other runs that count, the oldest first; those that do not are cleared away."""
+def _others(folder: str, path: str, settings: Storage) -> list[tuple[Claim, float]]:
+    """Claims of other runs that count, the oldest first, and the seconds since each was renewed; those that do not
+    count are cleared away.
+
+    Args:
+        path: the claim of this run, just written.
+    """
     found = []
-    for name in storage.list_names(folder, settings):
+    times = storage.list_times(folder, settings)
+    now = times.get(path.rpartition("/")[2])
+    for name, written in sorted(times.items()):
         other = storage.join(folder, name)
         if other == path or not name.startswith(PREFIX):
             continue
@@ -213,11 +239,14 @@ def _others(folder: str, path: str, settings: Storage) -> list[Claim]:
             continue
         except (ValueError, TypeError):  # not ours, or of another version
             continue
-        if claim.alive():
-            found.append(claim)
+        age = time.time() - claim.renewed
+        if now is not None and written is not None:
+            age = (now - written) / 1e9
+        if claim.alive(age):
+            found.append((claim, age))
         else:
             storage.delete_tree(other, settings)
-    return sorted(found, key=lambda claim: claim.since)
+    return sorted(found, key=lambda one: one[0].since)
 
 
 def _write(path: str, claim: Claim, settings: Storage) -> None:

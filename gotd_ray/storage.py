@@ -24,8 +24,8 @@ from gotd_ray.listing import Listing, StoredFile, list_all, list_files
 
 __all__ = [
     "InputFile", "Listing", "StoredFile", "check_writable", "create", "delete_tree", "exists", "is_denied", "join",
-    "list_all", "list_files", "list_names", "read_bytes", "read_if_there", "resolve", "resolve_folder", "write_bytes",
-    "writing",
+    "list_all", "list_files", "list_names", "list_times", "read_bytes", "read_if_there", "resolve", "resolve_folder",
+    "write_bytes", "writing",
 ]  # fmt: skip
 
 
@@ -159,9 +159,15 @@ def exists(uri: str, storage: config.Storage) -> bool:
 
 def list_names(folder: str, storage: config.Storage) -> list[str]:
     """Names of the files in a folder, sorted; none where there is no folder."""
+    return sorted(list_times(folder, storage))
+
+
+def list_times(folder: str, storage: config.Storage) -> dict[str, int | None]:
+    """By name of a file in a folder, when it was last written, in ns by the clock of the storage; None where it does
+    not say."""
     filesystem, path = resolve(folder, storage)
     infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    return sorted(info.base_name for info in infos if info.type == pafs.FileType.File)
+    return {info.base_name: info.mtime_ns for info in infos if info.type == pafs.FileType.File}
 
 
 def list_folders(folder: str, storage: config.Storage) -> list[str]:

@@ -22,7 +22,7 @@ from gotd_ray.index import ROWS, Collection, Entry, Part, entry_name
 from gotd_ray.ot.potentials import Potentials
 from gotd_ray.progress import Progress
 from gotd_ray.results import FILES, NUMBERS, PAGE, POTENTIALS, SUBSET, files_table
-from gotd_ray.text.documents import read_documents
+from gotd_ray.text.documents import document_id, read_documents
 from gotd_ray.text.tally import Tally
 
 WIDTH = 4
@@ -163,6 +163,11 @@ class Corpus:
 
     def versions(self) -> list[str]:
         return sorted(path.name for path in (self.folder / "out" / "versions").iterdir())
+
+    def ids(self) -> list[str]:
+        """Of all documents that are in the corpus now, in no order."""
+        rows = [json.loads(line) for path in self.folder.glob("corpus/*") for line in path.read_text().splitlines()]
+        return [document_id(row["text"]) for row in rows]
 
     def published(self) -> tuple[int, list[str]]:
         """The version that a reader sees, and its ids; all that the pointer promises is there."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from s3_server import S3Server
 
-from gotd_ray import lock
+from gotd_ray import lock, storage
+from gotd_ray.artifacts import Artifact
 from gotd_ray.config import Storage
 from gotd_ray.errors import HeldError
 
@@ -59,8 +63,20 @@ def claims(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{lock.PREFIX}*"))
 
 
-def put(folder: Path, claim: lock.Claim) -> None:
-    (folder / f"{lock.PREFIX}other.json").write_text(json.dumps(asdict(claim)))
+def put(folder: Path, claim: lock.Claim, age: float = 0.0) -> None:
+    """Args:
+    age: seconds, as the storage knows it.
+    """
+    path = folder / f"{lock.PREFIX}other.json"
+    path.write_text(json.dumps(asdict(claim)))
+    written = path.stat().st_mtime
+    os.utime(path, (written, written - age))
+
+
+def far_away(**changes: Any) -> lock.Claim:
+    """A claim of another machine."""
+    theirs = {"machine": "far", "place": "far away", "pid": 1, "owner": "ann", "since": "2026-01-02T03:04:05+00:00"}
+    return replace(lock._mine(), **theirs | changes)
 
 
 def test_the_second_is_told_who_holds_it(tmp_path: Path) -> None:
@@ -95,16 +111,67 @@ def test_a_number_that_another_process_has_now_is_not_the_run(tmp_path: Path) ->
 
 
 def test_a_claim_of_another_machine_counts_until_it_expires(tmp_path: Path) -> None:
-    theirs = replace(
-        lock._mine(), machine="far", place="far away", pid=1, owner="ann", since="2026-01-02T03:04:05+00:00"
-    )
-    put(tmp_path, theirs)
+    put(tmp_path, far_away())
     with pytest.raises(HeldError) as caught, lock.held([str(tmp_path)], PLAIN):
         pass
     assert "in use: ann on far (process 1) since 2026-01-02T03:04:05+00:00, renewed " in str(caught.value)
-    put(tmp_path, replace(theirs, renewed=time.time() - lock.EXPIRES - 1))
+    put(tmp_path, far_away(), lock.EXPIRES + 1)
     with lock.held([str(tmp_path)], PLAIN):
         assert len(claims(tmp_path)) == 1, "what has expired is cleared away"
+
+
+@pytest.mark.parametrize("wrong", [-3600.0, 3600.0])
+@pytest.mark.parametrize("whose", ["theirs", "ours"])
+def test_a_clock_that_is_an_hour_wrong_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: float, whose: str
+) -> None:
+    """A run at work is left alone, and a dead one is taken over when it is time."""
+    right = time.time()
+    if whose == "ours":
+        monkeypatch.setattr(lock.time, "time", lambda: right + wrong)
+    theirs = far_away(renewed=right + (wrong if whose == "theirs" else 0.0))
+    put(tmp_path, theirs, lock.EXPIRES / 2)
+    with pytest.raises(HeldError) as caught, lock.held([str(tmp_path)], PLAIN):
+        pass
+    ago, until = re.findall(r"renewed (\d+) s ago and good until (\S+)\.", str(caught.value))[0]
+    assert lock.EXPIRES / 2 <= int(ago) < lock.EXPIRES / 2 + 60
+    left = datetime.fromisoformat(until).timestamp() - lock.time.time()
+    assert 0 < left <= lock.EXPIRES / 2, "by the reader's own clock"
+    put(tmp_path, theirs, lock.EXPIRES + 1)
+    with lock.held([str(tmp_path)], PLAIN):
+        assert len(claims(tmp_path)) == 1
+
+
+def test_a_storage_that_tells_no_times_is_gone_by_the_clocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = storage.list_times
+    monkeypatch.setattr(storage, "list_times", lambda *given: dict.fromkeys(times(*given)))
+    put(tmp_path, far_away(), lock.EXPIRES + 1)
+    with pytest.raises(HeldError), lock.held([str(tmp_path)], PLAIN):
+        pass
+    put(tmp_path, far_away(renewed=time.time() - lock.EXPIRES - 1))
+    with lock.held([str(tmp_path)], PLAIN):
+        pass
+
+
+def test_who_slept_and_writes_his_claim_again_sees_who_has_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other has cleared the claim away between the look whether it is there and the write."""
+    slept = iter([0.0, lock.EXPIRES + 1])
+    monkeypatch.setattr(lock, "RENEW", 0.02)
+    monkeypatch.setattr(lock, "_awake", lambda: next(slept, lock.EXPIRES + 1))
+    put(tmp_path, far_away(), lock.EXPIRES + 1)
+    monkeypatch.setattr(lock.storage, "exists", lambda path, settings: put(tmp_path, far_away()) or True)
+    with lock.held([str(tmp_path)], PLAIN):
+        deadline = time.monotonic() + 600
+        while not lock._lost:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        artifact = Artifact(str(tmp_path / "solve"), "key", PLAIN)
+        for write in (artifact.begin, lambda: artifact.write("a", b""), lambda: artifact.commit({})):
+            with pytest.raises(HeldError, match="was taken over by another run"):
+                write()
+    assert not (tmp_path / "solve").exists()
 
 
 def test_a_claim_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

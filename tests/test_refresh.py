@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ import pytest
 import yaml
 from refreshing import Corpus, Stages
 from s3_server import S3Server
-from test_lock import HOLD
 
 from gotd_ray import cli, lock, refresh, storage
 from gotd_ray.config import Storage
-from gotd_ray.errors import HeldError, UserError
+from gotd_ray.errors import UserError
 from gotd_ray.progress import Progress
 from gotd_ray.versions import Versions
 
@@ -255,34 +253,6 @@ def test_models_are_trained_again_when_enough_of_the_subset_is_new(tmp_path: Pat
     assert trained > 1 and trained < 13, "both cases were met"
     found = corpus.refresh(finetune=TRAINING | {"steps": 3})
     assert found.facts["training"] == {"models_of": 14, "trained": True, "new_since": None}
-
-
-def test_two_at_once_one_runs_and_the_other_says_who_and_until_when(corpus: Corpus) -> None:
-    corpus.refresh()
-    out = corpus.folder / "out"
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(out), ""], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout and other.stdout.readline() == "held\n"
-        with pytest.raises(HeldError) as caught:
-            corpus.refresh()
-        other.communicate("")
-    said = str(caught.value)
-    assert caught.value.exit_code == 75
-    assert said.startswith(f"{out} is in use: ") and f"(process {other.pid})" in said and " and good until 20" in said
-    assert corpus.refresh().words[0].startswith("nothing new"), "the holder has gone"
-
-
-def test_a_refresh_that_another_took_over_publishes_nothing(
-    corpus: Corpus, stages: Stages, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    corpus.refresh()
-    corpus.write("f0", 50)
-    out = str(corpus.folder / "out")
-    monkeypatch.setattr(stages, "at_the_report", lambda: lock._lost.add(out))
-    with pytest.raises(HeldError, match="was taken over by another run"):
-        corpus.refresh()
-    assert corpus.published()[0] == 1
 
 
 def test_a_storage_that_lets_nothing_be_deleted(
