@@ -9,23 +9,18 @@ the trainings run.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from gotd_ray import config, pipeline, storage
+from gotd_ray import config, pipeline, storage, tune
+from gotd_ray.arms import Cell, cells, run_of, selects
 from gotd_ray.checks import look
-from gotd_ray.cluster import connected
+from gotd_ray.cluster import Resources, connected
 from gotd_ray.config.compare import Arm
-from gotd_ray.config.selection import used_by
 from gotd_ray.costs import money, spent
 from gotd_ray.errors import UserError
 from gotd_ray.index import table_of
-from gotd_ray.judging import JUDGES
 from gotd_ray.judging.intervals import Examples, Metric, difference, interval
 from gotd_ray.judging.measure import EXAMPLES, grouped, metrics_of
 from gotd_ray.lock import held
@@ -34,123 +29,8 @@ from gotd_ray.report.machine import versions
 from gotd_ray.report.render import comparison_page
 from gotd_ray.results import AFTER_SELECT, COMPARISON, COMPARISON_PAGE, STAGES, UP_TO_SELECT
 
-ARMS: dict[Arm, dict[str, Any] | None] = {
-    "base": None,
-    "target_only": None,
-    "gotd_paper": {"method": "gotd", "rounds": 1},
-    "gotd_debiased": {"method": "gotd", "rounds": 1},
-    "gotd_rounds": {"method": "gotd"},
-}
-"""What an arm sets in ``select``; None: nothing is selected, there is no pre-fine-tune. Any other is a method."""
-
-
-def selects(arm: Arm) -> dict[str, Any] | None:
-    """See ``ARMS``."""
-    return ARMS.get(arm, {"method": arm, "rounds": 1})
-
-
-PRESET_OF: dict[Arm, str] = {"gotd_paper": "paper", "gotd_debiased": "debiased", "gotd_rounds": "debiased"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of the comparison; ``budget`` is None where nothing is selected, ``seed`` where nothing is trained."""
-
-    arm: Arm
-    budget: int | None
-    seed: int | None
-
-    @property
-    def name(self) -> str:
-        parts = [self.arm, self.budget and f"b{self.budget}", None if self.seed is None else f"s{self.seed}"]
-        return re.sub(r"[^\w.-]", "-", "-".join(str(part) for part in parts if part is not None))
-
-
-def cells(run: config.Run) -> list[Cell]:
-    """All cells, one seed after the other, so that an unfinished comparison is balanced.
-
-    Raises:
-        UserError: the run does not say what is compared, or the arms could not be compared fairly.
-    """
-    settings = _checked(run)
-    found: list[Cell] = []
-    for seed in settings.seeds:
-        for budget in settings.budgets or [run.select.budget]:
-            for arm in settings.arms:
-                cell = Cell(arm, budget if selects(arm) else None, None if arm == "base" else seed)
-                found += [] if cell in found else [cell]
-    return found
-
-
-def _checked(run: config.Run) -> config.Compare:
-    if run.compare is None:
-        raise UserError("the run has no section `compare`. Add it, for example: compare: {seeds: [0, 1, 2]}")
-    arms = run.compare.arms
-    if run.evaluate is None:
-        raise UserError("nothing judges the arms: add the section `evaluate`")
-    if run.pretune is None and any(map(selects, arms)):
-        raise UserError("the arms differ in the documents of the pre-fine-tune, and there is none: add `pretune`")
-    if run.finetune is None and "target_only" in arms:
-        raise UserError("the arm target_only is a fine-tune alone, and there is none: add `finetune`, or drop the arm")
-    if run.pretune and run.pretune.steps is None and run.pretune.tokens is None:
-        raise UserError(
-            "documents of one arm are longer than those of another, so that epochs are not the same training: set "
-            "pretune.steps or pretune.tokens"
-        )
-    return run.compare
-
-
-def run_of(run: config.Run, cell: Cell) -> config.Run:
-    """The run of a cell.
-
-    Args:
-        run: with its paths resolved.
-
-    Raises:
-        UserError: the arm does not go with the run's other settings.
-    """
-    assert run.evaluate and run.compare
-    select = selects(cell.arm)
-    judged = "base" if cell.arm == "base" else "finetune" if run.finetune else "pretune"
-    update: dict[str, Any] = {
-        "name": f"{run.name}-{cell.name}",
-        "out": storage.join(run.out, "arms", cell.name),
-        "evaluate": run.evaluate.model_copy(update={"models": [judged]} | _unfit(cell)),
-        "compare": None,
-    }
-    for stage in ("pretune", "finetune"):
-        settings = getattr(run, stage)
-        update[stage] = settings and settings.model_copy(update={"seed": cell.seed})
-    if select is None:
-        update["pretune"] = update["survey"] = None  # it takes no document of the corpus
-        update["selection"] = update["out"]
-        update["finetune"] = None if cell.arm == "base" else update["finetune"]
-        return _validated(run, update, cell)
-    rounds = {"rounds": run.compare.rounds} if cell.arm == "gotd_rounds" else {}
-    chosen_by_chance = "select.seed" in used_by(select["method"])
-    draw = {"seed": cell.seed} if chosen_by_chance else {}
-    update["select"] = run.select.model_copy(update={"budget": cell.budget} | select | rounds | draw)
-    preset = PRESET_OF.get(cell.arm, run.solve.preset)
-    if preset != run.solve.preset:  # what was set beside the one preset is not the other
-        own = {"preset": preset, "epsilon": None, "epsilon_unit": None, "tolerance": None}
-        update["solve"] = run.solve.model_copy(update=own)
-    shared = cell.name if chosen_by_chance else f"{cell.arm}-b{cell.budget}"
-    update["selection"] = storage.join(run.out, "selections", shared)
-    return _validated(run, update, cell)
-
-
-def _unfit(cell: Cell) -> dict[str, None]:
-    """The judges left out: the base is no classifier yet."""
-    return {name: None for name, judge in JUDGES.items() if judge.kind == "classification" and cell.arm == "base"}
-
-
-def _validated(run: config.Run, update: dict[str, Any], cell: Cell) -> config.Run:
-    """A copy is not validated by itself."""
-    try:
-        return config.checked(run.model_copy(update=update))
-    except ValidationError as error:
-        said = "; ".join(str(problem.get("ctx", {}).get("error", problem["msg"])) for problem in error.errors())
-        raise UserError(f"the arm {cell.arm} cannot be run: {said}. Or drop it from compare.arms.") from None
+Tuned = dict[tuple[str, int | None], dict[str, Any]]
+"""By label and budget of an arm, what the search of its settings has found."""
 
 
 def compare(
@@ -190,7 +70,7 @@ def check(run: config.Run) -> list[str]:
         UserError: of an arm, with its name; the run does not say what is compared.
     """
     largest: dict[Arm, Cell] = {}
-    for cell in cells(run):
+    for cell in (cell for cell in cells(run) if not cell.tuned):
         if cell.arm not in largest or (cell.budget or 0) > (largest[cell.arm].budget or 0):
             largest[cell.arm] = cell
     chosen = [cell for cell in largest.values() if selects(cell.arm)] or list(largest.values())
@@ -206,6 +86,8 @@ def check(run: config.Run) -> list[str]:
             told += look(pipeline.plan(pipeline.resolve_paths(run_of(run, cell))), stages).told
         except UserError as error:
             raise type(error)(f"the arm {arm}: {error}") from None
+    if own := next((cell for cell in cells(run) if cell.tuned), None):
+        told += tune.check(pipeline.resolve_paths(run_of(run, own)), looked=True)
     return list(dict.fromkeys(told))
 
 
@@ -217,14 +99,15 @@ def _compare(
 ) -> dict[str, Any]:
     last = list(todo)[-1]
     done: dict[Cell, pipeline.Plan] = {}
-    with connected(run.ray, progress.say):
+    with connected(run.ray, progress.say) as resources:
         did = _choose(todo, progress, chose)
+        tuned = _tune(todo, resources, progress)
         for number, (cell, its_run) in enumerate(todo.items(), 1):
             progress.say(f"{cell.name}: {number} of {len(todo)}")
             with _named(cell):
                 done[cell] = pipeline.execute(its_run, progress, _stages(cell), looked=True)
-            if cell.arm == last.arm and _held_against(run, done):
-                result = tell(run, done, len(todo))
+            if cell.label == last.label and _held_against(run, done):
+                result = tell(run, done, len(todo), tuned)
                 for name, text in (
                     (COMPARISON, json.dumps(result, indent=1, sort_keys=True)),
                     (COMPARISON_PAGE, comparison_page(result)),
@@ -255,6 +138,20 @@ def _choose(
     return did
 
 
+def _tune(todo: dict[Cell, config.Run], resources: Resources, progress: Progress) -> Tuned:
+    """Search the settings of each arm and budget, with its first seed, and put them into its runs."""
+    found: Tuned = {}
+    for cell, its_run in list(todo.items()):
+        if not cell.tuned:
+            continue
+        if (cell.label, cell.budget) not in found:
+            progress.say(f"{cell.label}: searching its settings")
+            with _named(cell), held([its_run.out], its_run.storage):
+                found[cell.label, cell.budget] = tune.work(its_run, resources, progress)
+        todo[cell] = tune.with_best(its_run, found[cell.label, cell.budget])
+    return found
+
+
 @contextmanager
 def _named(cell: Cell) -> Iterator[None]:
     """What a cell's run is refused for comes with its name."""
@@ -276,21 +173,25 @@ def _held_against(run: config.Run, done: dict[Cell, pipeline.Plan]) -> bool:
     return any(cell.arm == run.compare.against for cell in done)
 
 
-def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) -> dict[str, Any]:
+def tell(
+    run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int, tuned: Tuned | None = None
+) -> dict[str, Any]:
     """The table: each arm's mean over seeds with its interval, and its paired difference from ``compare.against``.
+
+    A tuned arm is held against that arm as tuned, and this against itself as it was.
 
     Returns:
         ``rows``: for each judge, set, metric, arm and budget the ``value``, ``low``, ``high`` over ``seeds`` runs,
         the ``difference`` (value, low, high) from the arm it is held against, ``wins`` of how many pairs, and a
         ``verdict``: better, worse or within noise. ``costs``: for each arm and budget the mean seconds of its stages,
-        and where the report of its first run lies.
+        and where the report of its first run lies. ``tuned``: the settings found for each arm and budget.
     """
     assert run.compare and run.evaluate
     against = run.compare.against
     examples = {cell: _examples(plan, run) for cell, plan in done.items()}  # by (judge, set): a cell has one model
-    groups: dict[tuple[Arm, int | None], list[Cell]] = {}
+    groups: dict[tuple[str, int | None], list[Cell]] = {}
     for cell in done:
-        groups.setdefault((cell.arm, cell.budget), []).append(cell)
+        groups.setdefault((cell.label, cell.budget), []).append(cell)
     rows: list[dict[str, Any]] = []
     for judge, name in dict.fromkeys(place for found in examples.values() for place in found):
         any_of_them = next(found[judge, name] for found in examples.values() if (judge, name) in found)
@@ -304,7 +205,8 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) ->
                 row: dict[str, Any] = {"judge": judge, "set": name, "metric": metric.name, "better": metric.better}
                 row |= {"arm": arm, "budget": budget}
                 row |= {"seeds": len(runs), "value": value, "low": low, "high": high}
-                judged = [cell for cell in done if cell.arm == against and (judge, name) in examples[cell]]
+                other = _reference(members[0], against, done)
+                judged = [cell for cell in done if cell.label == other and (judge, name) in examples[cell]]
                 others = _partners(members, judged)
                 pairs = [(examples[a][judge, name], examples[b][judge, name]) for a, b in others]
                 rows.append(row | (_difference(metric, pairs, run) if arm != against and pairs else {}))
@@ -312,9 +214,23 @@ def tell(run: config.Run, done: dict[Cell, pipeline.Plan], cells_in_all: int) ->
         {"arm": arm, "budget": budget, **_cost(run, [done[cell] for cell in members], members[0])}
         for (arm, budget), members in groups.items()
     ]
+    for row in costs:
+        if search := (tuned or {}).get((row["arm"], row["budget"])):
+            row |= {"tuning": search["seconds"], "seconds": row["seconds"] + search["seconds"]}
+            row |= {"money": money(row["seconds"], run.costs)}
+    own = [
+        {"arm": arm, "budget": budget, "stage": search["stage"], "setting": search["best"]["setting"]}
+        for (arm, budget), search in (tuned or {}).items()
+    ]
     state = {"run": run.name, "cells": len(done), "cells_in_all": cells_in_all, "against": against, "level": 0.95}
     made = {"settings": run.model_dump(mode="json"), "versions": versions()}
-    return state | made | {"rows": rows, "costs": costs, "seeds": run.compare.seeds}
+    return state | made | {"rows": rows, "costs": costs, "tuned": own, "seeds": run.compare.seeds}
+
+
+def _reference(cell: Cell, against: str, done: Iterable[Cell]) -> str:
+    """The label of the arm that one is held against."""
+    own = f"{against}, tuned"
+    return own if cell.tuned and cell.arm != against and any(one.label == own for one in done) else against
 
 
 def _examples(plan: pipeline.Plan, run: config.Run) -> dict[tuple[str, ...], Examples]:

@@ -120,6 +120,7 @@ def run_of(run: config.Run, cell: Cell) -> config.Run:
         "selection": storage.join(run.out, "selections", FOLDER),
         "compare": None,
         "curve": None,
+        "tune": None,
         "tracking": None,
     }
     for grows, stage in GROWS.items():

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gotd_ray import storage
-from gotd_ray.compare import Cell
+from gotd_ray.arms import Cell
 from gotd_ray.index import table_of
 from gotd_ray.report.comparison import first_places, tables
 from gotd_ray.results import COMPARISON_PAGE, NUMBERS, PAGE, SUBSET
@@ -76,6 +76,14 @@ def comparison(found: dict[str, Any]) -> Iterator[str]:
             "",
         )
         yield from _lines(alike, costs, currency)
+    if own := found.get("tuned"):
+        yield ""
+        yield from _wrapped(
+            f"tuned arms are held against {found['against']} as tuned, and this against itself as it was:", ""
+        )
+        for one in own:
+            setting = ", ".join(f"{name} {value:g}" for name, value in one["setting"].items())
+            yield from _wrapped(f"{one['arm']}: {setting}")
     if found["cells"] < found["cells_in_all"]:
         yield f"{found['cells']} of {found['cells_in_all']} cells are done."
     if max(row["seeds"] for row in found["rows"]) < 3:

@@ -49,11 +49,12 @@ def before(run: config.Run) -> tuple[str, ...]:
     return (*UP_TO_SELECT, "pretune") if run.pretune else ()
 
 
-def check(run: config.Run) -> list[str]:
+def check(run: config.Run, *, looked: bool = False) -> list[str]:
     """Hold what is left to do of a search against the input, the models and the machine.
 
     Args:
         run: with its paths resolved.
+        looked: whether the training and what it needs were looked at, as a comparison does.
 
     Returns:
         Sentences to show.
@@ -63,7 +64,7 @@ def check(run: config.Run) -> list[str]:
     """
     plan = pipeline.plan(run)
     search = search_of(plan)
-    told = look(plan, [*before(run), run.tuned]).told
+    told = [] if looked else look(plan, [*before(run), run.tuned]).told
     names = [name for name in ("eval_every", "patience") if getattr(search.given.task.settings, name)]
     if names:
         told.append(f"tune: its trials look at dev when they end alone, without {run.tuned}.{' and '.join(names)}.")
@@ -141,11 +142,8 @@ def tune(run: config.Run, progress: Progress) -> Found:
 
 
 def work(run: config.Run, resources: Resources, progress: Progress) -> Found:
-    """See ``tune``; the cluster is there, and all was checked.
-
-    Args:
-        run: with its paths resolved.
-    """
+    """See ``tune``; the cluster is there, and all was checked."""
+    run = pipeline.resolve_paths(run)
     if stages := before(run):
         pipeline.execute(run, progress, stages, looked=True)
     search = search_of(pipeline.plan(run, resources.gpus))
@@ -237,6 +235,16 @@ def tell(
         "seconds": sum(facts["seconds"] for facts in [*manifests, *late.values()]),
     }
     return known | {"settings": search.run.model_dump(mode="json"), "versions": versions()}
+
+
+def with_best(run: config.Run, found: Found) -> config.Run:
+    """The run with the settings that a search has found best, and without a search.
+
+    Args:
+        found: what ``work`` returns.
+    """
+    section = getattr(run, found["stage"]).model_copy(update=found["best"]["setting"])
+    return config.checked(run.model_copy(update={found["stage"]: section, "tune": None}))
 
 
 def snippet(found: Found) -> str:

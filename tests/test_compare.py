@@ -11,7 +11,7 @@ import pytest
 from conftest import make_run
 
 from gotd_ray import checks, compare, config, pipeline, show_arms
-from gotd_ray.compare import Cell, cells, run_of, selects
+from gotd_ray.arms import Cell, cells, run_of, selects
 from gotd_ray.errors import UserError
 from gotd_ray.judging.intervals import _resampled, difference, interval
 from gotd_ray.judging.perplexity import JUDGE

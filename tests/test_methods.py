@@ -17,7 +17,7 @@ from conftest import make_run
 from rich.console import Console
 from selected import TEXTS, Selected, read_here
 
-from gotd_ray import compare, contract, methods, pipeline, results, show
+from gotd_ray import arms, contract, methods, pipeline, results, show
 from gotd_ray.config.selection import USES, Method
 from gotd_ray.errors import UserError
 from gotd_ray.filters import NOT_TAKEN
@@ -153,7 +153,7 @@ def test_it_is_an_arm_of_a_comparison_with_a_draw_of_its_own(tmp_path: Path) -> 
         "compare": {"arms": ["base", "foreign_methods:good"], "against": "base", "seeds": [1, 2]},
     }  # fmt: skip
     run = make_run(tmp_path / "out", tmp_path, **sections)
-    chosen = [compare.run_of(run, cell).select for cell in compare.cells(run) if cell.arm != "base"]
+    chosen = [arms.run_of(run, cell).select for cell in arms.cells(run) if cell.arm != "base"]
     assert [(one.method, one.seed) for one in chosen] == [("foreign_methods:good", 1), ("foreign_methods:good", 2)]
 
 

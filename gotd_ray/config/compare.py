@@ -42,6 +42,11 @@ class Compare(Section):
         [0, 1, 2], min_length=1, description="seeds of the trainings, and of what arms such as random and dsir draw"
     )
     against: Arm = Field("target_only", description="the arm that the others are held against")
+    tune: bool = Field(
+        False,
+        description="besides, each arm with settings of its own, searched as the section `tune` says: which documents "
+        "are better can flip with the learning rate",
+    )
     rounds: int = Field(5, ge=2, le=1000, description="select.rounds of the arm gotd_rounds")
 
     @model_validator(mode="after")

@@ -145,6 +145,8 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _a_training_to_tune(self) -> Run:
+        if self.compare and self.compare.tune and not self.tune:
+            raise ValueError("compare.tune needs the section tune, which says what is searched. Add it")
         if self.tune:
             self.tune.check_training(self.tuned, getattr(self, self.tuned))
         return self

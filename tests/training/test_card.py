@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from gotd_ray import config
-from gotd_ray.compare import Cell, run_of
+from gotd_ray.arms import Cell, run_of
 from gotd_ray.models import language
 from gotd_ray.training.card import card
 
