@@ -114,5 +114,5 @@ def test_tuned_arms_are_held_against_the_tuned_one_and_their_search_is_paid(
 
 
 def test_it_needs_to_be_said_what_is_searched(library: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="compare.tune needs the section tune, which says what is searched"):
+    with pytest.raises(ValidationError, match=r"compare.tune needs the section tune, which says what is searched"):
         tuned_run(tmp_path, library, tune=None)
