@@ -112,6 +112,14 @@ def test_an_example_loads(example: str, tmp_path: Path) -> None:
     config.load(tmp_path / "run.yaml")
 
 
+def test_the_run_of_the_readme_loads(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"^    # run.yaml\n((?:    .*\n)+)", text, re.M)
+    assert block
+    (tmp_path / "run.yaml").write_text(re.sub(r"^    ", "", block[1], flags=re.M), encoding="utf-8")
+    assert config.load(tmp_path / "run.yaml").compare
+
+
 @pytest.mark.parametrize("page", [*PAGES, *JOBS], ids=name)
 def test_settings_on_a_command_line_exist(page: Path) -> None:
     job = ROOT / "jobs" / "demo.yaml"

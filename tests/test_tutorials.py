@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer.main
 
@@ -87,6 +88,15 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyte
     if page.name == "toxicity.md":
         best = namespace["corpus"][namespace["scores"].argsort()[:50]]
         assert best.mean() > 0.5, "they lie on the wanted side"
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"^    (import gotd_ray)\n    (.*)\n", text, re.M)
+    assert block
+    namespace: dict[str, Any] = {"corpus": np.eye(20), "target": np.eye(20)[:3]}
+    exec(f"{block[1]}\n{block[2].replace('20000', '5')}", namespace)
+    assert len(namespace["chosen"]) == 5
 
 
 def test_every_page_with_python_is_run_here_or_elsewhere() -> None:

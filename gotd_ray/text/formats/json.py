@@ -12,8 +12,10 @@ from gotd_ray.text.formats.jsonl import lines_of, row_from
 from gotd_ray.text.rows import BOM, BadFile, Columns, Row, too_long
 
 _PIECE = 1 << 16
-_SIGNS = re.compile(rb'["\[\]{},]')
-_IN_TEXT = re.compile(rb'["\\]')
+_WHOLE = rb'"(?:[^"\\]++|\\.)*+"'  # a text that ends in this piece
+_SHALLOW = re.compile(rb'(?:[^"\[\]{},]++|' + _WHOLE + rb")*+", re.DOTALL)  # up to a sign between elements
+_DEEP = re.compile(rb'(?:[^"\[\]{}]++|' + _WHOLE + rb")*+", re.DOTALL)  # up to a bracket in one
+_IN_TEXT = re.compile(rb'[^"\\]*+')
 _SPACES = b" \t\r\n"
 _ABOUT = re.compile(
     r"dataset_(infos?|dict)|state|metadata|config|package(-lock)?|tsconfig|composer|_?manifest|settings", re.IGNORECASE
@@ -58,10 +60,12 @@ def elements(stream: io.BufferedReader, limit: int) -> Iterator[bytes | None]:
                 if place == len(piece):
                     break
                 place, escaped = place + 1, False
-            found = (_IN_TEXT if inside else _SIGNS).search(piece, place)
-            if found is None:
+            passed = (_IN_TEXT if inside else _DEEP if depth > 1 else _SHALLOW).match(piece, place)
+            assert passed is not None  # it may be empty
+            end = passed.end()
+            if end == len(piece):
                 break
-            sign, place = found[0], found.end()
+            sign, place = piece[end : end + 1], end + 1
             if sign == b'"':
                 inside = not inside
             elif sign == b"\\":
@@ -73,8 +77,8 @@ def elements(stream: io.BufferedReader, limit: int) -> Iterator[bytes | None]:
             elif sign in b"]}":
                 depth -= 1
             if depth == 0 or (depth == 1 and sign == b","):
-                size += found.start() - start
-                element = b"".join([*parts, piece[start : found.start()]]) if size <= limit else None
+                size += end - start
+                element = b"".join([*parts, piece[start:end]]) if size <= limit else None
                 if depth or any_yet or element is None or element.strip(_SPACES):
                     yield element
                 parts, size, start, any_yet = [], 0, place, True
