@@ -124,6 +124,19 @@ class Run(Section):
         return self
 
     @model_validator(mode="after")
+    def _conversations_for_sft(self) -> Run:
+        for stage, section, learnt in (("pretune", self.pretune, "corpus"), ("finetune", self.finetune, "target")):
+            if section is None or section.objective != "sft" or getattr(section, "label_column", None):
+                continue
+            for name in (learnt, *(["target"] if section.dev else [])):
+                if getattr(self, name).turns is None:
+                    raise ValueError(
+                        f"{stage}.objective is sft, which learns the answers of conversations, but {name}.turns is "
+                        f"null: its rows are plain text. Set {name}.turns, or another objective"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _a_subset_as_large(self) -> Run:
         texts = self.pretune and self.pretune.texts
         if texts and self.select.budget_unit == "documents" and texts > self.select.budget:

@@ -95,8 +95,8 @@ def _idle_in_training(run: Run) -> Iterator[Idle]:
             yield stage, training, lora, f"{stage}.parameters is {training.parameters}"
         if classifier:
             yield stage, training, ("objective", "pack", "mask_share"), f"{stage}.label_column makes a classifier"
-        elif training.objective == "causal":
-            yield stage, training, ["mask_share"], f"{stage}.objective is causal"
+        elif training.objective in ("causal", "sft"):
+            yield stage, training, ["mask_share"], f"{stage}.objective is {training.objective}"
         if isinstance(training, Finetune) and not classifier:
             yield stage, training, ["truncate"], f"there is no {stage}.label_column"
         if training.steps or training.tokens:

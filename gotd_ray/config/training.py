@@ -56,6 +56,11 @@ class Model(Section):
     pad_token: Name | None = Field(
         None, description="padding token of a tokenizer that has none, such as <|endoftext|>"
     )
+    chat_template: Annotated[str, Field(min_length=1, max_length=100_000)] | None = Field(
+        None,
+        description="how conversations are laid out, a Jinja template, or `chatml`; it is saved with the models. null: "
+        "the tokenizer's own",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the matrix products; weights and sums stay float32. auto: bfloat16 where in hardware"
     )
@@ -68,8 +73,10 @@ class Training(Section):
     preset: (
         Literal["detox", "domain_pretune", "domain_finetune", "glue_pretune", "glue_finetune", "zero_shot"] | None
     ) = Field(None, description="the paper's values for the keys that are not set here")
-    objective: Literal["auto", "causal", "masked"] = Field(
-        "auto", description="next token, or masked tokens; auto: what the base model was made for"
+    objective: Literal["auto", "causal", "masked", "sft"] = Field(
+        "auto",
+        description="next token, masked tokens, or sft: of conversations the answers, see `turns`; auto: what the base "
+        "model was made for",
     )
     dev: Paths | None = Field(None, description="files of a development set, in the form of the target")
     parameters: Literal["all", "last", "attention", "bias", "half", "lora"] = Field(

@@ -120,8 +120,9 @@ class Evaluation:
         for model in self.models:
             for case in self.cases:
                 kind = JUDGES[case.judge].kind
-                if (kind == "classification") == (model.kind == "classification"):
-                    if (model.kind or kind) != kind:
+                own = "causal" if model.kind == "sft" else model.kind
+                if (kind == "classification") == (own == "classification"):
+                    if (own or kind) != kind:
                         raise UserError(
                             f"evaluate.{case.judge} needs a {kind} language model, but {model.name} is a {model.kind} "
                             f"one, which gives a text no likelihood. Drop evaluate.{case.judge}, name other "
@@ -264,7 +265,7 @@ def window_tokens(wanted: int | None, limit: int | None) -> int:
 def _check_base(planned: Evaluation) -> int:
     """The window: the models that a run trains take as many tokens as their base."""
     base = language.find(planned.base, planned.storage)
-    tokenizer = language.load_tokenizer(base, planned.base.pad_token)
+    tokenizer = language.load_tokenizer(base, planned.base.pad_token, planned.base.chat_template)
     window = window_tokens(planned.settings.max_tokens, language.context_length(language.load_config(base), tokenizer))
     kinds = {model.kind or "causal" for model, _ in planned.pairs() if model.name == "base"}
     if kinds and language.weight_bytes(base) <= TRIED_BYTES:

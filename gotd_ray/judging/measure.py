@@ -120,7 +120,7 @@ def look(planned: Evaluation) -> dict[str, Any]:
     if planned.subset is not None:
         learnt["subset"] = set(subset_of(planned.subset, "doc_id", planned.storage, planned.first))
     if planned.finetuning is not None:
-        learnt["target"] = {document_id(text) for text, _ in read_examples(planned.finetuning).examples}
+        learnt["target"] = read_examples(planned.finetuning).ids
     overlap: list[dict[str, Any]] = []
     left_out: dict[str, dict[str, int]] = {}
     told: list[str] = []

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from gotd_ray import config, storage
 from gotd_ray.errors import UserError, said_by
 from gotd_ray.models import cache
+from gotd_ray.models.chat import template_of
 from gotd_ray.models.objectives import OBJECTIVES
 from gotd_ray.models.tokenizer import download
 
@@ -199,8 +200,8 @@ def made_for(base: Base) -> str:
     return found[0]
 
 
-def load_tokenizer(base: Base, pad_token: str | None) -> Any:
-    """The tokenizer, with ``pad_token`` where it has none.
+def load_tokenizer(base: Base, pad_token: str | None, chat_template: str | None = None) -> Any:
+    """The tokenizer, with ``pad_token`` where it has none, and ``chat_template`` where one is given.
 
     Raises:
         UserError: there is none that can be loaded; ``pad_token`` is not one token of its vocabulary.
@@ -222,6 +223,8 @@ def load_tokenizer(base: Base, pad_token: str | None) -> Any:
                 f"such as '{tokenizer.eos_token}'."
             )
         tokenizer.pad_token = pad_token
+    if chat_template is not None:
+        tokenizer.chat_template = template_of(chat_template)
     return tokenizer
 
 

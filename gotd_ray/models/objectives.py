@@ -10,10 +10,12 @@ import numpy as np
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
+from gotd_ray.models import chat
 from gotd_ray.models.packing import Masking, Rows, one_by_one, pack, tokenize
+from gotd_ray.text import turns
 
 Example = tuple[str, str | None]
-"""A text and its label; None for language modelling."""
+"""A text and its label; None for language modelling. Of a conversation its turns, see ``turns.written``."""
 
 Laid = tuple[Rows, int, int]
 """The rows of some texts, the number of pieces in them, and of texts whose end is not learnt."""
@@ -30,6 +32,7 @@ class Objective:
         made_for: how the architectures of base models that were made for it are called at the end of their names.
         causal: a token is predicted from those before it, and the model keeps the texts of a row apart by their
             positions.
+        converses: the texts are conversations, which a chat template lays out.
         classifies: each text has a class, for which the model gets a new head.
         masking: section, tokenizer and seed -> what is hidden; None where nothing is.
     """
@@ -39,6 +42,7 @@ class Objective:
     made_for: tuple[str, ...] = ()
     causal: bool = False
     classifies: bool = False
+    converses: bool = False
     masking: Callable[[config.Training, Any, int], Masking] | None = None
 
 
@@ -62,6 +66,32 @@ def _hidden_tokens(
 
 def _laid(settings: config.Training, pieces: list[np.ndarray]) -> Laid:
     return pack(pieces, settings.max_tokens) if settings.pack else one_by_one(pieces), len(pieces), 0
+
+
+def _answers(
+    stage: str, settings: config.Training, tokenizer: Any, name: str, split: Sequence[Example], _: Sequence[str]
+) -> Laid:
+    """A piece for each conversation that has some of an answer within max_tokens; the others count as cut."""
+    found, refused = [], []
+    for text, _label in split:
+        try:
+            found.append(chat.encode(tokenizer, turns.read(text), settings.max_tokens))
+        except chat.Refused as error:
+            refused.append(str(error))
+    if refused:
+        raise UserError(
+            f"{stage}: the chat template does not take {len(refused):,} of the {len(split):,} conversations of the "
+            f"{name}: {refused[0]}. Take them out, or give another model.chat_template."
+        )
+    kept = [piece for piece in found if piece.learnt[1:].any()]
+    if not kept:
+        raise UserError(
+            f"{stage}: no conversation of the {name} has an answer within {stage}.max_tokens ({settings.max_tokens}). "
+            "Raise it."
+        )
+    ids, learnt = [piece.ids for piece in kept], [piece.learnt for piece in kept]
+    rows = pack(ids, settings.max_tokens, learnt) if settings.pack else one_by_one(ids, learnt=learnt)
+    return rows, len(kept), sum(piece.cut for piece in found)
 
 
 def _masking(settings: config.Training, tokenizer: Any, seed: int) -> Masking:
@@ -95,6 +125,7 @@ def _classes(
 
 OBJECTIVES = {
     "causal": Objective("AutoModelForCausalLM", _next_token, ("CausalLM", "LMHeadModel"), causal=True),
+    "sft": Objective("AutoModelForCausalLM", _answers, causal=True, converses=True),
     "masked": Objective("AutoModelForMaskedLM", _hidden_tokens, ("MaskedLM",), masking=_masking),
     "classification": Objective("AutoModelForSequenceClassification", _classes, classifies=True),
 }

@@ -32,12 +32,14 @@ class Rows:
         texts: int32, for every token the number of its text within the row.
         starts: (n + 1,) int64, where rows begin.
         classes: (n,) int64, the class of each row; None for language modelling.
+        learnt: bool, for every token whether it is to be predicted; None: all that have one before them.
     """
 
     tokens: np.ndarray
     texts: np.ndarray
     starts: np.ndarray
     classes: np.ndarray | None = None
+    learnt: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -47,9 +49,17 @@ class Rows:
         part = slice(self.starts[number], self.starts[number + 1])
         return self.tokens[part], self.texts[part]
 
+    def labels(self, number: int) -> np.ndarray:
+        """Of one row, for a causal model: what each token is predicted to be, or ``IGNORED``."""
+        labels = next_token_labels(*self.row(number))
+        if self.learnt is None:
+            return labels
+        return np.where(self.learnt[self.starts[number] : self.starts[number + 1]], labels, IGNORED)
+
     def to_bytes(self) -> bytes:
         arrays = {"tokens": self.tokens, "texts": self.texts, "starts": self.starts}
-        return save(arrays if self.classes is None else arrays | {"classes": self.classes})
+        others = {"classes": self.classes, "learnt": self.learnt}
+        return save(arrays | {name: array for name, array in others.items() if array is not None})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Rows:
@@ -82,41 +92,55 @@ def tokenize(tokenizer: Any, texts: list[str], max_tokens: int, *, end: bool) ->
     return pieces
 
 
-def one_by_one(pieces: list[np.ndarray], classes: list[int] | None = None) -> Rows:
+def one_by_one(
+    pieces: list[np.ndarray], classes: list[int] | None = None, learnt: list[np.ndarray] | None = None
+) -> Rows:
     """A row for each piece."""
-    return _rows([[piece] for piece in pieces], classes)
+    return _rows(pieces, [[number] for number in range(len(pieces))], classes, learnt)
 
 
-def pack(pieces: list[np.ndarray], max_tokens: int) -> Rows:
+def pack(pieces: list[np.ndarray], max_tokens: int, learnt: list[np.ndarray] | None = None) -> Rows:
     """As few rows of at most ``max_tokens`` tokens as best fit, longest first, finds; a piece stays whole.
 
     The rows depend on the pieces alone, not on their order but for those of one length.
+
+    Args:
+        learnt: of each piece the tokens that are to be predicted; None: all.
     """
-    bins: list[list[np.ndarray]] = []
+    bins: list[list[int]] = []
     room: list[tuple[int, int]] = []  # (tokens free, bin), sorted
-    for piece in sorted(pieces, key=len, reverse=True):
-        place = bisect.bisect_left(room, (len(piece), -1))
+    for number in sorted(range(len(pieces)), key=lambda number: -len(pieces[number])):
+        size = len(pieces[number])
+        place = bisect.bisect_left(room, (size, -1))
         if place == len(room):
-            bins.append([piece])
-            free, number = max_tokens, len(bins) - 1
+            bins.append([number])
+            free, row = max_tokens, len(bins) - 1
         else:
-            free, number = room.pop(place)
-            bins[number].append(piece)
-        if free > len(piece):
-            bisect.insort(room, (free - len(piece), number))
-    return _rows(bins)
+            free, row = room.pop(place)
+            bins[row].append(number)
+        if free > size:
+            bisect.insort(room, (free - size, row))
+    return _rows(pieces, bins, learnt=learnt)
 
 
-def _rows(bins: list[list[np.ndarray]], classes: list[int] | None = None) -> Rows:
+def _rows(
+    pieces: list[np.ndarray],
+    bins: list[list[int]],
+    classes: list[int] | None = None,
+    learnt: list[np.ndarray] | None = None,
+) -> Rows:
+    """``bins``: of each row the numbers of its pieces."""
     empty = [np.empty(0, np.int32)]
-    lengths = [sum(len(piece) for piece in row) for row in bins]
+    lengths = [sum(len(pieces[piece]) for piece in row) for row in bins]
+    order = [piece for row in bins for piece in row]
     return Rows(
-        tokens=np.concatenate([piece for row in bins for piece in row] or empty).astype(np.int32),
+        tokens=np.concatenate([pieces[piece] for piece in order] or empty).astype(np.int32),
         texts=np.concatenate(
-            [np.full(len(piece), number, np.int32) for row in bins for number, piece in enumerate(row)] or empty
+            [np.full(len(pieces[piece]), place, np.int32) for row in bins for place, piece in enumerate(row)] or empty
         ),
         starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         classes=None if classes is None else np.asarray(classes, np.int64),
+        learnt=None if learnt is None else np.concatenate([learnt[piece] for piece in order]),
     )
 
 
@@ -180,7 +204,7 @@ class Draws(torch.utils.data.Dataset[dict[str, np.ndarray]]):
         if self._masking:
             ids, labels = self._masking(ids, draw)
             return {"ids": ids, "texts": texts, "labels": labels}
-        return {"ids": ids, "texts": texts, "labels": next_token_labels(ids, texts)}
+        return {"ids": ids, "texts": texts, "labels": self._rows.labels(number)}
 
 
 @dataclass(frozen=True)
@@ -288,7 +312,7 @@ def _some_texts(model: torch.nn.Module, vocabulary: int) -> list[np.ndarray]:
 def _logits(model: torch.nn.Module, texts: list[np.ndarray], *, causal: bool) -> torch.Tensor:
     """(tokens, vocabulary) of one row that holds the texts, packed where they are several."""
     collate = Collator(len(texts) > 1, causal, 0, first_position(model))
-    batch = collate([Draws(_rows([texts]), 1, 0, None)[0]])
+    batch = collate([Draws(_rows(texts, [list(range(len(texts)))]), 1, 0, None)[0]])
     batch.pop("labels")
     device = next(model.parameters()).device
     was_training = model.training

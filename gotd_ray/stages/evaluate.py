@@ -162,7 +162,7 @@ def _loaded(judged: Judged, options: str, key: str, device: str) -> tuple[Any, A
     del key  # a folder may hold another model later
     base = language.find(judged.model, config.Storage.model_validate_json(options))
     model = language.load(base, judged.kind or "causal", 0)
-    return model.eval().to(device), language.load_tokenizer(base, judged.model.pad_token)
+    return model.eval().to(device), language.load_tokenizer(base, judged.model.pad_token, judged.model.chat_template)
 
 
 def _given(plan: Plan) -> Evaluation | None:
@@ -171,8 +171,9 @@ def _given(plan: Plan) -> Evaluation | None:
         return None
     base = planned.base
     known = plan.once("base", lambda: language.identity(language.find(base, plan.run.storage)))
+    template = [base.chat_template] if base.chat_template else []
     keys = {stage: artifact.key for stage, artifact in plan.artifacts.items()}
-    return replace(planned, keys=keys | {"base": make_key(known, base.pad_token)}, selected=keys["select"])
+    return replace(planned, keys=keys | {"base": make_key(known, base.pad_token, *template)}, selected=keys["select"])
 
 
 def _fits(given: Evaluation, resources: Resources) -> None:

@@ -14,7 +14,7 @@ from gotd_ray.filesystems import shown
 from gotd_ray.text.clean import clean
 from gotd_ray.text.documents import document_id, split_rows
 from gotd_ray.text.rows import BadFile, Problem
-from gotd_ray.text.turns import Conversation, text_of
+from gotd_ray.text.turns import Conversation, as_messages, text_of
 
 BYTES = 32 << 20
 """Of the texts that a task holds before it hands them on, at about."""
@@ -116,7 +116,7 @@ def texts_of_files(
                 if reading.unwanted and (shared := reading.unwanted.match(whole)):
                     rows.append((numbers[doc_id], None, shared.eval_id, shared.span, None))
                 else:
-                    rows.append((numbers[doc_id], text, None, None, as_messages(turns)))
+                    rows.append((numbers[doc_id], text, None, None, as_messages(turns) if turns else None))
                     size += len(text) + (len(whole) if turns else 0)
                 if size > BYTES:
                     yield _table(rows), {}
@@ -147,13 +147,7 @@ def _by_file(
         start += count
 
 
-_Messages = list[dict[str, str]] | None
-_Found = tuple[int, str | None, str | None, str | None, _Messages]
-
-
-def as_messages(turns: Conversation | None) -> _Messages:
-    """As chat templates and other tools take them."""
-    return [{"role": role, "content": content} for role, content in turns] if turns else None
+_Found = tuple[int, str | None, str | None, str | None, list[dict[str, str]] | None]
 
 
 def _table(rows: list[_Found]) -> pa.Table:

@@ -5,7 +5,8 @@ Contents stay as they are stored: white space counts in code and tables. What is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from gotd_ray.text.names import kind_of
 
@@ -101,3 +102,23 @@ def text_of(turns: Conversation, text_from: str) -> str:
     """Contents joined by a blank line: of all turns, of the answers (``completion``), or of the others (``prompt``)."""
     wanted = {"all": lambda _: True, "prompt": lambda role: role != ANSWER, "completion": lambda role: role == ANSWER}
     return "\n\n".join(content for role, content in turns if wanted[text_from](role))
+
+
+def as_messages(turns: Conversation) -> list[dict[str, str]]:
+    """As chat templates and other tools take them."""
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+def of_messages(messages: Iterable[Mapping[str, str]]) -> Conversation:
+    """What ``as_messages`` gave."""
+    return tuple((turn["role"], turn["content"]) for turn in messages)
+
+
+def written(turns: Conversation) -> str:
+    """As a text that holds all of it, for where a text is asked for."""
+    return json.dumps(turns, ensure_ascii=False)
+
+
+def read(text: str) -> Conversation:
+    """What ``written`` gave."""
+    return tuple((role, content) for role, content in json.loads(text))

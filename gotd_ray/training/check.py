@@ -9,7 +9,7 @@ from gotd_ray.models import language
 from gotd_ray.models.objectives import OBJECTIVES, Example
 from gotd_ray.models.packing import refuse_sight
 from gotd_ray.preflight import is_small, look_at_part
-from gotd_ray.training.dataset import labels_of, rows_of, tokenizer_for
+from gotd_ray.training.dataset import cut_in_words, labels_of, rows_of, tokenizer_for
 from gotd_ray.training.job import micro_batch, needed_bytes
 from gotd_ray.training.parameters import depths
 from gotd_ray.training.task import Task, read
@@ -85,5 +85,6 @@ def _check_files(task: Task, tokenizer: Any) -> list[str]:
         labels = labels_of(task.stage, splits[False], splits.get(True)) if False in splits else tuple(sorted(some))
     for dev, examples in splits.items():
         name = "dev" if dev else "training data"
-        rows_of(task, tokenizer, name, examples, labels)
+        _, pieces, cut = rows_of(task, tokenizer, name, examples, labels)
+        told += cut_in_words(task, "dev" if dev else "the training data", len(examples), pieces, cut)
     return told

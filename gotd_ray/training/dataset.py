@@ -13,7 +13,7 @@ from gotd_ray.errors import UserError
 from gotd_ray.models import language
 from gotd_ray.models.objectives import OBJECTIVES, Example, Laid
 from gotd_ray.models.packing import Rows
-from gotd_ray.training.task import Task, read, subset_of
+from gotd_ray.training.task import Task, conversations_of, read, subset_of
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,15 @@ def prepare(task: Task, train: list[Example], dev: list[Example] | None) -> Data
     tokenizer = tokenizer_for(task, language.find(task.model, task.storage))
     labels = labels_of(task.stage, train, dev) if OBJECTIVES[task.kind].classifies else ()
     rows, pieces, cut = rows_of(task, tokenizer, "training data", train, labels)
-    dev_rows, dev_cut = None, 0
+    dev_rows, dev_pieces, dev_cut = None, 0, 0
     if dev is not None:
-        dev_rows, _, dev_cut = rows_of(task, tokenizer, "dev", dev, labels)
+        dev_rows, dev_pieces, dev_cut = rows_of(task, tokenizer, "dev", dev, labels)
     facts = {
         "texts": len(train),
         "pieces": pieces,
         "cut": cut,
         "dev_texts": len(dev) if dev is not None else 0,
+        "dev_pieces": dev_pieces,
         "dev_cut": dev_cut,
         "tokens_in_data": len(rows.tokens),
         "filled": len(rows.tokens) / (len(rows) * int(np.diff(rows.starts).max())),
@@ -95,7 +96,7 @@ def tokenizer_for(task: Task, base: language.Base) -> Any:
         UserError: ``max_tokens`` is beyond the model's; it cannot pad or mask, and must.
     """
     stage, settings, objective = task.stage, task.settings, OBJECTIVES[task.kind]
-    tokenizer = language.load_tokenizer(base, task.base.pad_token)
+    tokenizer = language.load_tokenizer(base, task.base.pad_token, task.base.chat_template)
     limit = language.context_length(language.load_config(base), tokenizer)
     if limit and settings.max_tokens > limit:
         raise UserError(
@@ -105,6 +106,16 @@ def tokenizer_for(task: Task, base: language.Base) -> Any:
         raise UserError(
             f"the tokenizer of '{base.folder.name}' has no padding token, and {stage} pads its rows. Set "
             f"model.pad_token to a token that it has, such as '{tokenizer.eos_token}'."
+        )
+    if objective.converses and not tokenizer.chat_template:
+        raise UserError(
+            f"the tokenizer of '{base.folder.name}' has no chat template, and {stage}.objective is sft. Set "
+            "model.chat_template, to chatml for one, or take a model.base that was made for conversations."
+        )
+    if objective.converses and not tokenizer.is_fast:
+        raise UserError(
+            f"the tokenizer of '{base.folder.name}' does not tell where its tokens stand in a text, and {stage}."
+            "objective is sft. Take a model.base with a tokenizer.json."
         )
     if objective.masking and tokenizer.mask_token_id is None:
         raise UserError(
@@ -135,6 +146,20 @@ def labels_of(stage: str, train: list[Example], dev: list[Example] | None) -> tu
     return tuple(known)
 
 
+def cut_in_words(task: Task, name: str, texts: int, pieces: int, cut: int) -> list[str]:
+    """A sentence on texts whose end is not learnt, or none."""
+    if not cut:
+        return []
+    limit = task.settings.max_tokens
+    if not OBJECTIVES[task.kind].converses:
+        return [f"{task.stage}: of {cut:,} of the {texts:,} texts of {name} only the first {limit} tokens count"]
+    lost = f"; {texts - pieces:,} of them have no answer there, and are left out" if texts > pieces else ""
+    return [
+        f"{task.stage}: an answer in {cut:,} of the {texts:,} conversations of {name} is cut off at {task.stage}."
+        f"max_tokens ({limit}){lost}"
+    ]
+
+
 def write(task: Task, folder: str) -> dict[str, Any]:
     """Read the texts and write the rows into a folder, where every worker reads them.
 
@@ -147,7 +172,9 @@ def write(task: Task, folder: str) -> dict[str, Any]:
     train = None if task.subset else read(task)
     dev = None if task.dev is None else read(task, dev=True)
     texts: list[Example] = train.examples if train else []
-    if task.subset:
+    if task.subset and OBJECTIVES[task.kind].converses:
+        texts = conversations_of(task.subset, task.storage, task.settings.texts)
+    elif task.subset:
         texts = [(text, None) for text in subset_of(task.subset, "text", task.storage, task.settings.texts)]
     data = prepare(task, texts, dev.examples if dev else None)
     for name, rows in (("train", data.train), ("dev", data.dev)):
@@ -155,11 +182,8 @@ def write(task: Task, folder: str) -> dict[str, Any]:
             storage.write_bytes(storage.join(folder, f"{name}.safetensors"), rows.to_bytes(), task.storage)
     told = [*(train.told if train else ()), *(dev.told if dev else ())]
     for name, split in (("the training data", ""), ("dev", "dev_")):
-        if cut := data.facts[f"{split}cut"]:
-            told.append(
-                f"{task.stage}: of {cut:,} of the {data.facts[f'{split}texts']:,} texts of {name} only the first "
-                f"{task.settings.max_tokens} tokens count"
-            )
+        count, cut = data.facts[f"{split}texts"], data.facts[f"{split}cut"]
+        told += cut_in_words(task, name, count, data.facts[f"{split}pieces"], cut)
     left_out = {"left_out": train.left_out if train else {}, "dev_left_out": dev.left_out if dev else {}}
     base = language.identity(language.find(task.model, task.storage))
     facts = data.facts | {"base": base, **left_out, "told": told}

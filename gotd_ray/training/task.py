@@ -15,8 +15,9 @@ from gotd_ray.listing import list_all
 from gotd_ray.models import language
 from gotd_ray.models.objectives import OBJECTIVES, Example
 from gotd_ray.storage import StoredFile
-from gotd_ray.text.documents import Labelled
+from gotd_ray.text.documents import Labelled, document_id
 from gotd_ray.text.sets import WHOLE, idea, left_out_of, read_set, state, without_weights
+from gotd_ray.text.turns import of_messages, written
 
 VERSION = 3
 """Raised when the result of equal settings changes."""
@@ -96,17 +97,18 @@ def tasks(run: config.Run, subset: str) -> dict[str, Task]:
         model = run.model
         if "pretune" in found:
             model = model.model_copy(update={"base": storage.join(run.out, "pretune", MODEL), "revision": None})
+        kind = "classification" if column else _objective(settings, run.model, run.storage)
         found[stage] = Task(
             stage=stage,
             settings=settings,
             base=run.model,
             model=model,
-            kind="classification" if column else _objective(settings, run.model, run.storage),
+            kind=kind,
             subset=subset if stage == "pretune" else None,
             files=files,
             dev=dev,
             text=Labelled.of(text, column) if column else text,
-            chunks=WHOLE if column else run.chunks,
+            chunks=WHOLE if column or OBJECTIVES[kind].converses else run.chunks,
             storage=run.storage,
             seed=run.seed if settings.seed is None else settings.seed,
             passed_over=(*(told if own and own.paths else ()), *more),  # of the target's files the target tells
@@ -129,7 +131,8 @@ def _listed(
 def decides(task: Task) -> list[Any]:
     """What of a task decides the model that comes of it, besides what it starts from and the selection, for a key."""
     settings = task.settings.model_dump(exclude=RESOURCE_KEYS | _SAID_OTHERWISE)
-    return [decides_texts(task), settings, task.kind, task.model.pad_token, task.seed]
+    template = [task.model.chat_template] if task.model.chat_template else []
+    return [decides_texts(task), settings, task.kind, task.model.pad_token, task.seed, *template]
 
 
 def decides_texts(task: Task) -> list[Any]:
@@ -145,11 +148,13 @@ class Examples:
 
     Attributes:
         examples: in the order of their ids, whatever the files' order; equal ones are one.
+        ids: of their texts.
         left_out: rows and texts, by reason.
         told: sentences to show.
     """
 
     examples: list[Example]
+    ids: set[str]
     left_out: dict[str, int]
     told: tuple[str, ...]
 
@@ -162,12 +167,18 @@ def read(task: Task, *, dev: bool = False) -> Examples:
     """
     where = task.where(dev=dev)
     found = read_set(where, "target", (task.dev if dev else task.files) or [], task.text, task.chunks, task.storage)
-    texts = {(one.doc_id, one.label): one.text for one in found.documents}
+    names: dict[Key, str] = {}
+    texts: dict[Key, str] = {}
+    for one in found.documents:
+        text = written(one.turns or ()) if OBJECTIVES[task.kind].converses else one.text
+        key = (document_id(text), one.label)
+        names[key], texts[key] = one.doc_id, text
     left_out = dict(found.tally.reasons) | {"equal_text": len(found.documents) - len(texts)}
     left_out = {reason: count for reason, count in sorted(left_out.items()) if count}
     keys = list(texts) if dev or not task.settings.texts else draw(where, task, list(texts))
     examples = [(texts[key], key[1]) for key in sorted(keys, key=lambda key: (key[0], key[1] or ""))]
-    return Examples(examples, left_out, (*found.told, *left_out_of(f"{task.stage}: {where}", left_out)))
+    ids = {names[key] for key in keys}
+    return Examples(examples, ids, left_out, (*found.told, *left_out_of(f"{task.stage}: {where}", left_out)))
 
 
 Key = tuple[str, str | None]
@@ -196,6 +207,16 @@ def draw(where: str, task: Task, keys: list[Key]) -> list[Key]:
         )
     firsts = set(first.values())
     return sorted(order, key=lambda key: key not in firsts)[:count]
+
+
+def conversations_of(path: str, options: config.Storage, first: int | None = None) -> list[Example]:
+    """What an objective for conversations learns of the selection's file.
+
+    Raises:
+        UserError: it is gone, or damaged.
+    """
+    found: list[Any] = subset_of(path, "messages", options, first)
+    return [(written(of_messages(messages)), None) for messages in found]
 
 
 def subset_of(path: str, column: str, options: config.Storage, first: int | None = None) -> list[str]:

@@ -91,7 +91,7 @@ def _build(job: Job, base: language.Base, pad: int) -> Any:
 
 def _train(job: Job, base: language.Base, out: str, tell: Tell) -> dict[str, Any]:
     started = time.perf_counter()
-    tokenizer = language.load_tokenizer(base, job.model.pad_token)
+    tokenizer = language.load_tokenizer(base, job.model.pad_token, job.model.chat_template)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     objective = OBJECTIVES[job.kind]
     model = _build(job, base, pad)
