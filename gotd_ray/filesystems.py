@@ -25,6 +25,9 @@ from gotd_ray.errors import UserError
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _CONNECT_SECONDS = 10
+_ATTEMPTS = 6
+"""Of a call to S3, with growing pauses, some 10 s in all. With Arrow's own three, of a server that fails one call in
+twenty, one in 8,000 calls would fail for good, and a file with it."""
 
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 """Endings of files that are compressed as a whole."""
@@ -220,7 +223,10 @@ def client(scheme: str, settings: str) -> pafs.FileSystem:
 
 
 def _arrow_s3(storage: config.Storage) -> pafs.FileSystem:
-    options: dict[str, Any] = {"anonymous": storage.anonymous, "connect_timeout": _CONNECT_SECONDS}
+    retries = pafs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS)
+    options: dict[str, Any] = {
+        "anonymous": storage.anonymous, "connect_timeout": _CONNECT_SECONDS, "retry_strategy": retries
+    }  # fmt: skip
     if storage.region:
         options["region"] = storage.region
     if storage.endpoint:
