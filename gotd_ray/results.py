@@ -71,6 +71,7 @@ class Results:
         settings: by stage, those of the run that did it; none of stages that are older than this file.
         comparison: the table of ``gotd compare``, where there is one.
         curve: what ``gotd curve`` has measured, likewise.
+        search: the trials of ``gotd tune``, likewise.
     """
 
     run: config.Run
@@ -78,6 +79,7 @@ class Results:
     settings: dict[str, dict[str, Any]]
     comparison: dict[str, Any] | None
     curve: dict[str, Any] | None
+    search: dict[str, Any] | None
 
     def path(self, stage: str, *parts: str) -> str:
         """Something in a stage's folder."""
@@ -101,7 +103,7 @@ def read(run: config.Run) -> Results:
         if (manifest := artifact.lies()) is not None:
             manifests[stage] = manifest
             settings[stage] = artifact.settings_then() or {}
-    return Results(run, manifests, settings, _table(run, COMPARISON), _table(run, CURVE))
+    return Results(run, manifests, settings, *(_table(run, name) for name in (COMPARISON, CURVE, TUNED)))
 
 
 def _table(run: config.Run, name: str) -> dict[str, Any] | None:

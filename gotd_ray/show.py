@@ -18,6 +18,7 @@ from gotd_ray.report.words import searched
 from gotd_ray.results import SUBSET, Results, changes, judgements
 from gotd_ray.show_arms import comparison
 from gotd_ray.show_curve import curves
+from gotd_ray.show_tune import search
 from gotd_ray.stage import Plan
 from gotd_ray.training import check
 from gotd_ray.training import task as training
@@ -145,7 +146,7 @@ def since(found: Results, plan: Plan | None, why: str, console: Console) -> None
 def results(found: Results, console: Console) -> None:
     """What came out, as far as it is done."""
     facts = found.manifests
-    if not facts and not found.comparison and not found.curve:
+    if not facts and not (found.comparison or found.curve or found.search):
         console.print(f"Nothing has run yet under {escape(found.run.out)}: start with gotd run.")
     if "survey" in facts:
         _survey(facts["survey"], console)
@@ -182,6 +183,9 @@ def results(found: Results, console: Console) -> None:
             console.print(line, markup=False, highlight=False)
     if found.curve:
         for line in curves(found.curve):
+            console.print(line, markup=False, highlight=False)
+    if found.search:
+        for line in search(found.search):
             console.print(line, markup=False, highlight=False)
 
 

@@ -13,12 +13,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from gotd_ray import config, pipeline, storage
 from gotd_ray.checks import look
 from gotd_ray.cluster import Resources, connected
 from gotd_ray.config.tune import WHOLE
+from gotd_ray.costs import money
 from gotd_ray.errors import UserError
 from gotd_ray.judging import JUDGES
 from gotd_ray.judging.judge import Listed
@@ -27,6 +26,7 @@ from gotd_ray.preflight import is_small
 from gotd_ray.progress import Progress
 from gotd_ray.report.machine import versions
 from gotd_ray.report.render import tune_page
+from gotd_ray.report.tuning import snippet
 from gotd_ray.results import TUNED, TUNED_PAGE, TUNED_SETTINGS, UP_TO_SELECT
 from gotd_ray.training.check import estimate
 from gotd_ray.training.job import micro_batch
@@ -104,7 +104,8 @@ def _check_dev(plan: pipeline.Plan, search: Search) -> list[str]:
         UserError: half of dev or more is judged on.
     """
     task = search.given.task
-    dev = Listed(f"{task.stage}.dev", task.text, task.dev or [], task.storage)
+    plain = task.text.model_copy(update={"source_column": None})  # which a judge takes for the column of its modes
+    dev = Listed(f"{task.stage}.dev", plain, task.dev or [], task.storage)
     if plan.evaluation is None or not is_small(dev.files):
         return []
     texts, told = dev.distinct(), []
@@ -164,7 +165,7 @@ def work(run: config.Run, resources: Resources, progress: Progress) -> Found:
             value = value_of(facts, search.metric)
             said = "broke down" if value is None else f"{search.metric} {value:.4g}"
             progress.say(f"trial {number} of {settings.trials}: {said} with {in_words(setting)}")
-        _write(search, tell(search, early, manifests, {}))
+        _write(search, tell(search, early, manifests, {}, trainer.rooms))
     values = [value_of(facts, search.metric) for facts in manifests]
     chosen = to_finish(values, settings.finish, search.better)
     if not chosen:
@@ -172,13 +173,17 @@ def work(run: config.Run, resources: Resources, progress: Progress) -> Found:
         raise UserError(f"tune: not one of {len(values)} trials could be trained. Narrow tune.space. The first: {said}")
     progress.say(f"training {len(chosen)} of the trials to the end")
     late = dict(zip(chosen, trainer.train([early[number] for number in chosen], 1.0), strict=True))
-    result = tell(search, early, manifests, late)
+    result = tell(search, early, manifests, late, trainer.rooms)
     _write(search, result)
     return result | {"ran": trainer.ran, "skipped": trainer.skipped}
 
 
 def tell(
-    search: Search, early: Sequence[Setting], manifests: Sequence[dict[str, Any]], late: dict[int, dict[str, Any]]
+    search: Search,
+    early: Sequence[Setting],
+    manifests: Sequence[dict[str, Any]],
+    late: dict[int, dict[str, Any]],
+    rooms: int,
 ) -> Found:
     """What is known so far.
 
@@ -186,11 +191,13 @@ def tell(
         early: the settings of the trials, in their order.
         manifests: of these, after ``tune.at``.
         late: by number of the trial, to the end, in the order in which they were finished.
+        rooms: trainings that are side by side, each of which takes its part of the machines.
 
     Returns:
         ``trials``: a row each with ``number``, ``setting``, ``early`` and ``late`` values (None: broke down, or not
         trained to the end), ``rank`` by the early value, seconds of training and of the whole stage; ``best``: the
-        number of the best at the end and its setting; ``agreement`` and ``time``: see ``gotd_ray/tuning/agreement``.
+        number of the best at the end and its setting; ``agreement`` and ``time``: see ``gotd_ray/tuning/agreement``;
+        ``seconds``: of all machines, and ``money``, where ``costs`` says what an hour costs.
     """
     values = [value_of(facts, search.metric) for facts in manifests]
     ends = {number: value_of(facts, search.metric) for number, facts in late.items()}
@@ -207,6 +214,7 @@ def tell(
             "train_seconds": facts.get("train_seconds"),
             "seconds": facts["seconds"],
             "late_seconds": late[number]["seconds"] if number in late else None,
+            "money": money((facts["seconds"] + late.get(number, {}).get("seconds", 0.0)) / rooms, search.run.costs),
         }
         for number, (setting, facts) in enumerate(zip(early, manifests, strict=True))
     ]
@@ -217,6 +225,7 @@ def tell(
     settings = search.settings
     seed = search.run.seed if settings.seed is None else settings.seed
     pairs = [(manifests[n]["train_seconds"], late[n]["train_seconds"]) for n in whole]
+    seconds = sum(facts["seconds"] for facts in [*manifests, *late.values()]) / rooms
     texts = next((facts["dev_texts"] for facts in manifests if "dev_texts" in facts), None)
     known: Found = {
         "run": search.run.name,
@@ -232,7 +241,8 @@ def tell(
         "time": saved([facts.get("train_seconds", 0.0) for facts in manifests], pairs, settings.finish)
         if whole
         else None,
-        "seconds": sum(facts["seconds"] for facts in [*manifests, *late.values()]),
+        "seconds": seconds,
+        "money": money(seconds, search.run.costs),
     }
     return known | {"settings": search.run.model_dump(mode="json"), "versions": versions()}
 
@@ -245,11 +255,6 @@ def with_best(run: config.Run, found: Found) -> config.Run:
     """
     section = getattr(run, found["stage"]).model_copy(update=found["best"]["setting"])
     return config.checked(run.model_copy(update={found["stage"]: section, "tune": None}))
-
-
-def snippet(found: Found) -> str:
-    """The best settings as YAML, to be put into the run."""
-    return yaml.safe_dump({found["stage"]: found["best"]["setting"]}, sort_keys=False)
 
 
 def _write(search: Search, found: Found) -> None:

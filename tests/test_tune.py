@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 from trainings import LONG, lines, settings
 
-from gotd_ray import config, outcome, pipeline, show_tune, trials, tune
+from gotd_ray import config, outcome, pipeline, results, show_tune, trials, tune
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources
 from gotd_ray.errors import UserError
@@ -121,7 +121,7 @@ def test_what_is_told_is_what_the_trials_left(
     library: Path, bert: Path, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Cheap(monkeypatch)
-    found = searched(run_of(tmp_path, library, bert, sets))
+    found = searched(run_of(tmp_path, library, bert, sets, costs={"per_hour": 36.0, "currency": "EUR"}))
     rows = found["trials"]
     assert found["metric"] == "accuracy" and found["first_is_own"]
     assert rows[0]["setting"] == {"learning_rate": 1e-3, "batch_size": 4}
@@ -135,10 +135,15 @@ def test_what_is_told_is_what_the_trials_left(
     assert (tmp_path / "tune.yaml").read_text() == yaml.safe_dump({"finetune": best["setting"]}, sort_keys=False)
     early = sum(row["train_seconds"] or 0.0 for row in rows)
     assert found["time"] == pytest.approx({"spent": early + 3 * 100, "in_full": early * 4, "measuring": 3 * 100})
-    assert found["seconds"] == pytest.approx(sum(row["seconds"] + (row["late_seconds"] or 0) for row in rows))
+    # Two side by side take half of the machines each; an hour of these is 36 EUR.
+    assert found["seconds"] == pytest.approx(sum(row["seconds"] + (row["late_seconds"] or 0) for row in rows) / 2)
+    assert found["money"] == pytest.approx(found["seconds"] / 100) == sum(row["money"] for row in rows)
     told = "\n".join(show_tune.search(found))
     assert f"The best at the end is trial {best['number']}" in told.replace("\n", " ")
     assert f"--set finetune.learning_rate={best['setting']['learning_rate']:g}" in told and "and 3 more." in told
+    (head,) = [line for line in told.splitlines() if line.startswith("trial  ")]
+    assert f"{found['money']:,.2f} EUR" in told.replace("\n", " ") and "EUR" in head.split()
+    assert results.read(pipeline.resolve_paths(run_of(tmp_path, library, bert, sets))).search is not None
     page = tune_page(found)
     assert "<script" not in page and page.count("<svg class=") == 3
     assert page.count("broke down") >= sum(row["early"] is None for row in rows)

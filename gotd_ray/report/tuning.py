@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import yaml
+
 from gotd_ray.report.plots import Picture, cloud
 
 MANY = 0.5
@@ -37,7 +39,7 @@ def opening(found: dict[str, Any]) -> list[str]:
             f"have taken about {time['in_full']:,.0f} s. Another {time['measuring']:,.0f} s went into measuring the "
             "early look."
         )
-    return said
+    return [*said, cost(found)]
 
 
 def _own(found: dict[str, Any]) -> list[str]:
@@ -70,6 +72,18 @@ def _trust(told: dict[str, Any], metric: str) -> list[str]:
 
 def _words(setting: dict[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in setting.items())
+
+
+def cost(found: dict[str, Any]) -> str:
+    """What the search has cost."""
+    costs = found["settings"].get("costs")
+    paid = f", {found['money']:,.2f} {costs['currency']}" if costs else ""
+    return f"All trainings took {found['seconds']:,.0f} s of the machines, with the start of their workers{paid}."
+
+
+def snippet(found: dict[str, Any]) -> str:
+    """The best settings as YAML, to be put into the run."""
+    return yaml.safe_dump({found["stage"]: found["best"]["setting"]}, sort_keys=False)
 
 
 def names(found: dict[str, Any]) -> list[str]:
