@@ -33,7 +33,7 @@ from machine import facts
 from measure import heading, row
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
-from s3_server import S3Server, s3_server
+from s3_server import S3Server, s3_server  # type: ignore[import-not-found]
 
 TARGETS = {"encoder": "MapWorker(MapBatches(Encode", "shard": "ray::Work", "worker": "ray::"}
 """By what dies, what the title of its process holds; the first that is found of those in turn."""
