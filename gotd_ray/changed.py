@@ -4,6 +4,7 @@ documents/part-*.parquet   doc_id, source of the distinct candidates, in ranges 
 changes/part-*.parquet     a row for each document that came into the corpus or left it: set, doc_id, source, change
 changes/subset.parquet     the same of the subset, and those that stayed, with their ranks before and now
 refresh.json               all of it in numbers
+refresh.html               the page of these
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ import pyarrow.parquet as pq
 from gotd_ray import config, storage
 from gotd_ray.index import id_range, ids_of, scan, table_of
 from gotd_ray.ot.shard import segment_bounds
+from gotd_ray.report import machine
+from gotd_ray.report.render import refresh_page
 from gotd_ray.results import NUMBERS, SUBSET, count, differing, in_words, read
 from gotd_ray.stage import Plan
 from gotd_ray.storage import StoredFile
-from gotd_ray.versions import FACTS, Versions, named
+from gotd_ray.versions import CHANGES_PAGE, FACTS, Versions, named
 
 DOCUMENTS, CHANGES = "documents", "changes"
 RANGE_ROWS = 1 << 20
@@ -36,6 +39,9 @@ EXAMPLES = 5
 
 SHOWN = 5
 """Sources in the summary."""
+
+NAMED = 10
+"""Documents named that came, that went, and that moved most."""
 
 _SCHEMA = pa.schema(
     {
@@ -61,7 +67,8 @@ def measure(
     Returns:
         What ``refresh.json`` holds.
     """
-    facts: dict[str, Any] = {"version": number, "before": before, "files": {}, "training": training}
+    facts: dict[str, Any] = {"run": plan.run.name, "versions": machine.versions()}
+    facts |= {"version": number, "before": before, "files": {}, "training": training}
     then = files_of(plan.run, versions, before)
     for name, collection in plan.collections.items():
         found = differing(then.get(name, {}), collection.files)
@@ -72,7 +79,7 @@ def measure(
     sources = _write_documents(plan, versions.path(number, DOCUMENTS))
     storage.delete_tree(versions.path(number, CHANGES), versions.storage)
     corpus = _compare_corpora(versions, number, before, sources)
-    subset = _compare_subsets(versions, number, before, sources)
+    subset, facts["moves"] = _compare_subsets(versions, number, before, sources)
     facts["documents"] = {"corpus": {"now": selected["candidates"]} | corpus, "subset": subset}
     old = facts_of(versions, before)
     for source, row in old.get("sources", {}).items():
@@ -86,6 +93,7 @@ def measure(
     facts["divergence"] = _divergence(versions, number)
     facts["divergence_before"] = old.get("divergence")
     facts["seconds"] = {stage: manifest["seconds"] for stage, manifest in plan.ran.items() if "seconds" in manifest}
+    storage.write_bytes(versions.path(number, CHANGES_PAGE), refresh_page(facts).encode(), versions.storage)
     storage.write_bytes(versions.path(number, FACTS), json.dumps(facts, indent=1).encode(), versions.storage)
     return facts
 
@@ -204,8 +212,8 @@ def _rows(name: str, change: str, table: pa.Table) -> pa.Table:
 
 def _compare_subsets(
     versions: Versions, number: int, before: int | None, sources: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """Write who came, went and stayed, with their ranks, and return the numbers."""
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Write who came, went and stayed, with their ranks, and return the numbers, and whose ranks moved how."""
     now, then = (_subset(versions, one) for one in (number, before))
     rows: list[dict[str, Any]] = []
     for doc_id in sorted(now.keys() | then.keys()):
@@ -217,16 +225,39 @@ def _compare_subsets(
         if new:
             sources.setdefault(source, _source())["subset"] += 1
     if before is None:
-        return {"now": len(now), "in": len(now), "out": 0, "median_move": 0, "largest_move": 0}
+        return {"now": len(now), "in": len(now), "out": 0, "median_move": 0, "largest_move": 0}, None
     _write(versions.path(number, CHANGES, SUBSET), pa.Table.from_pylist(rows, _SCHEMA), versions.storage)
     moves = [abs(row["rank"] - row["rank_before"]) for row in rows if row["change"] == "stayed"]
     changed = Counter(row["change"] for row in rows)
-    return {
+    numbers = {
         "now": len(now),
         "in": changed["in"],
         "out": changed["out"],
         "median_move": float(np.median(moves)) if moves else 0,
         "largest_move": max(moves, default=0),
+    }
+    return numbers, _moves(rows)
+
+
+def _moves(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many of those that stayed rose, fell and kept their rank, and the first by name of each kind of change.
+
+    Args:
+        rows: of ``changes/subset.parquet``.
+    """
+    stayed = [row | {"move": row["rank_before"] - row["rank"]} for row in rows if row["change"] == "stayed"]
+    came = sorted((row for row in rows if row["change"] == "in"), key=lambda row: row["rank"])
+    went = sorted((row for row in rows if row["change"] == "out"), key=lambda row: row["rank_before"])
+    moved = sorted((row for row in stayed if row["move"]), key=lambda row: (-abs(row["move"]), row["rank"]))
+    columns = ("doc_id", "source", "rank_before", "rank")
+    named = {"in": came, "out": went, "moved": moved}
+    return {
+        "up": sum(row["move"] > 0 for row in stayed),
+        "down": sum(row["move"] < 0 for row in stayed),
+        "same": sum(row["move"] == 0 for row in stayed),
+        "named": {
+            what: [{name: row[name] for name in columns} for row in some[:NAMED]] for what, some in named.items()
+        },
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -160,16 +161,22 @@ def show(config_file: Config, overrides: Overrides = None) -> None:
     """Say what ran, where it is, what it measured, and what has changed since."""
     settings = config.load(config_file, overrides or [])
     from gotd_ray import pipeline, results
+    from gotd_ray import refresh as refreshing
     from gotd_ray import show as shown
 
     resolved, console = pipeline.resolve_paths(settings), shown.console()
-    found = results.read(resolved)
+    found, version = results.read(resolved), refreshing.published(settings)
+    if version:
+        shown.version(*version[:2], found, console)
+        resolved = version[2]
+        found = dataclasses.replace(results.read(resolved), comparison=found.comparison, curve=found.curve)
     shown.results(found, console)
     try:
         current, why = pipeline.plan(resolved), ""
     except UserError as error:
         current, why = None, str(error)
-    shown.since(found, current, why, console)
+    if not (version and current and refreshing.is_done(current, version[1])):
+        shown.since(found, current, why, console, "gotd refresh" if version else "gotd run")
 
 
 @app.command()
@@ -177,8 +184,11 @@ def report(config_file: Config, overrides: Overrides = None, opened: Opened = Fa
     """Write the report of what is done so far anew, and print its path."""
     settings = config.load(config_file, overrides or [])
     from gotd_ray import desktop, pipeline
+    from gotd_ray import refresh as refreshing
 
-    page = pipeline.write_report(settings, Progress())
+    version = refreshing.published(settings)
+    run = version[2] if version else settings
+    page = pipeline.write_report(run, Progress(), of_a_version=version is not None)
     print(page)
     if opened:
         desktop.show(page)

@@ -97,7 +97,8 @@ def of_refresh(found: Refreshed) -> dict[str, Any]:
     here: dict[str, Any] = {"version": None, "pointer": None}
     if pointer:
         here = {"version": pointer.version, "pointer": found.versions.pointer}
-        here |= {name: storage.join(out, getattr(pointer, name)) for name in ("subset", "report", "changes")}
+        paths = ("subset", "report", "changes", "changes_page")
+        here |= {name: storage.join(out, getattr(pointer, name)) for name in paths if getattr(pointer, name)}
         here["models"] = {stage: storage.join(out, path) for stage, path in pointer.models.items()}
     counts = {name: found.facts.get(name, {}) for name in ("documents", "files")}
     return here | {"counts": counts, "ran": list(found.ran), "skipped": list(found.skipped)}

@@ -136,28 +136,35 @@ def _work(current: Plan, site: Site, only: Sequence[str], then: Then | None = No
     return _work(current, site, then(current)) if then else current
 
 
-def write_report(run: config.Run, progress: Progress) -> str:
+def write_report(run: config.Run, progress: Progress, *, of_a_version: bool = False) -> str:
     """Write the report anew, of what is done so far, and return its path; no cluster is started.
 
-    On a machine without corpus or models the page is made of the numbers that the run has left.
+    On a machine without corpus or models the page is made of the numbers that the run has left; so it is for a version
+    of a refresh whose corpus has gone on.
 
     Raises:
         UserError: nothing was selected yet.
     """
     run = resolve_paths(run)
     with held([run.out], run.storage):
+        folder = folder_of(run, "report")
+        numbers = storage.read_if_there(storage.join(folder, NUMBERS), run.storage)
+
+        def as_it_was(why: str) -> str:
+            progress.say(f"note: {why} So the page is made of the numbers of the last report.")
+            path = storage.join(folder, PAGE)
+            storage.write_bytes(path, page(json.loads(numbers or b"")).encode(), run.storage)
+            return path
+
         try:
             current = plan(run)
         except UserError as error:
-            folder = folder_of(run, "report")
-            data = storage.read_if_there(storage.join(folder, NUMBERS), run.storage)
-            if data is None:
+            if numbers is None:
                 raise
-            progress.say(f"note: {error} So the page is made of the numbers of the last report.")
-            path = storage.join(folder, PAGE)
-            storage.write_bytes(path, page(json.loads(data)).encode(), run.storage)
-            return path
+            return as_it_was(str(error))
         if not current.done("select"):
+            if of_a_version and numbers is not None:
+                return as_it_was("files or settings are no longer those of the published version.")
             lies = Artifact(folder_of(run, "select"), "", run.storage).lies()
             if lies:
                 raise UserError(

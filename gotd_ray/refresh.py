@@ -108,7 +108,7 @@ def _refresh(run: config.Run, versions: Versions, last: Pointer | None, progress
     number, before = versions.next(last), last.version if last else None
     if last:
         plan = _as_published(run, versions, last)
-        if _is_done(plan, last):
+        if is_done(plan, last):
             said = f"nothing new: version {named(last.version)} is of these files and settings"
             return Refreshed(versions, last, [said], skipped=list(plan.steps))
         now = sum(file.size for file in _files(plan, versions, last)["corpus"])
@@ -128,7 +128,8 @@ def _refresh(run: config.Run, versions: Versions, last: Pointer | None, progress
     pointer = versions.publish(number, training.models(), training.trained, _precisions(made.run))
     for sentence in versions.prune(pointer, run.refresh.keep):
         progress.say(f"note: {sentence}")
-    words = [*changed.words(facts), *training.words(), f"published: {versions.pointer}"]
+    page = storage.join(run.out, pointer.changes_page)
+    words = [*changed.words(facts), *training.words(), f"the changes: {page}", f"published: {versions.pointer}"]
     skipped = [stage for stage in made.steps if stage not in made.did]
     return Refreshed(versions, pointer, words, facts, made.did, skipped)
 
@@ -137,8 +138,22 @@ def _precisions(run: config.Run) -> dict[str, str | None]:
     return {"encoder": run.encoder.precision, "model": run.model.precision if run.model else None}
 
 
-def _as_published(run: config.Run, versions: Versions, last: Pointer) -> Plan:
-    """The published version as it would be made of today's files and settings, on the machine that made it."""
+def published(run: config.Run) -> tuple[Versions, Pointer, config.Run] | None:
+    """The version that is published under ``out``, and its run as today's files and settings would make it on the
+    machine that made it; None where nothing was refreshed.
+
+    Raises:
+        UserError: the pointer leads nowhere.
+    """
+    if run.selection is not None:
+        return None
+    run = pipeline.resolve_paths(run)
+    versions = Versions(run.out, run.storage)
+    last = versions.current()
+    return (versions, last, _run_as_published(run, versions, last)) if last else None
+
+
+def _run_as_published(run: config.Run, versions: Versions, last: Pointer) -> config.Run:
     start = storage.read_if_there(versions.path(last.version, START), run.storage)
     here = {"encoder": run.encoder, "model": run.model}
     there = {
@@ -147,11 +162,14 @@ def _as_published(run: config.Run, versions: Versions, last: Pointer) -> Plan:
         if section and section.precision == "auto" and last.precision.get(name)
     }
     run = run.model_copy(update=there)
-    started = start is not None and _fits(start, run)
-    return pipeline.plan(run_of(run, versions, last.version, started=started))
+    return run_of(run, versions, last.version, started=start is not None and _fits(start, run))
 
 
-def _is_done(plan: Plan, last: Pointer) -> bool:
+def _as_published(run: config.Run, versions: Versions, last: Pointer) -> Plan:
+    return pipeline.plan(_run_as_published(run, versions, last))
+
+
+def is_done(plan: Plan, last: Pointer) -> bool:
     """Whether the published version is what would be made now."""
     trains = last.trained_in == last.version
     stages = [stage for stage in plan.steps if trains or stage not in AFTER_SELECT]
@@ -284,7 +302,7 @@ def _look(run: config.Run, versions: Versions) -> Refreshed:
     """What a refresh would do."""
     last = versions.current()
     plan = _as_published(run, versions, last) if last else pipeline.plan(run_of(run, versions, 1, started=False))
-    if last and _is_done(plan, last):
+    if last and is_done(plan, last):
         said = f"nothing new: version {named(last.version)} is of these files and settings"
         return Refreshed(versions, last, [said], {"files": {}})
     then = changed.files_of(run, versions, last.version if last else None)

@@ -22,6 +22,7 @@ from gotd_ray.show_tune import search
 from gotd_ray.stage import Plan
 from gotd_ray.training import check
 from gotd_ray.training import task as training
+from gotd_ray.versions import Pointer, Versions, named
 
 TOP = 8
 """Documents and sources shown."""
@@ -116,10 +117,27 @@ def _encoding(plan: Plan, look: Look, console: Console) -> None:
     )
 
 
-def since(found: Results, plan: Plan | None, why: str, console: Console) -> None:
+def version(versions: Versions, pointer: Pointer, beside: Results, console: Console) -> None:
+    """Which version of a refresh is published, and where.
+
+    Args:
+        beside: what lies in ``out`` itself.
+    """
+    console.print(f"version {named(pointer.version)}, published {pointer.published}", highlight=False)
+    if beside.manifests:
+        console.print(f"  (results of gotd run that also lie under {versions.out} are not shown)", markup=False)
+    if pointer.changes_page:
+        console.print(f"the changes: {storage.join(versions.out, pointer.changes_page)}", markup=False)
+    if pointer.trained_in not in (None, pointer.version):
+        for stage, path in pointer.models.items():
+            console.print(f"the model of {stage} in use: {storage.join(versions.out, path)}", markup=False)
+
+
+def since(found: Results, plan: Plan | None, why: str, console: Console, command: str = "gotd run") -> None:
     """What has changed since the results were made.
 
     Args:
+        command: what brings them up to date.
         plan: the run as it is now; None where it cannot be planned.
         why: why it cannot.
     """
@@ -134,7 +152,7 @@ def since(found: Results, plan: Plan | None, why: str, console: Console) -> None
     to_do = [stage for stage in plan.steps if not plan.done(stage)]
     console.print(
         f"These results are not of the run as it stands: {', '.join(stale)} would differ"
-        + (f", and gotd run would do {', '.join(to_do)}." if to_do else "."),
+        + (f", and {command} would do {', '.join(to_do)}." if to_do else "."),
         markup=False,
     )
     listed = {name: collection.files for name, collection in plan.collections.items()}

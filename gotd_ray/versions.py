@@ -20,6 +20,9 @@ POINTER = "current.json"
 FACTS = "refresh.json"
 """In a version: what has changed, written when all else is there."""
 
+CHANGES_PAGE = "refresh.html"
+"""In a version: the page of that."""
+
 
 @dataclass(frozen=True)
 class Pointer:
@@ -27,6 +30,7 @@ class Pointer:
 
     Attributes:
         version: its number, from 1.
+        changes_page: empty in the pointers of versions that had no such page.
         models: by stage, those in use, which may be an earlier version's.
         trained_in: the version that they were trained in; None where nothing is trained or judged.
         trained_as: a key over what that training was, but for the subset.
@@ -42,6 +46,7 @@ class Pointer:
     trained_as: str | None = None
     precision: dict[str, str | None] = field(default_factory=dict)
     published: str = ""
+    changes_page: str = ""
 
 
 def named(number: int) -> str:
@@ -118,6 +123,7 @@ class Versions:
             subset=inside(number, "select", SUBSET),
             report=inside(number, "report", PAGE),
             changes=inside(number, FACTS),
+            changes_page=inside(number, CHANGES_PAGE),
             models=models,
             trained_in=trained[0] if trained else None,
             trained_as=trained[1] if trained else None,

@@ -110,7 +110,7 @@ def test_a_version_costs_what_is_new_and_is_what_a_run_from_nothing_gives(folder
 
 
 def test_an_unchanged_corpus_starts_nothing_and_a_renamed_one_encodes_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_in(folder, select={"method": "nearest"})
     refresh.refresh(run, Progress())
@@ -119,6 +119,17 @@ def test_an_unchanged_corpus_starts_nothing_and_a_renamed_one_encodes_nothing(
         again = refresh.refresh(run, Progress())
         assert again.words == ["nothing new: version 0001 is of these files and settings"]
         assert again.ran == () and again.pointer and again.pointer.version == 1
+        page = folder / "out" / "versions" / "0001" / "report" / "report.html"
+        for gone_on in (False, True):
+            page.unlink()
+            if gone_on:
+                write(folder, "z", TEXTS[-EACH:])
+            found = refresh.published(run)
+            assert found and pipeline.write_report(found[2], Progress(), of_a_version=True) == str(page)
+            assert page.stat().st_size > 10_000
+            assert ("no longer those of the published version" in capsys.readouterr().err) == gone_on
+        (folder / "corpus" / "z.jsonl").unlink()
+        assert refresh.refresh(run, Progress()).words == again.words, "a report written anew is no news"
     (folder / "corpus").rename(folder / "elsewhere")
     moved = refresh.refresh(
         run_in(folder, select={"method": "nearest"}, corpus={"paths": f"{folder}/elsewhere"}), Progress()

@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from gotd_ray.report import comparison, curve, pictures, tuning, words
+from gotd_ray.report import comparison, curve, pictures, refresh, tuning, words
 
 TEMPLATES = Path(__file__).with_name("templates")
 EXCERPT = 420
@@ -65,6 +65,11 @@ def tune_page(found: dict[str, Any]) -> str:
         slices=tuning.slices(found),
         looks=tuning.looks(found),
     )
+
+
+def refresh_page(facts: dict[str, Any]) -> str:
+    """The HTML of what a refresh has changed, as it stands in ``refresh.json``."""
+    return _template("refresh.html").render(facts=facts, opening=refresh.opening(facts), table=refresh.sources(facts))
 
 
 def _template(name: str) -> Template:
