@@ -81,6 +81,11 @@ def in_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
+def address_of(settings: RaySettings) -> str | None:
+    """The cluster that a run joins; None where it starts its own."""
+    return settings.address or ("auto" if in_job() or os.environ.get("RAY_ADDRESS") else None)
+
+
 @contextmanager
 def connected(settings: RaySettings, say: Callable[[str], None]) -> Iterator[Resources]:
     """Connect to Ray for the length of a run; a private cluster ends with it.
@@ -97,7 +102,7 @@ def connected(settings: RaySettings, say: Callable[[str], None]) -> Iterator[Res
         with _gpus_awaited(settings, _ours(), say):
             yield _resources(private=_ours())
         return
-    address = settings.address or ("auto" if in_job() or os.environ.get("RAY_ADDRESS") else None)
+    address = address_of(settings)
     try:
         if address is None:
             start_private(settings.num_cpus)

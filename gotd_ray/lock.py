@@ -83,6 +83,12 @@ class Claim:
         return f"{who}, renewed {max(0.0, age):.0f} s ago and good until {until}"
 
 
+def mine() -> tuple[list[str], str]:
+    """The folders that this process holds, and how it is named where it holds them."""
+    claim = _mine()
+    return sorted(folder for folder, many in _held.items() if many), f"{claim.owner} on {claim.machine}"
+
+
 def _mine() -> Claim:
     pid, now = os.getpid(), datetime.now(UTC).isoformat(timespec="seconds")
     try:

@@ -13,14 +13,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from gotd_ray import config, lock, storage
+from gotd_ray import config, lock, metrics, storage
 from gotd_ray.artifacts import Artifact
 from gotd_ray.checks import look
 from gotd_ray.cluster import Site, connected
+from gotd_ray.costs import money
 from gotd_ray.errors import UserError
 from gotd_ray.index import LostError
 from gotd_ray.lock import held
@@ -108,7 +110,7 @@ def execute(
         for sentence in [*notes, *look(current, asked).told]:
             progress.say(f"note: {sentence}")
     assert run.selection is not None
-    with held([run.out, run.selection], run.storage), connected(run.ray, progress.say) as resources:
+    with held([run.out, run.selection], run.storage), connected(run.ray, progress.say) as resources, _shown_as_held():
         current = plan(run, resources.gpus)  # another run may just have ended
         for name, step in current.steps.items():
             if name in asked and not current.done(name):
@@ -123,6 +125,17 @@ def execute(
             return _work(current.of(STAGES), site, only, then)
 
 
+@contextmanager
+def _shown_as_held() -> Iterator[None]:
+    """Says to Prometheus which folders this process holds, for as long as the body runs."""
+    folders, holder = lock.mine()
+    metrics.holding(folders, holder, True)
+    try:
+        yield
+    finally:
+        metrics.holding(folders, holder, False)
+
+
 def _work(current: Plan, site: Site, only: Sequence[str], then: Then | None = None) -> Plan:
     """Do what is left to do of some stages."""
     for name in [name for name in current.steps if name in only]:
@@ -133,6 +146,9 @@ def _work(current: Plan, site: Site, only: Sequence[str], then: Then | None = No
         step = current.steps[name]
         step.stage.work(step.given, step.artifact, site)
         current = replace(current.of(STAGES), did=(*current.did, name))  # later keys depend on what a stage kept
+        seconds, costs = float(current.ran[name].get("seconds", 0.0)), current.run.costs
+        paid = money(seconds, costs)
+        metrics.stage(current.run.name, name, seconds, (paid, costs.currency) if costs and paid is not None else None)
     return _work(current, site, then(current)) if then else current
 
 

@@ -10,11 +10,14 @@ Versions share the index, so that a version costs the texts that are new. A kill
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gotd_ray import changed, config, lock, pipeline, storage
+import ray
+
+from gotd_ray import changed, cluster, config, lock, metrics, pipeline, storage
 from gotd_ray.artifacts import Artifact, make_key
 from gotd_ray.earlier import same_vectors
 from gotd_ray.errors import HeldError, UserError
@@ -80,12 +83,25 @@ def refresh(run: config.Run, progress: Progress, *, dry_run: bool = False) -> Re
     with lock.held([run.out], run.storage):
         last = versions.current()
         try:
-            return _refresh(run, versions, last, progress)
+            done = _refresh(run, versions, last, progress)
+            _tell(run, done, progress)
+            return done
         except HeldError:
             raise
         except UserError as error:
             kept = f" Version {named(last.version)} stays published." if last else ""
             raise type(error)(f"{error}{kept}") from None
+
+
+def _tell(run: config.Run, done: Refreshed, progress: Progress) -> None:
+    """Tell Prometheus that a refresh ended well, where a cluster stands: one of our own is gone before it is asked."""
+    if done.pointer is None or (cluster.address_of(run.ray) is None and not ray.is_initialized()):
+        return
+    try:
+        with cluster.connected(run.ray.model_copy(update={"gpus": None}), progress.say):
+            metrics.refreshed(run.out, done.pointer.version, time.time())
+    except UserError as error:
+        progress.say(f"note: Prometheus was not told of this refresh: {error}")
 
 
 def run_of(run: config.Run, versions: Versions, number: int, *, started: bool) -> config.Run:

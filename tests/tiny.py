@@ -120,7 +120,7 @@ def join_group(rank: int, workers: int, meeting: Path) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=workers)
 
 
-def silent(step: int, loss: float) -> None:
+def silent(step: int, loss: float, tokens: int) -> None:
     """No progress is shown."""
 
 
@@ -132,7 +132,7 @@ def work(rank: int, workers: int, folder: Path, base: Path, trainings: dict[str,
     for name, changes in trainings.items():
         die = changes.pop("die", None)
 
-        def tell(step: int, loss: float, die: int | None = die) -> None:
+        def tell(step: int, loss: float, tokens: int, die: int | None = die) -> None:
             if step == die:
                 os.kill(os.getpid(), 9)
 

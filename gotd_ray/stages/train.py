@@ -186,12 +186,12 @@ class _Board:
     """Where the first worker says how far it is."""
 
     def __init__(self) -> None:
-        self._news: tuple[int, float] = (0, 0.0)
+        self._news: tuple[int, float, int] = (0, 0.0, 0)
 
-    def tell(self, step: int, loss: float) -> None:
-        self._news = (step, loss)
+    def tell(self, step: int, loss: float, tokens: int) -> None:
+        self._news = (step, loss, tokens)
 
-    def read(self) -> tuple[int, float]:
+    def read(self) -> tuple[int, float, int]:
         return self._news
 
 
@@ -288,7 +288,7 @@ def _work(given: dict[str, Any]) -> dict[str, Any]:
     os.environ["DS_ACCELERATOR"] = job.device  # before DeepSpeed is imported
     from gotd_ray.training import worker
 
-    return worker.train(job, given["out"], lambda step, loss: board.tell.remote(step, loss))
+    return worker.train(job, given["out"], lambda *news: board.tell.remote(*news))
 
 
 def _checkpoint(job: Job) -> str | None:
@@ -305,12 +305,12 @@ def _shown(board: Any, job: Job, site: Site) -> Iterator[None]:
 
         def look() -> None:
             try:
-                step, loss = answer(board.read.remote(), timeout=_LOOK_SECONDS)
+                step, loss, tokens = answer(board.read.remote(), timeout=_LOOK_SECONDS)
             except RayError:  # only for show: it must not end a training, least of all one that has ended well
                 return
             if step > task.done:
                 task.note = f"loss {loss:.4f}"
-                metrics.training(job.stage, step, loss)
+                metrics.training(job.stage, step, loss, tokens)
                 task.advance(step - task.done)
 
         def watch() -> None:

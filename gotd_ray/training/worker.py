@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,12 @@ from gotd_ray.training.card import card
 from gotd_ray.training.checkpoints import Checkpoints
 from gotd_ray.training.job import Job, check_memory, engine_settings, less_drastic, less_memory
 from gotd_ray.training.parameters import choose
-from gotd_ray.training.trainer import EngineTrainer, Tell
+from gotd_ray.training.trainer import EngineTrainer
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+Tell = Callable[[int, float, int], None]
+"""Called by the first worker with the step reached, the loss and the tokens seen."""
 
 
 def train(job: Job, out: str, tell: Tell) -> dict[str, Any]:
@@ -102,6 +106,7 @@ def _train(job: Job, base: language.Base, out: str, tell: Tell) -> dict[str, Any
     if not job.labels:
         refuse_sight(job.stage, model, causal=objective.causal, packed=job.packed)
     rows = job.rows("train")
+    tokens_of_step = job.settings.batch_size * len(rows.tokens) / len(rows)
     masking = objective.masking and objective.masking(job.settings, tokenizer, job.seed)
     workers = dist.get_world_size()
     identity = {"key": job.key, "workers": workers, "zero_stage": job.settings.zero_stage}
@@ -111,7 +116,7 @@ def _train(job: Job, base: language.Base, out: str, tell: Tell) -> dict[str, Any
         trainer = EngineTrainer(
             job,
             checkpoints,
-            tell,
+            lambda step, loss: tell(step, loss, round(step * tokens_of_step)),
             model=model,
             args=_arguments(job, folder, workers),
             train_dataset=Draws(rows, job.steps * job.settings.batch_size, job.seed, masking),

@@ -170,7 +170,7 @@ def test_killed_and_started_again_gives_the_same_weights(
     assert start(tmp_path, llama, {"run": {"die": 5}}, workers=1) == [-9]
     assert not (tmp_path / "run" / "model").exists()
     seen: list[int] = []
-    facts = worker.train(make_job(tmp_path / "run", llama), str(tmp_path / "run"), lambda step, _: seen.append(step))
+    facts = worker.train(make_job(tmp_path / "run", llama), str(tmp_path / "run"), lambda step, *_: seen.append(step))
     assert seen == [5, 6]
     assert losses(facts) == losses(reference[0])
     expected = weights(reference[1])
