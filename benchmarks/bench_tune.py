@@ -63,7 +63,7 @@ class Here:
             key=artifact.key,
         )
         try:
-            facts = learnt["facts"] | worker.train(job, artifact.folder, lambda _step, _loss: None)
+            facts = learnt["facts"] | worker.train(job, artifact.folder, lambda _step, _loss, _tokens: None)
         except DivergedError as error:
             facts = {"diverged": str(error)}
         for name in ("model", "checkpoint"):
