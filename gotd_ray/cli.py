@@ -169,7 +169,8 @@ def show(config_file: Config, overrides: Overrides = None) -> None:
     if version:
         shown.version(*version[:2], found, console)
         resolved = version[2]
-        found = dataclasses.replace(results.read(resolved), comparison=found.comparison, curve=found.curve)
+        beside = {name: getattr(found, name) for name in ("comparison", "curve", "search")}
+        found = dataclasses.replace(results.read(resolved), **beside)
     shown.results(found, console)
     try:
         current, why = pipeline.plan(resolved), ""
