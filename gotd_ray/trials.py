@@ -33,13 +33,16 @@ class Search:
         run: resolved, its precisions decided.
         settings: the section ``tune``.
         given: the training whose settings are searched, as the run has it.
-        metric: ``loss`` or ``accuracy``, on dev.
     """
 
     run: config.Run
     settings: config.Tune
     given: Training
-    metric: str
+
+    @property
+    def metric(self) -> str:
+        """On dev: ``loss`` or ``accuracy``."""
+        return self.settings.metric
 
     @property
     def better(self) -> str:
@@ -86,13 +89,11 @@ def search_of(plan: Plan) -> Search:
     if run.tune is None:
         raise UserError("the run has no section `tune`. Add it, for example: tune: {trials: 30}")
     given = plan.steps[run.tuned].given
-    classifies = OBJECTIVES[given.task.kind].classifies
-    if run.tune.metric == "accuracy" and not classifies:
+    if run.tune.metric == "accuracy" and not OBJECTIVES[given.task.kind].classifies:
         raise UserError(
             f"tune.metric is accuracy, and {run.tuned} trains a language model, which has none on dev. Set it to loss."
         )
-    metric = run.tune.metric if run.tune.metric != "auto" else "accuracy" if classifies else "loss"
-    return Search(run, run.tune, given, metric)
+    return Search(run, run.tune, given)
 
 
 def value_of(facts: dict[str, Any], metric: str) -> float | None:

@@ -26,7 +26,7 @@ SPACE: dict[str, Any] = {
     "learning_rate": {"low": 1e-5, "high": 1e-1, "scale": "log"},
     "batch_size": {"low": 2, "high": 16, "scale": "powers"},
 }
-TUNE: dict[str, Any] = {"space": SPACE, "trials": 15, "finish": 3, "at_once": 2, "at": 0.25}
+TUNE: dict[str, Any] = {"space": SPACE, "trials": 15, "finish": 3, "at_once": 2, "at": 0.25, "metric": "accuracy"}
 FINETUNE = {"label_column": "label", "max_tokens": 64, "steps": 8, "workers": 1, "batch_size": 4, "learning_rate": 1e-3}
 MACHINE = Resources(cpus=2, gpus=0, nodes=1, node_cpus=2, private=True)
 

@@ -83,8 +83,8 @@ class Tune(Section):
     at_once: int = Field(
         2, ge=1, le=500, description="trials proposed at a time, and trained side by side where the cluster has room"
     )
-    metric: Literal["auto", "loss", "accuracy"] = Field(
-        "auto", description="on dev; auto: accuracy of a classifier, else the loss"
+    metric: Literal["loss", "accuracy"] = Field(
+        "loss", description="on dev; the accuracy of a classifier is often that of its commonest class at an early look"
     )
     seed: Seed | None = Field(None, description="of the proposals; null: the run's")
 
