@@ -77,7 +77,7 @@ class Points:
         g = solve_local(self.x, target, epsilon=epsilon, tolerance=tolerance, precision=precision).g
         if preset == "paper":
             return Potentials(target, b, g, epsilon)
-        marks = np.argsort(self.ids)[: Solve().landmarks] if marks is None else marks
+        marks = np.argsort(self.ids)[: int(Solve().landmarks)] if marks is None else marks
         points = self.x[marks].astype(np.float32)
         with one_thread_each():
             own = self_potential(points, epsilon)
@@ -108,7 +108,7 @@ def sampled(points: Points, given: argparse.Namespace) -> None:
         sizes = [size for size in given.samples if size < n]
         lines = {f"{size:,}": [points.some(rows).fit(preset) for rows in drawn(size)] for size in sizes}
         if preset == "debiased":
-            marks = drawn(min(Solve().landmarks, n))
+            marks = drawn(min(int(Solve().landmarks), n))
             lines["all, other landmarks"] = [points.fit(preset, marks=rows) for rows in marks]
         for what, fits in lines.items():
             shares = [overlap(points.scores(fitted), whole, budget) for fitted in fits]

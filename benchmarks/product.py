@@ -61,11 +61,11 @@ class Library:
         given: dict[str, Any] = {"corpus": {"paths": "vectors"}, "target": {"paths": "vectors"}, **sections}
         return config.Run.model_validate({"out": str(self._folder), **given})
 
-    def solve(self, **settings: Any) -> Potentials:
-        """What the solve stage leaves, by the keys of ``solve``."""
-        artifact = Artifact(str(self._folder / "solve"), make_key(settings), config.Storage())
+    def solve(self, select: dict[str, Any] | None = None, **settings: Any) -> Potentials:
+        """What the solve stage leaves, by the keys of ``solve``; ``landmarks: auto`` looks at ``select`` besides."""
+        artifact = Artifact(str(self._folder / "solve"), make_key([settings, select]), config.Storage())
         vectors: Any = SimpleNamespace(read=lambda _: self._embedded, collections=())
-        solve(Fit.of(self._run(solve=settings), vectors, encoder={}, earlier=None), artifact, SITE)
+        solve(Fit.of(self._run(solve=settings, select=select or {}), vectors, encoder={}, earlier=None), artifact, SITE)
         return Potentials.from_bytes(Path(artifact.path(POTENTIALS)).read_bytes())
 
     def scores(self, how: Potentials | str, seed: int = 0, **settings: Any) -> np.ndarray:
@@ -91,9 +91,7 @@ class Library:
             ids, points, _ = landmarks_of(pool, count)
             return Points(ids, points, np.full(len(ids), 1 / len(ids)))
 
-        def wanted() -> int:
-            return looked_at(run.select, len(self.ids), lambda: 1.0)
-
+        wanted = partial(looked_at, pool, run.select)
         return Fitting(lambda: target, sample, run.select, seed, None, run.storage, partial(ask, pool), wanted)
 
     def choose(self, scores: np.ndarray, solved: Potentials | None = None, **settings: Any) -> np.ndarray:

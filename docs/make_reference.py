@@ -92,7 +92,8 @@ def _table(title: str, model: dict[str, Any], sections: dict[str, Any]) -> str:
         required = key in model.get("required", ())
         cells = [
             f"`{key}`",
-            _type(plain) + (" or null" if plain is not field else ""),
+            " or ".join([_type(plain), *(f"`{word}`" for word in plain.get("words", ()))])
+            + (" or null" if {"type": "null"} in field.get("anyOf", ()) else ""),
             "required" if required else _default(field),
             _limits(plain),
             field.get("description") or sections[_section_of(plain["$ref"])]["description"],
@@ -102,9 +103,11 @@ def _table(title: str, model: dict[str, Any], sections: dict[str, Any]) -> str:
 
 
 def _without_null(field: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a value that is not null."""
-    (only,) = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
-    return only
+    """The schema of a value that is not null; ``words`` are what may stand in its place."""
+    options = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
+    (only,) = [option for option in options if "const" not in option]
+    words = [option["const"] for option in options if "const" in option]
+    return only | {"words": words} if words else only
 
 
 def _type(field: dict[str, Any]) -> str:

@@ -215,6 +215,8 @@ def _checked(section: str, given: Mapping[str, Any], known: tuple[str, ...]) -> 
     """
     if unknown := sorted(set(given) - set(known)):
         raise UserError(f"{section}.{unknown[0]} does nothing for vectors; known are {', '.join(known)}. Leave it out.")
+    if given.get("landmarks") == "auto":
+        raise UserError("solve.landmarks is auto, which looks ahead to a run's subset. Give a number.")
     nowhere = {"paths": "-"}
     return config_of({"out": "-", "corpus": nowhere, "target": nowhere, section: dict(given)}, f"{section}=")
 

@@ -14,7 +14,7 @@ from gotd_ray.costs import in_words, spent
 from gotd_ray.index import table_of
 from gotd_ray.ot.kept import BYTES, room
 from gotd_ray.paths import SETS
-from gotd_ray.report.words import searched
+from gotd_ray.report.words import agreed_in_words, searched
 from gotd_ray.results import SUBSET, Results, changes, judgements
 from gotd_ray.show_arms import comparison
 from gotd_ray.show_curve import curves
@@ -289,6 +289,8 @@ def _origin(solved: dict[str, Any], console: Console) -> None:
     if solved["over"] == "reference" or solved["fitted_on"] < solved["candidates"]:
         where = "of the reference" if solved["over"] == "reference" else "of the corpus"
         console.print(f"  fitted on {solved['fitted_on']:,} documents {where}")
+    if "agreement" in solved:
+        console.print(f"  {agreed_in_words(solved)}", markup=False)
     if against := solved.get("contrast"):
         console.print(
             f"  contrast: {against['targets']:,} documents, residual {against['residual']:.2g} after "

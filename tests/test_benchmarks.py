@@ -19,6 +19,7 @@ import bench_duplicates
 import bench_encoder
 import bench_figure3
 import bench_index
+import bench_modes
 import bench_pass
 import bench_pipeline
 import bench_refresh
@@ -137,6 +138,7 @@ ALL = [
     bench_figure3,
     bench_pipeline,
     bench_refresh,
+    bench_modes,
     bench_rounds,
     bench_scale,
     bench_static,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -77,9 +77,25 @@ class Origin:
 
 def explain(origin: Origin, error: ValidationError) -> str:
     """All that is wrong, up to five problems, on one line."""
-    problems = error.errors()
+    problems = _numbers_or_words(error.errors())
     said = [_sentence(f"{origin.of(problem['loc'])}: {_problem(problem, origin)}") for problem in problems[:MOST]]
     return " ".join([*said, *(["There are more."] if len(problems) > MOST else [])])
+
+
+def _numbers_or_words(problems: Sequence[Any]) -> list[Any]:
+    """Of a value that may be a number or a word pydantic tells two problems: one is made of them."""
+    words = {
+        problem["loc"][:-1]: problem["ctx"]["expected"]
+        for problem in problems
+        if problem["type"] == "literal_error" and str(problem["loc"][-1]).startswith("literal[")
+    }
+    of_numbers = [one for one in problems if one["loc"][:-1] not in words or one["type"] != "literal_error"]
+    return [
+        {**problem, "loc": problem["loc"][:-1], "or": words[problem["loc"][:-1]]}
+        if problem["loc"][:-1] in words
+        else problem
+        for problem in of_numbers
+    ]
 
 
 def _sentence(text: str) -> str:
@@ -98,6 +114,7 @@ def _problem(problem: Any, origin: Origin) -> str:
         return f"{where}: {said}" if where and not said.startswith(where) else said
     value = problem["input"]
     message = _WORDS.get(kind) or problem["msg"][:1].lower() + problem["msg"][1:]
+    message += f", or {problem['or']}" if "or" in problem else ""
     return f"{where} is {_value(value)}: {message}. {_remedy(kind, value, origin.places.get(location), problem)}"
 
 

@@ -98,6 +98,15 @@ class Run(Section):
         return self
 
     @model_validator(mode="after")
+    def _landmarks_of_what_is_chosen_from(self) -> Run:
+        if self.solve.landmarks == "auto" and self.reference:
+            raise ValueError(
+                "solve.landmarks is auto, which compares subsets of the corpus, but the fit runs over the reference. "
+                "Give a number, or leave out the reference"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _weights_where_they_count(self) -> Run:
         for name in ("corpus", "contrast", "reference"):
             if (text := getattr(self, name)) and text.proportions is not None:

@@ -119,7 +119,11 @@ class Solve(Section):
         None, gt=0, lt=2, description="L1 distance of the plan's target marginal from its weights; null: the preset's"
     )
     max_passes: int = Field(500, ge=1, le=10**6, description="passes over the candidates at the most")
-    landmarks: int = Field(2048, ge=16, le=10**5, description="documents of the self-potential (debiased only)")
+    landmarks: Annotated[int, Field(ge=16, le=10**5)] | Literal["auto"] = Field(
+        2048,
+        description="documents of the self-potential (debiased only); auto doubles them until two halves agree on "
+        "select.stability of the subset, at the most to 64 MB of vectors",
+    )
     precision: Literal["auto", "float64", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic of the scores; sums are always exact. auto: float32"
     )
@@ -211,6 +215,12 @@ class Select(Section):
     )
     landmarks: int = Field(
         2048, ge=2, le=10**5, description="mmd, energy, plug-ins: documents that stand for the corpus"
+    )
+    stability: float = Field(
+        0.97,
+        gt=0,
+        le=1,
+        description="with solve.landmarks auto: share of the subset on which two halves of the landmarks have to agree",
     )
     seed: Seed | None = Field(None, description="random, dsir, cells, plug-ins: seed of what is drawn; null: the run's")
     dsir_sample: bool = Field(

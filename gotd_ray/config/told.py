@@ -56,6 +56,8 @@ def _idle_in_selection(run: Run) -> Iterator[Idle]:
     elif solve.preset == "paper" or run.contrast:
         why = "solve.preset is paper" if solve.preset == "paper" else "scores with a contrast are not debiased"
         yield "solve", solve, ["landmarks"], why
+    if method != "gotd" or solve.landmarks != "auto":
+        yield "select", select, ["stability"], "solve.landmarks is not auto"
     if method == "gotd" and not (solve.potentials or solve.warm_start):
         yield "solve", solve, ["refit_above"], "there is no solve.warm_start"
     if method == "gotd" and (solve.potentials or run.reference) and not run.survey:

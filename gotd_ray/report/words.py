@@ -132,7 +132,15 @@ def _solve(facts: dict[str, Any], _: Any) -> dict[str, Any]:
     if facts.get("taken_from"):
         return {"short": "potentials of an earlier run, as they were"}
     short = f"residual {facts['residual']:.2g} after {facts['passes']:g} passes, {facts['reason']}"
+    short += f"; {agreed_in_words(facts)}" if "agreement" in facts else ""
     return {"documents": facts["fitted_on"], "short": short}
+
+
+def agreed_in_words(facts: dict[str, Any]) -> str:
+    """How far the subset hangs on the draw of the landmarks, where their number was found."""
+    if facts["agreement"] is None:
+        return f"all {facts['landmarks']:,} candidates are landmarks, and none of the subset hangs on a draw of them"
+    return f"{facts['landmarks']:,} landmarks, whose halves agree on {facts['agreement']:.1%} of the subset"
 
 
 def _dsir(facts: dict[str, Any], _: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from gotd_ray import config
 from gotd_ray.choosing.choose import Chooser, Offer
 from gotd_ray.choosing.topk import TopK, merge
-from gotd_ray.shards.pool import Pool
+from gotd_ray.shards.pool import Pool, landmarks_of
 from gotd_ray.shards.read_back import Texts
 
 SLACK = 2048
@@ -79,10 +79,19 @@ def _with_slack(wanted: int) -> int:
     return wanted + max(min(SLACK, wanted + 64), wanted // 8)
 
 
-def looked_at(settings: config.Select, available: int, mean_tokens: Callable[[], float]) -> int:
-    """Documents that a whole budget is likely to look at, of those available."""
-    wanted = settings.budget if settings.budget_unit == "documents" else math.ceil(settings.budget / mean_tokens())
-    return min(_with_slack(wanted), available)
+def looked_at(pool: Pool, settings: config.Select) -> int:
+    """Documents that a whole budget is likely to look at."""
+    return min(_with_slack(documents_in(pool, settings)), sum(pool.ask("rows", 1)))
+
+
+def documents_in(pool: Pool, settings: config.Select) -> int:
+    """Documents in a budget. One in tokens has as many as have the mean length of a random sample: that of the
+    smallest ids, or by weight."""
+    wanted = settings.budget
+    if settings.budget_unit == "tokens":
+        ids, _, _ = landmarks_of(pool, SLACK)
+        wanted = math.ceil(wanted / float(address_of(pool, ids)["tokens"].to_numpy().mean()))
+    return min(wanted, sum(pool.ask("rows", 1)))
 
 
 def _documents_of(tokens: int, pool: Pool, scoring: Any, judged: np.ndarray) -> int:

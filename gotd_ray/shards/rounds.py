@@ -111,9 +111,9 @@ class Rounds:
         Its landmarks are the corpus's and the documents taken, as many of these as ``solve.landmarks`` (the smallest
         ids); a document that is both has the sum of its weights.
         """
-        first = np.argsort(taken.ids)[: self._settings.landmarks]
         solved = self._solved
         assert solved.landmarks is not None and solved.landmark_ids is not None
+        first = np.argsort(taken.ids)[: len(solved.landmarks)]
         corpus = solved.weights_of_landmarks() * (1 - taken.share)
         ids, place, back = np.unique(
             np.concatenate([solved.landmark_ids, taken.ids[first]]), return_index=True, return_inverse=True

@@ -29,7 +29,7 @@ from gotd_ray.progress import Progress, Task
 from gotd_ray.results import SUBSET
 from gotd_ray.shards.fit import total_mass
 from gotd_ray.shards.pool import Pool, ask, landmarks_of, shards
-from gotd_ray.shards.ranking import Stretch, address_of, looked_at, ranking
+from gotd_ray.shards.ranking import Stretch, looked_at, ranking
 from gotd_ray.shards.read_back import ReadBack
 from gotd_ray.shards.rounds import Chosen, Rounds
 from gotd_ray.shards.subset import Subset
@@ -198,16 +198,10 @@ def _fitting(given: Choice, embedded: Embedded, pool: Pool) -> Fitting:
         return Points(ids, vectors, np.full(len(ids), 1 / len(ids)) if weights is None else weights)
 
     def wanted() -> int:
-        return looked_at(given.settings, embedded.candidates.rows, lambda: _mean_tokens(pool))
+        return looked_at(pool, given.settings)
 
     asked = partial(ask, pool)
     return Fitting(target, sample, given.settings, given.seed, given.before, given.storage, asked, wanted)
-
-
-def _mean_tokens(pool: Pool) -> float:
-    """Of the documents with the smallest ids, a random sample."""
-    ids, _, _ = landmarks_of(pool, 2048)
-    return float(address_of(pool, ids)["tokens"].to_numpy().mean())
 
 
 def _take_round(

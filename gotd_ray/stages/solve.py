@@ -27,7 +27,9 @@ from gotd_ray.points import Points, points_of
 from gotd_ray.progress import Progress
 from gotd_ray.results import POTENTIALS
 from gotd_ray.shards.fit import fit_shards, sample_stride, total_mass, unfinished
+from gotd_ray.shards.landmarks import Landmarks, Wanted, grown
 from gotd_ray.shards.pool import Pool, landmarks_of, shards
+from gotd_ray.shards.ranking import documents_in
 from gotd_ray.shards.work import Problem
 from gotd_ray.stage import Plan, Stage
 
@@ -43,6 +45,7 @@ class Fit:
 
     Attributes:
         settings: its section.
+        select: that of the choice, to which ``landmarks: auto`` looks ahead.
         vectors: of all sets.
         over: the set of the candidates: corpus or reference.
         shares: of the target's sources, see ``target.proportions``.
@@ -51,6 +54,7 @@ class Fit:
     """
 
     settings: config.Solve
+    select: config.Select
     vectors: Vectors
     over: str
     shares: dict[str, float] | None
@@ -60,6 +64,8 @@ class Fit:
 
     def key(self) -> Any:
         settings = self.settings.model_dump(exclude={"shards", "potentials", "warm_start", "refit_above"})
+        if self.settings.landmarks == "auto":
+            settings |= self.select.model_dump(include={"budget", "budget_unit", "stability"})
         if self.earlier:
             settings["potentials" if self.settings.potentials else "warm_start"] = self.earlier.digest
             settings |= {} if self.settings.potentials else {"refit_above": self.settings.refit_above}
@@ -70,6 +76,7 @@ class Fit:
         """What a run fits, see :func:`gotd_ray.earlier.read_earlier` for ``earlier``."""
         return cls(
             settings=run.solve,
+            select=run.select,
             vectors=vectors,
             over="reference" if "reference" in vectors.collections else "corpus",
             shares=run.target.proportions,
@@ -145,7 +152,8 @@ def _fit(given: Fit, artifact: Artifact, site: Site) -> Potentials:
         toward = fits.fit("target", wanted, start)
         away = fits.fit("contrast", unwanted, start and start.unwanted) if unwanted else None
         debiased = settings.preset == "debiased" and not unwanted
-        landmarks = landmarks_of(pool, min(settings.landmarks, rows)) if debiased else None
+        plain = Potentials(wanted.vectors, wanted.b, toward.g, epsilon, facts={"precision": heat.precision})
+        landmarks, agreed = _landmarks(given, pool, plain, rows, artifact, site.progress) if debiased else (None, {})
         fitted_on = sum(pool.ask("support", sample))
     facts = given.source | {
         "preset": settings.preset,
@@ -158,6 +166,7 @@ def _fit(given: Fit, artifact: Artifact, site: Site) -> Potentials:
         "mean_cost": heat.mean_cost,
         "tolerance": heat.tolerance,
         **_facts(toward),
+        **agreed,
     }
     if unwanted and away:
         facts["contrast"] = {"targets": len(unwanted.b), **_facts(away)}
@@ -180,6 +189,19 @@ def _fit(given: Fit, artifact: Artifact, site: Site) -> Potentials:
         if unwanted and away
         else None,
     )
+
+
+def _landmarks(
+    given: Fit, pool: Pool, plain: Potentials, rows: int, artifact: Artifact, progress: Progress
+) -> tuple[Landmarks, dict[str, Any]]:
+    """The documents of the self-potential, and what is to be told of them."""
+    count = given.settings.landmarks
+    if count != "auto":
+        return landmarks_of(pool, min(count, rows)), {}
+    wanted = Wanted(documents_in(pool, given.select), given.select.stability)
+    found = grown(pool, plain, wanted, artifact.key, progress.say)
+    told = {"landmarks": len(found.landmarks[0]), "agreement": found.agreement, "agreements": found.tried}
+    return found.landmarks, told
 
 
 def _facts(solution: Solution) -> dict[str, Any]:
