@@ -158,12 +158,15 @@ def stability(kept: Evidence, shape: modes.Shape, seed: int, given: argparse.Nam
 
 
 def with_interval(values: Sequence[float], digits: int = 3) -> str:
+    """The mean, and its 95% bootstrap interval where there are several draws."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
     low, high = interval(values)
     return f"{np.mean(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def tables(kept: Evidence, sweep: Evidence, steady: Evidence) -> None:
-    """Mean over draws with the 95% bootstrap interval; the worst mode is the least recall of each draw."""
+    """Means over draws; the worst mode is the least recall of each draw."""
     heading("target", "method", "draws", "mean recall", "worst mode", *modes.RARE)
     for shape, name in dict.fromkeys((one["target"], one["method"]) for one in kept.rows):
         found = np.array([one["recall"] for one in kept.where(target=shape, method=name)])
