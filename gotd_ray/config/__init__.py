@@ -5,7 +5,16 @@ A section stands beside its concern. Nothing else of the project is imported, so
 
 from gotd_ray.config.compare import Arm, Compare
 from gotd_ray.config.curve import Costs, Curve
-from gotd_ray.config.evaluation import Classification, Evaluation, Judges, Questions, Toxicity, ZeroShot
+from gotd_ray.config.evaluation import (
+    Answers,
+    Classification,
+    Evaluation,
+    Extraction,
+    Judges,
+    Questions,
+    Toxicity,
+    ZeroShot,
+)
 from gotd_ray.config.load import checked, load, restored
 from gotd_ray.config.refresh import Refresh
 from gotd_ray.config.run import RaySettings, Run
@@ -16,6 +25,7 @@ from gotd_ray.config.training import Finetune, Model, Tracking, Training
 from gotd_ray.config.tune import Range, Tune
 
 __all__ = [
+    "Answers",
     "Arm",
     "Chunks",
     "Classification",
@@ -25,6 +35,7 @@ __all__ = [
     "Encoder",
     "EncoderKind",
     "Evaluation",
+    "Extraction",
     "Finetune",
     "Judges",
     "Model",

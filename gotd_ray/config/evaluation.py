@@ -73,6 +73,22 @@ class ZeroShot(Section):
         return self
 
 
+class Answers(Section):
+    """What the models answer in conversations, greedily, against the last answer that stands there: exact match and
+    token F1 (SQuAD's), ROUGE-L."""
+
+    sets: Sets = Field(description="files of conversations by name, in the form of the target; see its `turns`")
+    new_tokens: int = Field(128, ge=1, le=65_536, description="tokens of an answer at the most")
+    stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        default_factory=list,
+        description="strings that end an answer, besides the end-of-text token and the mark of the chat template",
+    )
+
+
+class Extraction(Answers):
+    """How many fields of a JSON object the models give right: share of the fields, of answers with all, of valid ones."""
+
+
 class Judges(Section):
     """The judges: each is a file of ``gotd_ray/judging`` by the same name."""
 
@@ -82,6 +98,8 @@ class Judges(Section):
     classification: Classification | None = None
     toxicity: Toxicity | None = None
     zero_shot: ZeroShot | None = None
+    answers: Answers | None = None
+    extraction: Extraction | None = None
 
     @property
     def asked(self) -> list[str]:

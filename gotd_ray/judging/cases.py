@@ -240,7 +240,8 @@ def check(planned: Evaluation) -> list[str]:
             return set()
         return {label for _, label in training.read(task).examples if label is not None}
 
-    known = Known(_check_base(planned), labels, whole, learnt)
+    window, chat = _check_base(planned)
+    known = Known(window, labels, whole, learnt, chat)
     for judge in planned.settings.asked:
         if hold := JUDGES[judge].check:
             hold([case for case in planned.cases if case.judge == judge], known)
@@ -262,12 +263,12 @@ def window_tokens(wanted: int | None, limit: int | None) -> int:
     return wanted or min(limit or MAX_TOKENS, MAX_TOKENS)
 
 
-def _check_base(planned: Evaluation) -> int:
-    """The window: the models that a run trains take as many tokens as their base."""
+def _check_base(planned: Evaluation) -> tuple[int, bool]:
+    """The window, and whether there is a chat template: the models that a run trains have those of their base."""
     base = language.find(planned.base, planned.storage)
     tokenizer = language.load_tokenizer(base, planned.base.pad_token, planned.base.chat_template)
     window = window_tokens(planned.settings.max_tokens, language.context_length(language.load_config(base), tokenizer))
     kinds = {model.kind or "causal" for model, _ in planned.pairs() if model.name == "base"}
     if kinds and language.weight_bytes(base) <= TRIED_BYTES:
         language.load(base, kinds.pop(), 0)
-    return window
+    return window, bool(tokenizer.chat_template)

@@ -120,12 +120,14 @@ class Known:
         labels: of each labelled set, by what it is called; of large ones those of a part.
         whole: the sets that were read to their end.
         learnt: the classes that the classifier will know; none where that cannot be told yet.
+        chat: whether there is a chat template.
     """
 
     window: int
     labels: Mapping[str, set[str]]
     whole: set[str]
     learnt: Callable[[], set[str]]
+    chat: bool = True
 
 
 @dataclass(frozen=True)
