@@ -86,7 +86,7 @@ class Answers(Section):
 
 
 class Extraction(Answers):
-    """How many fields of a JSON object the models give right: share of the fields, of answers with all, of valid ones."""
+    """How many fields of a JSON object the models give right: share of fields, of answers with all, of valid ones."""
 
 
 class Judges(Section):
