@@ -124,7 +124,8 @@ def with_kills(command: Command, every: float, kinds: Sequence[str]) -> Counter[
         if command.process.poll() is not None:
             if command.process.returncode == 0:
                 return killed
-            command.said = command.last_words()
+            if command.process.returncode > 0:  # it ended by itself
+                command.said = command.last_words()
             command.start()
         if kinds and time.monotonic() >= next_kill:
             order = [*kinds[turn % len(kinds) :], *kinds[: turn % len(kinds)]]

@@ -36,6 +36,15 @@ def test_what_is_written_and_read_through_a_fault_is_whole(proxy: Proxy, library
     assert proxy.done[kind] == 2 and proxy.done["fine"] >= 1
 
 
+@pytest.mark.parametrize("library", ["pyarrow", "s3fs"])
+def test_a_whole_file_is_read_by_few_requests(proxy: Proxy, library: str) -> None:
+    settings = config.Storage(endpoint=proxy.endpoint, library=library)
+    storage.write_bytes("s3://bucket/whole", DATA, settings)
+    before = proxy.done["fine"]
+    assert storage.read_bytes("s3://bucket/whole", settings) == DATA
+    assert proxy.done["fine"] - before <= 3, "its size, and its bytes at once"
+
+
 def test_four_failures_in_a_row_are_outlived(proxy: Proxy) -> None:
     """Arrow alone gives up after three."""
     settings = config.Storage(endpoint=proxy.endpoint)
