@@ -71,7 +71,7 @@ def test_a_named_format_keeps_its_own_endings(tree: Path) -> None:
         ("deep/**", "auto", ["deep/c.txt", "deep/er/d.JSONL", "deep/er/e.wet.gz"]),
         ("*/c.txt", "auto", ["deep/c.txt"]),
         ("deep/*", "auto", ["deep/c.txt"]),
-        ("*.json.gz", "jsonl", ["f.xml.gz"]),
+        ("*.xml.gz", "jsonl", ["f.xml.gz"]),
         ("*", "jsonl", ["b.jsonl.gz"]),
         ("deep/_i.txt", "auto", ["deep/_i.txt"]),
         ("image.png", "text", ["image.png"]),
