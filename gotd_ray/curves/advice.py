@@ -156,7 +156,8 @@ def _bounds(many: Sequence[Fit], what: Callable[[Fit], np.ndarray]) -> tuple[np.
 
 def _gain(point: Fit, many: Sequence[Fit], size: float, larger: float) -> dict[str, Any]:
     def gained(law: Fit) -> np.ndarray:
-        return -np.diff(law.at(np.array([size, larger])))[:, 0]
+        before, after = law.at(np.array([size, larger])).T
+        return before - after
 
     low, high = _bounds(many, gained)
     return {"gain": float(gained(point)[0]), "low": float(low), "high": float(high)}
