@@ -46,6 +46,13 @@ docs: $(VENV)/.demo ## build the site of the documents into site/
 	$(PIP) -e '.[docs]'
 	$(VENV)/bin/mkdocs build --strict
 
+# Not part of `make test`: it asks the advisory service of PyPI about every installed package, and what it answers changes
+# from day to day. It has an environment of its own, so that it is no part of what it looks at.
+audit: $(VENV)/.demo ## look up known vulnerabilities of all that is installed (needs the network)
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip --quiet install 'pip-audit>=2.9,<3'; }
+	@$(VENV)/audit/bin/pip-audit --path $$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') --skip-editable --progress-spinner off \
+	|| { echo "audit: a package above has a known vulnerability, or the advisory service (pypi.org) could not be asked: then nothing was checked" >&2; exit 1; }
+
 clean: ## remove what was installed and built here; runs stay
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

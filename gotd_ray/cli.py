@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from gotd_ray import config
-from gotd_ray.errors import HeldError, UserError
+from gotd_ray.errors import HeldError, UserError, redacted
 from gotd_ray.progress import Progress
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -264,6 +264,7 @@ def _run() -> int:
 
 
 def _stop(said: str, code: int) -> int:
+    said = redacted(said)
     print(f"gotd: {said}", file=sys.stderr)
     if JSON in sys.argv:  # looked for here, so that nothing can go wrong before it is known
         _tell(code, error=said)
@@ -283,7 +284,7 @@ def _tell(code: int, **facts: Any) -> None:
 
 def _fault(error: Exception) -> str:
     """What to say of a fault of ours: one line, and where its trace lies."""
-    trace = "".join(traceback.format_exception(error))
+    trace = redacted("".join(traceback.format_exception(error)))
     said = " ".join(f"{type(error).__name__}: {ANSI.sub('', str(error))}".split())[:600]
     try:
         with tempfile.NamedTemporaryFile("w", prefix="gotd-", suffix=".log", delete=False, errors="replace") as file:

@@ -1,7 +1,15 @@
 """What the user can fix: it says what was given, what is allowed and what to do."""
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_SECRET = re.compile(r"SECRET|TOKEN(?!IZERS)|PASSW|API_?KEY|ACCESS_KEY|CREDENTIAL|SAS", re.IGNORECASE)
+_SHORT = 8
+"""Characters of a value that is too short to be a secret, and too common to be taken out of a text."""
+
+_PATHS = re.compile(r"(_FILE|_PATH|_DIR)$", re.IGNORECASE)
 
 
 class UserError(ValueError):
@@ -18,6 +26,14 @@ class UserError(ValueError):
 def said_by(error: BaseException) -> str:
     """What an exception says, on one line; its name where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def redacted(text: str) -> str:
+    """A text without the secrets of the environment: what a library raises may quote them."""
+    secrets = {value for name, value in os.environ.items() if _SECRET.search(name) and not _PATHS.search(name)}
+    for value in sorted((value for value in secrets if len(value) >= _SHORT), key=len, reverse=True):
+        text = text.replace(value, "(hidden)")
+    return text
 
 
 class DivergedError(UserError):

@@ -10,12 +10,13 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import pyarrow.fs as pafs
 
 from gotd_ray import config
+from gotd_ray.config.places import base_of, inside
 from gotd_ray.errors import UserError
 from gotd_ray.filesystems import InputFile, join, reading, resolve, scheme_of, shown, split_name
 from gotd_ray.text.formats import FORMATS, Format, format_of
@@ -59,11 +60,13 @@ class Listing:
         files: sorted by uri, each once.
         passed_over: the first three (uri, reason) of each reason; a hidden folder is one.
         counts: how many were passed over, by reason, see ``REASONS``.
+        elsewhere: local files to which a link leads out of the folder that was named.
     """
 
     files: list[StoredFile]
     passed_over: tuple[tuple[str, str], ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
+    elsewhere: tuple[str, ...] = ()
 
     def words(self) -> list[str]:
         """What was passed over, a sentence for each reason."""
@@ -72,6 +75,11 @@ class Listing:
             named = [shown(uri) for uri, why in self.passed_over if why == reason]
             more = ", ..." if count > len(named) else ""
             told.append(f"{count:,} passed over, {REASONS[reason]}: {', '.join(named)}{more}")
+        if self.elsewhere:
+            named = [shown(uri) for uri in self.elsewhere[:_EXAMPLES]]
+            more = ", ..." if len(self.elsewhere) > _EXAMPLES else ""
+            many = len(self.elsewhere)
+            told.append(f"{many:,} read from outside the folder, where a link leads: {', '.join(named)}{more}")
         return told
 
 
@@ -110,6 +118,7 @@ def list_all(text: config.Text, storage: config.Storage) -> Listing:
     """
     taken: dict[str, _Entry] = {}
     passed: dict[str, str] = {}
+    roots: dict[str, str] = {}
     for path in expand_lists(text.paths, storage):
         entries = list(_expand(path, text.format, storage))
         if all(entry.reason for entry in entries):
@@ -119,14 +128,22 @@ def list_all(text: config.Text, storage: config.Storage) -> Listing:
             if entry.reason:
                 passed[uri] = entry.reason
             else:
-                taken[uri] = entry
+                taken[uri], roots[uri] = entry, path
     names: dict[object, str] = {}
     for uri in sorted(taken, key=lambda uri: (taken[uri].links, uri)):
         first = names.setdefault(taken[uri].identity or uri, uri)
         if first != uri:
             passed[uri] = "twice"
     files = [StoredFile(uri, taken[uri].size, taken[uri].modified) for uri in sorted(names.values())]
-    return _listing(files, {uri: why for uri, why in passed.items() if why == "twice" or uri not in taken})
+    elsewhere = tuple(uri for uri in sorted(names.values()) if taken[uri].links and _leads_out(uri, roots[uri]))
+    listing = _listing(files, {uri: why for uri, why in passed.items() if why == "twice" or uri not in taken})
+    return replace(listing, elsewhere=elsewhere)
+
+
+def _leads_out(file: str, named: str) -> bool:
+    """Whether a local file lies outside the folder or the glob's folder through which it was found."""
+    base = os.path.realpath(base_of(named.removeprefix("file://")))
+    return not inside(os.path.realpath(file), base)
 
 
 def _listing(files: list[StoredFile], passed: dict[str, str]) -> Listing:

@@ -48,6 +48,19 @@ class Pointer:
     published: str = ""
     changes_page: str = ""
 
+    def check(self) -> None:
+        """Make sure that it leads nowhere but into versions: it may have been written by others.
+
+        Raises:
+            ValueError: it does.
+        """
+        for number in (self.version, self.trained_in):
+            if number is not None and (type(number) is not int or number < 1):
+                raise ValueError(f"{number} is no version")
+        for path in (self.subset, self.report, self.changes, self.changes_page, *self.models.values()):
+            if path and (not path.startswith("versions/") or ".." in path.split("/") or "\\" in path):
+                raise ValueError(f"{path} is in no version")
+
 
 def named(number: int) -> str:
     """The name of a version's folder."""
@@ -94,7 +107,8 @@ class Versions:
         )
         try:
             found = Pointer(**json.loads(data))
-        except (ValueError, TypeError):
+            found.check()
+        except (ValueError, TypeError, AttributeError):
             raise UserError(
                 f"{self.pointer} is damaged, or of another version of gotd_ray. Restore it, {remedy}."
             ) from None
