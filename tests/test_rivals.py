@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from selected import TEXTS, Selected, read_here
 
 from gotd_ray import methods
 from gotd_ray.choosing.scorers import nearest_scores
@@ -131,3 +133,21 @@ def test_cells_are_drawn_at_the_targets_frequency_by_the_seed() -> None:
     of_corpus = np.array([(np.isclose(whole, one)).mean() for one in np.unique(whole[np.isfinite(whole)])])
     wanted = of_corpus * np.exp(-np.unique(whole[np.isfinite(whole)]))
     assert wanted.sum() == pytest.approx(1) and np.abs(shares - wanted).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "round_robin", "budget": 10},
+        {"method": "round_robin", "budget": 600, "budget_unit": "tokens"},
+        {"method": "cells", "budget": 10, "cells": 4},
+    ],
+)
+def test_they_choose_in_a_run(settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_here(monkeypatch)
+    here = Selected(tmp_path, {"a.parquet": TEXTS}, **settings)
+    facts = here.select()
+    scores = [row["score"] for row in here.table("subset.parquet")]
+    assert len(scores) == facts["documents"] > 0 and scores == sorted(scores) and facts["budget_reached"]
+    if settings["method"] == "round_robin":
+        assert scores == list(range(len(scores))) and facts["turns"] >= len(scores)
