@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from types import ModuleType
 
+import bench_chaos
 import bench_compare
 import bench_curve
 import bench_dsir
@@ -163,7 +164,7 @@ def test_without_data_it_is_said_that_there_is_nothing_to_measure(
 
 def test_every_benchmark_is_tried_here() -> None:
     scripts = {path.stem for path in Path(data.__file__).parent.glob("bench_*.py")}
-    others = [bench_duplicates, bench_index, bench_pass, bench_sample, bench_solver]
+    others = [bench_chaos, bench_duplicates, bench_index, bench_pass, bench_sample, bench_solver]
     assert scripts == {module.__name__ for module in [*ALL, *others]}
 
 
