@@ -220,6 +220,21 @@ def schema() -> None:
     print(described.text(), end="")
 
 
+@app.command()
+def export(
+    config_file: Config,
+    tool: Annotated[str, typer.Option("--for", help="trl, axolotl or llamafactory.")],
+    overrides: Overrides = None,
+) -> None:
+    """Write the subset for another tool: JSON lines, and a stub of its config."""
+    settings = config.load(config_file, overrides or [])
+    from gotd_ray import export as exporting
+    from gotd_ray import pipeline
+
+    folder, told = exporting.export(pipeline.resolve_paths(settings), tool)
+    print("\n".join([*told, folder]))
+
+
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes of shells: 128 and the number of the signal."""
 
