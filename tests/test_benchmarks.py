@@ -30,6 +30,7 @@ import bench_scale
 import bench_solver
 import bench_static
 import bench_toxicity
+import bench_tune
 import data
 import numpy as np
 import pyarrow as pa
@@ -164,7 +165,7 @@ def test_without_data_it_is_said_that_there_is_nothing_to_measure(
 
 def test_every_benchmark_is_tried_here() -> None:
     scripts = {path.stem for path in Path(data.__file__).parent.glob("bench_*.py")}
-    others = [bench_chaos, bench_duplicates, bench_index, bench_pass, bench_sample, bench_solver]
+    others = [bench_chaos, bench_duplicates, bench_index, bench_pass, bench_sample, bench_solver, bench_tune]
     assert scripts == {module.__name__ for module in [*ALL, *others]}
 
 
