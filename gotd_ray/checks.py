@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gotd_ray import config, storage, tracking
+from gotd_ray.choosing.recall import sample_share
 from gotd_ray.config.selection import used_by
 from gotd_ray.errors import UserError
 from gotd_ray.filters import check_budget, check_decontamination
@@ -93,8 +94,35 @@ def _sets(plan: Plan, found: Look) -> None:
         found.counts[name] = count
         found.told += count.warnings
     check_selection(run, found.counts)
+    if run.cascade is not None:
+        found.told += check_cascade(run, found.counts["corpus"])
     if run.survey:
         found.told += check_sources("survey.always", run.survey.always, found.counts["corpus"])
+
+
+def check_cascade(run: config.Run, corpus: Count) -> list[str]:
+    """What a cascade will encode.
+
+    Raises:
+        UserError: the budget takes more documents than are encoded.
+    """
+    documents = corpus.distinct if corpus.exact else corpus.documents
+    sample = sample_share(documents, run)
+    about = "" if corpus.exact else "about "
+    if run.cascade == "auto":
+        told = f"a random sample, {about}{sample:.0%} of the corpus, and as many of the best as it shows to be needed"
+        return [f"encoder.cascade: {told}, are encoded"]
+    assert run.cascade is not None
+    most = run.cascade + (1 - run.cascade) * sample
+    if run.select.budget_unit == "documents" and corpus.exact and run.select.budget > most * documents:
+        raise UserError(
+            f"encoder.cascade is {run.cascade}, which leaves about {most * documents:,.0f} of {documents:,} documents, "
+            f"and select.budget is {run.select.budget:,}. Raise encoder.cascade, or lower select.budget."
+        )
+    return [
+        f"encoder.cascade: {about}{most:.0%} of the corpus is encoded: the best {run.cascade:.0%} and a random sample "
+        f"of {sample:.0%}"
+    ]
 
 
 def check_selection(run: config.Run, counts: Mapping[str, Count]) -> None:

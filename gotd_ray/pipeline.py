@@ -2,6 +2,8 @@
 
     survey -> embed -> solve -> select  survey: where the run has that section. What scores the documents depends
                     -> dsir  ->         on select.method: solve (gotd), dsir (dsir), or nothing but the vectors
+    sketch -> coarse -> embed           of a cascade, before and after the solve: cheap vectors and their transport say
+    solve -> sieve -> refine            what is encoded
            -> pretune -> finetune       where the run has these sections
            -> evaluate                  the same
            -> report                    of all that ran
@@ -34,12 +36,16 @@ from gotd_ray.report.render import page
 from gotd_ray.results import NUMBERS, PAGE, folder_of
 from gotd_ray.results import STAGES as NAMES
 from gotd_ray.stage import Plan, Stage
-from gotd_ray.stages import dsir, embed, evaluate, report, select, send, solve, survey, train
+from gotd_ray.stages import dsir, embed, evaluate, report, select, send, sieve, solve, survey, train
 
 STAGES: tuple[Stage, ...] = (
     survey.STAGE,
+    embed.SKETCH,
+    solve.COARSE,
     embed.STAGE,
     solve.STAGE,
+    sieve.STAGE,
+    embed.REFINE,
     dsir.STAGE,
     select.STAGE,
     train.PRETUNE,
@@ -64,8 +70,9 @@ def plan(run: config.Run, gpus: int | None = None) -> Plan:
     device, encoder = encoder_of(run, gpus)
     # Decided here, once: in a cluster of unlike machines each would decide for itself.
     known = run.encoder.model_copy(update={"precision": encoder.get("precision", "auto")})
+    cheap = TextEncoder(embed.cheap(known)).identity if run.cascade else None
     model = run.model and run.model.model_copy(update={"precision": train_precision(run.model, gpus)})
-    return Plan(run.model_copy(update={"encoder": known, "model": model}), device, encoder).of(STAGES)
+    return Plan(run.model_copy(update={"encoder": known, "model": model}), device, encoder, cheap=cheap).of(STAGES)
 
 
 def encoder_of(run: config.Run, gpus: int | None = None) -> tuple[str, dict[str, Any]]:

@@ -76,6 +76,11 @@ def refresh(run: config.Run, progress: Progress, *, dry_run: bool = False) -> Re
             f"selection is {run.selection}, but a refresh keeps the selection of each version in out/versions. Leave "
             "`selection` out."
         )
+    if run.cascade is not None:
+        raise UserError(
+            f"encoder.cascade is {run.cascade}, and a refresh compares all documents of each version. Leave "
+            "encoder.cascade out."
+        )
     run = pipeline.resolve_paths(run)
     versions = Versions(run.out, run.storage)
     if dry_run:

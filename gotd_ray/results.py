@@ -21,7 +21,7 @@ from gotd_ray.storage import StoredFile
 AFTER_SELECT = ("pretune", "finetune", "evaluate")
 """The stages that a run has only where it asks for them."""
 
-UP_TO_SELECT = ("survey", "embed", "solve", "dsir", "select")
+UP_TO_SELECT = ("survey", "sketch", "coarse", "embed", "solve", "sieve", "refine", "dsir", "select")
 """The stages that choose documents."""
 
 STAGES = (*UP_TO_SELECT, *AFTER_SELECT, "report", "send")
@@ -31,7 +31,7 @@ FILES = "files.parquet"
 """In the folder of embed: which files each set was, as they were."""
 
 POTENTIALS = "potentials.safetensors"
-"""In the folder of solve."""
+"""In the folder of solve, and of coarse."""
 
 LOG_WEIGHTS = "weights"
 """In the folder of dsir: a folder."""
@@ -87,7 +87,8 @@ class Results:
 
     def files(self) -> dict[str, dict[str, StoredFile]]:
         """By set and uri, the files that were embedded; empty where that is not known."""
-        data = storage.read_if_there(self.path("embed", FILES), self.run.storage)
+        embedded = "refine" if self.run.cascade else "embed"
+        data = storage.read_if_there(self.path(embedded, FILES), self.run.storage)
         found: dict[str, dict[str, StoredFile]] = {}
         for row in table_of(data).to_pylist() if data else ():
             file = StoredFile(row["uri"], row["size"], row["modified"])

@@ -14,7 +14,7 @@ from gotd_ray.costs import in_words, spent
 from gotd_ray.index import table_of
 from gotd_ray.ot.kept import BYTES, room
 from gotd_ray.paths import SETS
-from gotd_ray.report.words import agreed_in_words, searched
+from gotd_ray.report.words import agreed_in_words, searched, sieved
 from gotd_ray.results import SUBSET, Results, changes, judgements
 from gotd_ray.show_arms import comparison
 from gotd_ray.show_curve import curves
@@ -45,6 +45,8 @@ def stages(plan: Plan, console: Console) -> None:
     console.print(table)
     if not plan.surveyed:
         console.print("Which sources are embedded is for the survey to say; counted here are all.")
+    if plan.run.cascade and not plan.manifests["sieve"]:
+        console.print("Which documents are encoded is for the cascade to say; counted here are all.")
     for name, collection in plan.collections.items():
         missing = collection.index.snapshot(collection.files)[1]
         console.print(f"{name}: {_files(len(collection.files))}, {len(missing):,} not embedded yet")
@@ -168,8 +170,11 @@ def results(found: Results, console: Console) -> None:
         console.print(f"Nothing has run yet under {escape(found.run.out)}: start with gotd run.")
     if "survey" in facts:
         _survey(facts["survey"], console)
-    if "embed" in facts:
-        _embedded(facts["embed"], console)
+    cascade = found.run.cascade is not None
+    if embedded := (cascade and facts.get("refine")) or facts.get("embed"):
+        _embedded(embedded, console)
+    if sieve := cascade and facts.get("sieve"):
+        console.print(f"sieve: {sieved(sieve)}", markup=False)
     if solved := facts.get("solve"):
         console.print(
             f"solve: {solved['preset']}, epsilon {solved['epsilon']:.4g} (mean cost {solved['mean_cost']:.4g}), "

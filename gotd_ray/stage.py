@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from gotd_ray import config, storage
 from gotd_ray.artifacts import Artifact, make_key
+from gotd_ray.choosing.recall import sample_share
 from gotd_ray.cluster import Resources, Site
 from gotd_ray.config import Text
 from gotd_ray.index import VERSION, Collection, Index, Vectors
@@ -21,6 +22,9 @@ from gotd_ray.paths import SETS
 from gotd_ray.results import folder_of
 
 T = TypeVar("T")
+
+EMBEDDING = ("sketch", "embed", "refine")
+"""The stages that fill an index, the others for a cascade."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Plan:
         encoder: what determines the vectors, see :func:`gotd_ray.models.choice.describe`.
         steps: by stage, in their order.
         did: the stages that were not done before, where this is what an execution has returned.
+        cheap: what determines the vectors of a cascade's first look; None without one.
     """
 
     run: config.Run
@@ -76,6 +81,7 @@ class Plan:
     encoder: dict[str, Any]
     steps: dict[str, Step] = field(default_factory=dict)
     did: tuple[str, ...] = ()
+    cheap: dict[str, Any] | None = None
     _seen: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, name: Any, look: Callable[[], T]) -> T:
@@ -96,7 +102,7 @@ class Plan:
             if (given := stage.given(current)) is not None:
                 key = make_key(stage.version, given.key())
                 artifact = Artifact(folder_of(self.run, stage.name), key, self.run.storage, settings)
-                manifest = artifact.manifest() if current.surveyed else None
+                manifest = artifact.manifest() if current.settled else None
                 current = replace(current, steps=current.steps | {stage.name: Step(stage, given, artifact, manifest)})
         return current
 
@@ -112,14 +118,19 @@ class Plan:
         listing = self.listing(text)
         return Collection(text, listing.files, self._index(name, text), tuple(listing.files), tuple(listing.words()))
 
-    def _index(self, name: str, text: Text) -> Index:
+    def _index(self, name: str, text: Text, encoder: dict[str, Any] | None = None, kept: str | None = None) -> Index:
         """An index serves every run with the same encoder and the same idea of a document, whatever its paths.
 
         The small sets' vectors lie apart: they are read whole, and the corpus may be a million times as large.
+
+        Args:
+            encoder: what determines the vectors; None: the run's.
+            kept: the name of the file of the ids that the rows are left to.
         """
         run, idea = self.run, text.model_dump(exclude={"paths", "max_bad_files", "max_bad_rows", "proportions"})
+        idea |= {"kept": kept} if kept else {}
         assert run.index is not None
-        vectors = make_key(VERSION, run.chunks.model_dump(), self.encoder)
+        vectors = make_key(VERSION, run.chunks.model_dump(), encoder or self.encoder)
         side = "target" if name in ("target", "contrast") else "corpus"
         folder = storage.join(run.index, vectors, side)
         rows = storage.join(folder, f"rows-{make_key(VERSION, idea)}")
@@ -127,17 +138,46 @@ class Plan:
 
     @cached_property
     def collections(self) -> dict[str, Collection]:
-        """What is embedded of the sets: the corpus without the sources that the survey dropped."""
+        """What is embedded of the sets: the corpus without the sources that the survey dropped.
+
+        Of a cascade's corpus what the sieve has kept, as soon as that is known, and a sample of it as reference.
+        """
         corpus, surveyed = self.listed["corpus"], self.manifests.get("survey")
         text, files = corpus.without(surveyed["dropped"] if surveyed else [])
-        return self.listed | {"corpus": replace(corpus, text=text, files=files, index=self._index("corpus", text))}
+        found = self.listed | {"corpus": replace(corpus, text=text, files=files, index=self._index("corpus", text))}
+        if self.run.cascade is None:
+            return found
+        if coarse := self.manifests.get("coarse"):
+            part = sample_share(coarse["candidates"], self.run)
+            some = text.model_copy(update={"sample": text.sample * part})
+            found["reference"] = replace(found["corpus"], text=some, index=self._index("reference", some))
+        if (sieve := self.manifests.get("sieve")) and (kept := sieve["file"]):
+            path, index = self.artifacts["sieve"].path(kept), self._index("corpus", text, kept=kept)
+            found["corpus"] = replace(found["corpus"], kept=path, index=index)
+        return found
+
+    @cached_property
+    def sketched(self) -> dict[str, Collection]:
+        """The sets as a cascade first looks at them, all of each."""
+        whole = replace(self, steps={name: step for name, step in self.steps.items() if name == "survey"}).collections
+        return {name: replace(one, index=self._index(name, one.text, self.cheap)) for name, one in whole.items()}
 
     @property
     def vectors(self) -> Vectors:
-        """What embed leaves for the stages after it."""
-        step = self.steps["embed"]
+        """What the last stage that embeds leaves for those after it: of a cascade's corpus a sample, then the best."""
+        if self.run.cascade is None or "sieve" in self.steps:
+            return self._vectors("embed" if self.run.cascade is None else "refine", self.collections)
+        return self._vectors("embed", {name: one for name, one in self.collections.items() if name != "corpus"})
+
+    @property
+    def sketches(self) -> Vectors:
+        """What the first look of a cascade leaves."""
+        return self._vectors("sketch", self.sketched, self.cheap)
+
+    def _vectors(self, stage: str, sets: dict[str, Collection], encoder: dict[str, Any] | None = None) -> Vectors:
+        step = self.steps[stage]
         unreached = sorted(step.manifest["unreached"]) if step.manifest else []
-        return Vectors(step.artifact.key, self.collections, frozenset(unreached), self.encoder["width"])
+        return Vectors(step.artifact.key, sets, frozenset(unreached), (encoder or self.encoder)["width"])
 
     @property
     def artifacts(self) -> dict[str, Artifact]:
@@ -171,18 +211,26 @@ class Plan:
         step = self.steps.get("survey")
         return step is None or survey is None or survey.keep is None or step.manifest is not None
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is known what the next stage is given: which sources, and which documents of a cascade."""
+        return self.surveyed and all(self.manifests.get(name, True) for name in ("coarse", "sieve"))
+
     def done(self, stage: str) -> bool:
         """Whether nothing is left to do. Files that could not be reached are tried again; so are, where something is
         left to do that reads them, vectors that the index has lost."""
         manifest = self.steps[stage].manifest
         if manifest is None or manifest.get("unreached"):
             return False
-        return stage != "embed" or not self._lost
+        return stage not in EMBEDDING or not self._lost(stage)
 
-    @cached_property
-    def _lost(self) -> bool:
-        """Whether vectors are gone that a stage which is left to do reads."""
+    def _lost(self, stage: str) -> bool:
+        """Whether vectors of a stage are gone while one that reads some is left to do."""
         reads = [name for name, step in self.steps.items() if step.stage.reads_vectors]
         if all(self.done(name) for name in reads):
             return False
-        return any(one.index.snapshot(one.files)[1] for one in self.vectors.reached().values())
+        step = self.steps[stage]
+        unreached = step.manifest["unreached"] if step.manifest else []
+        sets = step.given.collections.values()
+        gone = (one.index.snapshot([file for file in one.files if file.uri not in unreached])[1] for one in sets)
+        return any(gone)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -21,6 +21,7 @@ import ray
 
 from gotd_ray import config
 from gotd_ray.index import ROWS, Collection, Index, Part, entry_name
+from gotd_ray.index.kept import Kept, read_kept
 from gotd_ray.models.encoder import TextEncoder
 from gotd_ray.remote import answer
 from gotd_ray.storage import StoredFile
@@ -89,6 +90,11 @@ def _encoder(settings: config.Encoder) -> TextEncoder:
     return TextEncoder(settings)
 
 
+@lru_cache(maxsize=1)
+def _kept(path: str, settings: str) -> Kept:
+    return read_kept(path, config.Storage.model_validate_json(settings))
+
+
 @dataclass
 class _Reading:
     """What a unit's reading has come to.
@@ -127,6 +133,7 @@ def read_unit(
     chunks: config.Chunks,
     encoder: config.Encoder,
     storage: config.Storage,
+    kept: Container[str] | None = None,
 ) -> Iterator[pa.Table]:
     """One row per part to be encoded, ``payload`` holding its documents' ids and token ids; then one with the summary.
 
@@ -146,7 +153,7 @@ def read_unit(
     for file in unit.files:
         tally = state.tallies[file.uri] = Tally()
         try:
-            for document in read_documents(file, text, chunks, storage, tally):
+            for document in read_documents(file, text, chunks, storage, tally, kept):
                 state.documents.append(document)
                 if len(state.documents) == PART_DOCUMENTS:
                     state.ask(claim)
@@ -238,7 +245,8 @@ def read_job(
     def claim(ids: np.ndarray) -> tuple[np.ndarray, list[int]]:
         return answer(claims.claim.remote(index.vectors, number, reader, ids))
 
-    for row in read_unit(job.unit, index, claim, job.collection.text, chunks, encoder, storage):
+    kept = _kept(job.collection.kept, storage.model_dump_json()) if job.collection.kept else None
+    for row in read_unit(job.unit, index, claim, job.collection.text, chunks, encoder, storage, kept):
         yield row.append_column("job", pa.array([number]))
 
 

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from types import ModuleType
 
+import bench_cascade
 import bench_chaos
 import bench_compare
 import bench_curve
@@ -133,21 +134,10 @@ def given(library: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 ALL = [
-    bench_compare,
-    bench_curve,
-    bench_dsir,
-    bench_encoder,
-    bench_figure3,
-    bench_pipeline,
-    bench_refresh,
-    bench_modes,
-    bench_rounds,
-    bench_scale,
-    bench_static,
-    bench_toxicity,
-]
-
-FOLDER_FIRST = (bench_compare, bench_curve, bench_refresh, bench_scale, bench_toxicity)
+    bench_cascade, bench_compare, bench_curve, bench_dsir, bench_encoder, bench_figure3, bench_modes, bench_pipeline,
+    bench_refresh, bench_rounds, bench_scale, bench_static, bench_toxicity,
+]  # fmt: skip
+FOLDER_FIRST = (bench_cascade, bench_compare, bench_curve, bench_refresh, bench_scale, bench_toxicity)
 
 
 @pytest.mark.parametrize("benchmark", ALL, ids=lambda module: module.__name__)
@@ -280,6 +270,12 @@ def test_the_encoder_and_its_peers(given: Path, capsys: pytest.CaptureFixture[st
     assert [row["what"].split(",")[0] for row in table] == ["SentenceTransformer.encode", "bare loop", "TextEncoder"]
     assert table[0]["of the first"] == table[1]["of the bare loop"] == "1.00"
     assert all(float(row["documents/s"]) > 0 and float(row["smallest cosine"]) > 0.999 for row in table)
+
+
+def test_a_cascade(given: Path, bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--per-source", "100", "--documents", "200", "--budgets", "100", "--timed", "10", "--max-tokens", "16"]
+    bench_cascade.main([str(tmp_path), "--model", str(bert), "--tasks", *TASKS, "--drawn", "0", *sizes])
+    assert {row[name].split()[0] for row in tables(capsys.readouterr().out)[0] for name in ("20%",)} == {"1.000"}
 
 
 def test_the_static_encoder_and_the_transformer(given: Path, bert: Path, capsys: pytest.CaptureFixture[str]) -> None:

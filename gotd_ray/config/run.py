@@ -97,6 +97,43 @@ class Run(Section):
             )
         return self
 
+    @property
+    def cascade(self) -> float | Literal["auto"] | None:
+        """``encoder.cascade``, None where all is encoded."""
+        return None if self.encoder.cascade == 1 else self.encoder.cascade
+
+    @model_validator(mode="after")
+    def _cascade_has_a_transport(self) -> Run:
+        if self.cascade is None:
+            return self
+        where = f"encoder.cascade is {self.cascade}"
+        if self.encoder.kind != "transformer":
+            raise ValueError(
+                f"{where}: its cheap vectors are of a transformer's tokens, and encoder.kind is {self.encoder.kind}. "
+                "Leave encoder.cascade out"
+            )
+        if self.select.method != "gotd":
+            raise ValueError(
+                f"{where}: the transport says what is encoded, and select.method is {self.select.method}. Leave "
+                "encoder.cascade out, or set select.method to gotd"
+            )
+        others = {
+            "reference": self.reference,
+            "solve.potentials": self.solve.potentials,
+            "compare": self.compare,
+            "curve": self.curve,
+            "solve.landmarks auto": self.solve.landmarks == "auto",
+            "select.rounds above 1": self.select.rounds > 1,
+        }
+        if given := ", ".join(name for name, value in others.items() if value):
+            raise ValueError(f"{where}, which cannot go with {given} yet. Leave one of them out")
+        if self.cascade == "auto" and self.select.budget_unit != "documents":
+            raise ValueError(
+                f"{where}: it needs a budget in documents, and select.budget_unit is {self.select.budget_unit}. Set "
+                "encoder.cascade to a share, such as 0.2"
+            )
+        return self
+
     @model_validator(mode="after")
     def _landmarks_of_what_is_chosen_from(self) -> Run:
         if self.solve.landmarks == "auto" and self.reference:

@@ -101,6 +101,12 @@ class Encoder(Section):
         None, description="encoder processes; null: one per GPU, or one per CPU without GPUs"
     )
     prefix: str = Field("", description="text put before every candidate (some encoders want 'passage: ')")
+    cascade: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="share of the corpus that is encoded: the best by the same transport between cheap vectors (kind "
+        "static, of this model); besides, a random sample, over which the fit runs. auto: as large as the sample shows "
+        "to be needed. null, 1: all is encoded",
+    )
 
 
 class Solve(Section):

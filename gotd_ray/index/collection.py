@@ -26,6 +26,9 @@ class Collection:
     passed_over: tuple[str, ...] = ()
     """What the listing passed over, in words."""
 
+    kept: str | None = None
+    """The file of the ids that its rows are left to, see :mod:`gotd_ray.index.kept`; None: all of its documents."""
+
     def key(self) -> Any:
         """What the rows depend on: the index, and each file as it is now."""
         return [

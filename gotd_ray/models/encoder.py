@@ -13,8 +13,8 @@ from gotd_ray import plugins
 from gotd_ray.config import Encoder, EncoderKind
 from gotd_ray.errors import UserError
 
-MACHINE = {"device", "actors", "batch_tokens"}
-"""Settings on which vectors do not depend."""
+MACHINE = {"device", "actors", "batch_tokens", "cascade"}
+"""Settings on which a vector does not depend."""
 
 
 class Kind(Protocol):

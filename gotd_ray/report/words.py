@@ -7,8 +7,12 @@ from typing import Any
 
 STAGES = {
     "survey": "Survey of the sources",
+    "sketch": "Cheap vectors of all documents",
+    "coarse": "Optimal transport between these",
     "embed": "Embedding",
     "solve": "Optimal transport",
+    "sieve": "What is encoded",
+    "refine": "Embedding of the best",
     "dsir": "N-gram weights",
     "select": "Selection",
     "pretune": "Pre-fine-tuning on the subset",
@@ -51,10 +55,11 @@ def opening(facts: dict[str, Any]) -> list[str]:
         f"were taken {chosen['taken']}, to lead a model towards {facts['target_documents']:,} target "
         "documents."
     ]
+    if sieve := facts.get("sieve"):
+        said.append(f"A cheap score of all came first: {sieved(sieve)}.")
     if not chosen["budget_reached"]:
-        said.append(
-            f"The budget of {chosen['budget']:,} {chosen['budget_unit']} was not reached: no candidate was left."
-        )
+        left = "none of those that are encoded was left" if facts.get("sieve") else "no candidate was left"
+        said.append(f"The budget of {chosen['budget']:,} {chosen['budget_unit']} was not reached: {left}.")
     if facts["sources"] and len(facts["sources"]) > 1 and (first := facts["sources"][0])["lift"]:
         said.append(
             f"The largest part comes from “{first['source']}”: {first['subset_share']:.0%} of the subset against "
@@ -96,6 +101,26 @@ def searched(found: Mapping[str, Any]) -> str:
     return "; ".join(said) + "."
 
 
+def sieved(facts: Mapping[str, Any]) -> str:
+    """What a cascade encodes, and why so much.
+
+    Args:
+        facts: the manifest of sieve.
+    """
+    kept = f"{facts['kept']:,} of {facts['candidates']:,} documents ({facts['share']:.0%}) are encoded"
+    if facts["asked"] != "auto":
+        return f"{kept}, {facts['sample']:,} of them a random sample (encoder.cascade {facts['asked']:g})"
+    if "recall" not in facts:
+        return (
+            f"{kept}: in a random sample of {facts['sample']:,} are {facts['best']:,} of the best, too few to show "
+            "that less would do"
+        )
+    return (
+        f"{kept}, which hold at least {facts['recall']:.0%} of the best with {facts['confidence']:.0%} confidence: of "
+        f"{facts['best']:,} such in a random sample of {facts['sample']:,} the cheap score misses {facts['missed']:,}"
+    )
+
+
 def flow(manifests: Mapping[str, dict[str, Any]], tokens: Mapping[str, int]) -> list[dict[str, Any]]:
     """One line for each stage: seconds, documents, tokens, what came of it, and what it left out or cut.
 
@@ -117,7 +142,7 @@ def _survey(facts: dict[str, Any], _: Any) -> dict[str, Any]:
 
 
 def _embed(facts: dict[str, Any], tokens: Mapping[str, int]) -> dict[str, Any]:
-    sets = {name: facts[name] for name in tokens}
+    sets = {name: facts[name] for name in tokens if name in facts}
     parts = [
         f"{name} {one['documents']:,} from {one['files']:,} file{'s' * (one['files'] != 1)}"
         for name, one in sets.items()
@@ -125,7 +150,7 @@ def _embed(facts: dict[str, Any], tokens: Mapping[str, int]) -> dict[str, Any]:
     new = sum(one["embedded_now"] for one in sets.values())
     documents = sum(one["documents"] for one in sets.values())
     known = f"; {documents - new:,} were in the index" if new < documents else ""
-    return {"documents": documents, "tokens": sum(tokens.values()), "short": ", ".join(parts) + known}
+    return {"documents": documents, "tokens": sum(tokens[name] for name in sets), "short": ", ".join(parts) + known}
 
 
 def _solve(facts: dict[str, Any], _: Any) -> dict[str, Any]:
@@ -141,6 +166,10 @@ def agreed_in_words(facts: dict[str, Any]) -> str:
     if facts["agreement"] is None:
         return f"all {facts['landmarks']:,} candidates are landmarks, and none of the subset hangs on a draw of them"
     return f"{facts['landmarks']:,} landmarks, whose halves agree on {facts['agreement']:.1%} of the subset"
+
+
+def _sieve(facts: dict[str, Any], _: Any) -> dict[str, Any]:
+    return {"documents": facts["kept"], "short": sieved(facts)}
 
 
 def _dsir(facts: dict[str, Any], _: Any) -> dict[str, Any]:
@@ -165,8 +194,12 @@ def _evaluate(facts: dict[str, Any], _: Any) -> dict[str, Any]:
 
 _STEPS: dict[str, Callable[[dict[str, Any], Mapping[str, int]], dict[str, Any]]] = {
     "survey": _survey,
+    "sketch": _embed,
+    "coarse": _solve,
     "embed": _embed,
     "solve": _solve,
+    "sieve": _sieve,
+    "refine": _embed,
     "dsir": _dsir,
     "select": _select,
     "pretune": _train,

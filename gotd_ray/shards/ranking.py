@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -117,6 +118,14 @@ def best(pool: Pool, scoring: Any, k: int) -> TopK:
         if share == k or all(len(part) < share or (part.scores[-1], part.ids[-1]) > last for part in parts):
             return top
         share = min(k, 2 * share)
+
+
+def sources_of(pool: Pool) -> dict[str, int]:
+    """Distinct documents of each source, by name."""
+    counts: Counter[str] = Counter()
+    for table in pool.ask("sources"):
+        counts.update(dict(zip(table["source_min"].to_pylist(), table["doc_id_count"].to_pylist(), strict=True)))
+    return dict(sorted(counts.items()))
 
 
 def address_of(pool: Pool, ids: np.ndarray) -> pa.Table:

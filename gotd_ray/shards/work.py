@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -161,6 +162,16 @@ class Work:
         scores = self.scores(scoring)
         return top_k(np.concatenate([s.ids for s in self.shard.segments]), np.concatenate(scores), k)
 
+    def within(self, scoring: Scoring, cut: float) -> np.ndarray:
+        """The ids of scores up to a cut, (k,) S32 ascending."""
+        scored = zip(self.shard.segments, self.scores(scoring), strict=True)
+        return np.concatenate([np.empty(0, "S32"), *(segment.ids[found <= cut] for segment, found in scored)])
+
+    def scores_of(self, scoring: Scoring, ids: np.ndarray) -> np.ndarray:
+        """The scores (r,) of those of ``ids``, (k,) S32 ascending, that are the shard's, in their order."""
+        scores = self.scores(scoring)
+        return np.concatenate([np.empty(0), *(scores[number][rows] for number, rows in self._places(ids))])
+
     def near(self, scoring: Scoring, cut: float, move: float) -> int:
         """See :func:`gotd_ray.choosing.topk.may_cross`."""
         return sum(may_cross(part, cut, move) for part in self.scores(scoring))
@@ -194,14 +205,17 @@ class Work:
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
         """The vectors (r, d) of those of ``ids``, (k,) S32 ascending, that are the shard's, in their order."""
+        none, segments = np.empty((0, self.holding.embedded.width), np.float16), self.shard.segments
+        return np.concatenate([none, *(segments[number].vectors[rows] for number, rows in self._places(ids))])
+
+    def _places(self, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Of each segment its number here, and the rows of those of ``ids`` that are in it."""
         held = self.holding.segments
         cuts = np.searchsorted(ids, segment_bounds(self.holding.count)[held.start : held.stop + 1])
-        parts = [np.empty((0, self.holding.embedded.width), np.float16)]
-        for segment, low, high in zip(self.shard.segments, cuts[:-1], cuts[1:], strict=True):
+        for number, (segment, low, high) in enumerate(zip(self.shard.segments, cuts[:-1], cuts[1:], strict=True)):
             places = np.searchsorted(segment.ids, ids[low:high])
             assert (segment.ids[places] == ids[low:high]).all(), "a document is asked for that is not here"
-            parts.append(segment.vectors[places])
-        return np.concatenate(parts)
+            yield number, places
 
     def addresses(self, ids: np.ndarray, number: int = 0) -> pa.Table:
         """Where those of ``ids`` stand that are the shard's and have so many addresses, a row each, sorted by id.

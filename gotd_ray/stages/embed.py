@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -80,7 +80,30 @@ class Sets:
 
 
 def _given(plan: Plan) -> Sets:
-    return Sets(plan.collections, plan.run.encoder, plan.encoder["width"], plan.run.chunks, plan.run.storage)
+    """All sets, or those over which a cascade fits; the corpus then comes later."""
+    later = plan.run.cascade is not None
+    return _sets(plan, {name: one for name, one in plan.collections.items() if name != "corpus" or not later})
+
+
+def _given_first(plan: Plan) -> Sets | None:
+    """All sets, by the encoder of a cascade's first look."""
+    if plan.cheap is None:
+        return None
+    return replace(_sets(plan, plan.sketched), encoder=cheap(plan.run.encoder), width=plan.cheap["width"])
+
+
+def _given_last(plan: Plan) -> Sets | None:
+    """All sets, of the corpus what a cascade has kept."""
+    return None if plan.run.cascade is None else _sets(plan, plan.collections)
+
+
+def _sets(plan: Plan, collections: dict[str, Collection]) -> Sets:
+    return Sets(collections, plan.run.encoder, plan.encoder["width"], plan.run.chunks, plan.run.storage)
+
+
+def cheap(encoder: config.Encoder) -> config.Encoder:
+    """The encoder of a cascade's first look."""
+    return encoder.model_copy(update={"kind": "static", "cascade": None})
 
 
 def embed(given: Sets, artifact: Artifact, site: Site) -> dict[str, Any]:
@@ -314,4 +337,8 @@ def _stream(jobs: list[Job], given: Sets, site: Site) -> ray.data.Dataset:
     )
 
 
+SKETCH = Stage("sketch", VERSION, _given_first, embed)
+
 STAGE = Stage("embed", VERSION, _given, embed)
+
+REFINE = Stage("refine", VERSION, _given_last, embed)

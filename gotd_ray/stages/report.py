@@ -77,6 +77,11 @@ class Done:
         """Rows of the index."""
         return self.vectors_left.read()
 
+    @property
+    def sets(self) -> Mapping[str, Any]:
+        """What is told of the sets that were embedded."""
+        return self.manifests.get("refine") or self.manifests["embed"]
+
     def path(self, stage: str, name: str) -> str:
         return self.artifacts[stage].path(name)
 
@@ -94,7 +99,8 @@ class Done:
     @cached_property
     def candidates(self) -> Points:
         """A random sample of the candidates of positive weight, weights summing to 1."""
-        snapshot = self.embedded.candidates
+        whole = "reference" if "sieve" in self.manifests else "corpus"  # of a cascade's corpus only the best are left
+        snapshot = self.vectors_left.read(whole).candidates
         found = snapshot.documents(self.embedded.width, high=_sampled(snapshot))
         a = np.ones(len(found.ids)) if found.weights is None else np.asarray(found.weights, np.float64)
         vectors = found.vectors[a > 0].astype(np.float32)
@@ -150,7 +156,7 @@ def report(done: Done, artifact: Artifact, site: Site | None) -> dict[str, Any]:
 
 def _gather(done: Done, resources: Resources | None) -> dict[str, Any]:
     run, manifests = done.run, done.manifests
-    selected, embedded = manifests["select"], manifests["embed"]
+    selected, embedded = manifests["select"], done.sets
     tokens = {name: _tokens(snapshot) for name, snapshot in _sets(done).items()}
     facts: dict[str, Any] = {
         "run": run.name,
@@ -162,6 +168,7 @@ def _gather(done: Done, resources: Resources | None) -> dict[str, Any]:
         "sets": {name: embedded[name] | {"tokens": tokens.get(name)} for name in tokens},
         "solve": manifests.get("solve"),
         "survey": manifests.get("survey"),
+        "sieve": manifests.get("sieve"),
         "scores": _distribution(done),
         "score_means": selected["score_means"],
         "divergence": _divergence(done),
@@ -184,7 +191,7 @@ def _judges(evaluated: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _sets(done: Done) -> dict[str, Snapshot]:
     found = {"corpus": done.embedded.candidates, "target": done.embedded.target, "contrast": done.embedded.contrast}
-    return {name: snapshot for name, snapshot in found.items() if snapshot and name in done.manifests["embed"]}
+    return {name: snapshot for name, snapshot in found.items() if snapshot and name in done.sets}
 
 
 def _tokens(snapshot: Snapshot) -> int:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,7 @@ from gotd_ray.progress import Progress, Task
 from gotd_ray.results import SUBSET
 from gotd_ray.shards.fit import total_mass
 from gotd_ray.shards.pool import Pool, ask, landmarks_of, shards
-from gotd_ray.shards.ranking import Stretch, looked_at, ranking
+from gotd_ray.shards.ranking import Stretch, looked_at, ranking, sources_of
 from gotd_ray.shards.read_back import ReadBack
 from gotd_ray.shards.rounds import Chosen, Rounds
 from gotd_ray.shards.subset import Subset
@@ -47,6 +47,13 @@ NOT_SELECTED_BY = {"decontaminate": {"paths", "max_bad_files", "max_bad_rows"}}
 """Settings on which the subset does not depend, or which the files stand for."""
 
 
+class Whole(NamedTuple):
+    """How many documents there are, and of each source."""
+
+    candidates: int
+    sources: dict[str, int]
+
+
 @dataclass(frozen=True)
 class Choice:
     """What is chosen from, and how.
@@ -61,6 +68,7 @@ class Choice:
         before: the artifact of the stage that the scores come from, where they are not made here.
         fit: how later rounds fit; how many shards there are.
         unwanted: files of the evaluation sets.
+        whole: the corpus of which a cascade has left the best.
     """
 
     settings: config.Select
@@ -74,10 +82,12 @@ class Choice:
     before: Artifact | None
     fit: config.Solve
     unwanted: list[StoredFile]
+    whole: Whole | None = None
 
     def key(self) -> Any:
         """What the stage before depends on is in its own key."""
         scores = self.before.key if self.before else [self.vectors.key(), self.shares]
+        scores = [scores, self.vectors.key()] if self.whole else scores
         unwanted = [(file.uri, file.size, file.modified) for file in self.unwanted]
         settings = self.settings.model_dump(exclude=NOT_SELECTED_BY)
         return scores, settings, self.method.version, unwanted, self.seed
@@ -85,7 +95,7 @@ class Choice:
 
 def _given(plan: Plan) -> Choice:
     run, settings = plan.run, plan.run.select
-    method = methods.find(settings.method)
+    method, sieved = methods.find(settings.method), plan.manifests.get("sieve")
     return Choice(
         settings=settings,
         method=method,
@@ -98,6 +108,7 @@ def _given(plan: Plan) -> Choice:
         before=plan.artifacts.get(method.after or ""),
         fit=run.solve,
         unwanted=plan.listing(settings.decontaminate).files if settings.decontaminate else [],
+        whole=Whole(sieved["candidates"], sieved["sources"]) if sieved else None,
     )
 
 
@@ -136,8 +147,8 @@ def select(given: Choice, artifact: Artifact, site: Site) -> dict[str, Any]:
                 name = f"{artifact.key}-{chooser.round}"
                 shared = pool.share(replace(scoring, name=name, state=rounds.potentials))
                 _take_round(chooser, subset, ranking(pool, shared, chooser, available, settings), read_back, task)
-        corpus_sources = _sum_counts(pool.ask("sources"))
-        facts = _facts(chooser, available, corpus_sources, settings)
+        whole = given.whole or Whole(available, sources_of(pool))
+        facts = _facts(chooser, whole.candidates, whole.sources, settings) | {"scored": available}
         facts |= {"decontaminated": unwanted.facts} if unwanted else {}
         facts |= _changed(read_back, progress) | _clusters(chooser, progress)
         facts |= method.facts(scoring.state) | {"taken": method.taken, "score_means": method.means}
@@ -233,13 +244,6 @@ def _set_aside_table(chooser: Chooser) -> pa.Table:
     types = [pa.string(), pa.float64(), pa.string(), pa.string(), pa.string(), pa.float64(), pa.string()]
     columns = [[getattr(item, name) for item in chooser.set_aside] for name in names]
     return pa.table(columns, schema=pa.schema(list(zip(names, types, strict=True))))
-
-
-def _sum_counts(tables: list[pa.Table]) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for table in tables:
-        counts.update(dict(zip(table["source_min"].to_pylist(), table["doc_id_count"].to_pylist(), strict=True)))
-    return dict(sorted(counts.items()))
 
 
 def _facts(chooser: Chooser, available: int, corpus_sources: dict[str, int], settings: config.Select) -> dict[str, Any]:

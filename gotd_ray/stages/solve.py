@@ -97,6 +97,14 @@ def _given(plan: Plan) -> Fit | None:
     return Fit.of(plan.run, plan.vectors, plan.encoder, earlier)
 
 
+def _given_first(plan: Plan) -> Fit | None:
+    """The same fit between the vectors of a cascade's first look; an earlier one's potentials are of others."""
+    if plan.cheap is None:
+        return None
+    settings = plan.run.solve.model_copy(update={"warm_start": None})
+    return Fit.of(plan.run.model_copy(update={"solve": settings}), plan.sketches, plan.cheap, None)
+
+
 @with_remedy()
 def solve(given: Fit, artifact: Artifact, site: Site) -> dict[str, Any]:
     """Fit the potentials and commit them, or take those of an earlier run as they are.
@@ -302,5 +310,7 @@ class _Fits:
         )
         return (g if enough else None), known == len(g) == len(start.g)
 
+
+COARSE = Stage("coarse", VERSION, _given_first, solve, reads_vectors=True)
 
 STAGE = Stage("solve", VERSION, _given, solve, reads_vectors=True)

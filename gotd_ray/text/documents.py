@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
 
 from gotd_ray import config
@@ -66,7 +66,12 @@ class Labelled(config.Text):
 
 
 def read_documents(
-    file: StoredFile | str, text: config.Text, chunks: config.Chunks, storage: config.Storage, tally: Tally
+    file: StoredFile | str,
+    text: config.Text,
+    chunks: config.Chunks,
+    storage: config.Storage,
+    tally: Tally,
+    kept: Container[str] | None = None,
 ) -> Iterator[Document]:
     """The documents of one file, in the file's order, streamed.
 
@@ -76,6 +81,7 @@ def read_documents(
         chunks: how a row becomes candidates.
         storage: how the file is opened.
         tally: counts what is read and left out, as the documents are taken.
+        kept: the ids of those that are given; None: all.
 
     Raises:
         BadFile: the file broke; the documents before the break were given. The tally does not count it: a caller may
@@ -108,6 +114,9 @@ def read_documents(
             doc_id = document_id(piece)
             if sampled_below is not None and int(doc_id[:15], 16) >= sampled_below:
                 tally.add("not_sampled", path, row.number)
+                continue
+            if kept is not None and doc_id not in kept:
+                tally.add("sieved_out", path, row.number)
                 continue
             tally.documents += 1
             yield Document(doc_id, piece, source, path, row.number, chunk, row.weight, row.label, row.turns)

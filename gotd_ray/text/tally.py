@@ -32,7 +32,8 @@ BAD_ROWS = FAULTS | {
     "empty_turn",
     "no_answer",
 }
-"""Reasons that mean a fault of the data. The others are choices: too_short, excluded_source, not_sampled, not_text."""
+"""Reasons that mean a fault of the data. The others are choices: too_short, excluded_source, not_sampled, sieved_out,
+not_text."""
 
 _EXAMPLES = 3
 _DETAIL_CHARS = 80
@@ -47,7 +48,7 @@ class Tally:
     Attributes:
         rows: rows read, whatever became of them.
         documents: candidates given.
-        reasons: how many rows (pieces, for too_short and not_sampled) were left out, by reason.
+        reasons: how many rows (pieces, for too_short, not_sampled and sieved_out) were left out, by reason.
         examples: the first three (path, row, detail) of each reason; details are escaped and hold no text.
         named_rows: of the rows, those whose parts have names: readable rows of formats with columns.
         columns: of those, how many have each column or key that the settings name.
