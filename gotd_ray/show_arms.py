@@ -50,7 +50,7 @@ def _first(plan: Plan, subset: str) -> Iterator[str]:
         return
     numbers = json.loads(storage.read_bytes(plan.artifacts["report"].path(NUMBERS), plan.run.storage))
     pulls = {one["doc_id"]: one["pulls"] for one in numbers["samples"]["top"]}
-    yield f"  the first {DOCUMENTS}, with their scores (lower is better) and the target text that pulls each most:"
+    yield f"  the first {DOCUMENTS}, their scores (lower is better), the target text that pulls most:"
     for row in table_of(data).slice(0, DOCUMENTS).to_pylist():
         yield _cut(f"  {row['rank']:>3} {row['score']:>8.4f}  {row['source']}: {_line(row['text'])}")
         if found := pulls.get(row["doc_id"]):
