@@ -17,7 +17,7 @@ _SLACK = 1e-5  # above the rounding of a float32 product of unit vectors, about 
 _ROWS = 16_384  # rows per product
 
 
-def centres(sample: np.ndarray, count: int = CLUSTERS) -> np.ndarray:
+def centres(sample: np.ndarray, count: int) -> np.ndarray:
     """Centres (c, d) of a sample (n, d) of unit vectors: c is ``count``, or n where that is less.
 
     Lloyd's rounds from the first c rows, so the rows must come in random order, as documents by id do. A centre that

@@ -115,7 +115,7 @@ class NearDuplicates:
         ids = np.concatenate([block.ids[: block.size] for block in self._kept])
         sample = np.argsort(ids)[: clusters.SAMPLE]
         rows = np.stack([self._kept[place // _COLUMNS].rows[place % _COLUMNS] for place in sample.tolist()])
-        self._centres = clusters.centres(unit(rows))
+        self._centres = clusters.centres(unit(rows), clusters.CLUSTERS)
         for block in self._kept:
             block.labels[: block.size] = clusters.nearest(unit(block.rows[: block.size]), self._centres)
 

@@ -102,7 +102,7 @@ def test_beyond_the_exact_ones_twins_are_searched_within_clusters(monkeypatch, s
     kept = [i for i, answer in enumerate(answers) if answer is None]
     rows = unit(vectors)
     names = sorted(kept[:60], key=lambda i: f"{i}".encode())
-    labels = clusters.nearest(rows, clusters.centres(rows[names[:40]]))
+    labels = clusters.nearest(rows, clusters.centres(rows[names[:40]], 5))
     cosines = rows.astype(np.float64) @ rows.T.astype(np.float64)
     for i, answer in enumerate(answers):
         before = [j for j in kept if j < i]
@@ -127,14 +127,13 @@ def test_the_nearest_centre_depends_on_the_row_alone() -> None:
     assert labels.tolist() == [int(clusters.nearest(rows[i : i + 1], centres)[0]) for i in range(500)]
 
 
-def test_centres_lie_in_the_middle_of_what_is_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "CLUSTERS", 3)
+def test_centres_lie_in_the_middle_of_what_is_theirs() -> None:
     rng = np.random.default_rng(4)
     middles = np.eye(8)[:3]
     rows = unit(middles[np.arange(300) % 3] + 0.05 * rng.normal(size=(300, 8)))
-    found = clusters.centres(rows)
+    found = clusters.centres(rows, 3)
     np.testing.assert_allclose(found, middles, atol=0.03)
-    alone = clusters.centres(unit(np.array([[1.0, 0], [1, 0], [0, 1]])))
+    alone = clusters.centres(unit(np.array([[1.0, 0], [1, 0], [0, 1]])), 3)
     np.testing.assert_allclose(alone, [[1, 0], [1, 0], [0, 1]], err_msg="a centre without rows stays")
 
 
