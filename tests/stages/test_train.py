@@ -28,7 +28,7 @@ from trainings import LONG, PRETUNE, SELECT, faults, lines, settings, write_sets
 from gotd_ray import config, pipeline
 from gotd_ray.artifacts import Artifact
 from gotd_ray.cluster import Resources, Site
-from gotd_ray.errors import UserError
+from gotd_ray.errors import DivergedError, UserError
 from gotd_ray.progress import Progress
 from gotd_ray.remote import answer
 from gotd_ray.stages import train
@@ -203,7 +203,7 @@ def test_a_fault_that_only_the_training_comes_upon_is_one_line_as_well(
         "finetune: the loss is not a number at step 2 of 3; there is no checkpoint yet. Lower finetune.learning_rate "
         "(now 1e+30), lengthen the warm-up, or set model.precision to float32."
     )
-    assert type(raised.value) is UserError and raised.value.__suppress_context__
+    assert type(raised.value) is DivergedError and raised.value.__suppress_context__
     assert artifact.manifest() is None
 
 
@@ -255,7 +255,7 @@ def test_a_training_tells_what_it_left_out_and_clears_up_behind_it(
 def test_the_progress_is_only_for_show(llama: Path, tmp_path: Path, ray_cluster: None) -> None:
     """A board that is gone ends no training."""
     board = train._new_board()
-    assert answer(board.read.remote()) == (0, 0.0)
+    assert answer(board.read.remote()) == (0, 0.0, 0)
     ray.kill(board)
     with train._shown(board, make_job(tmp_path, llama), quiet_site()[0]):
         time.sleep(1.5)  # the thread looks once
@@ -295,7 +295,8 @@ def failed(*errors: Exception) -> ray.train.TrainingFailedError:
 def test_what_ends_a_training_is_the_users_the_machines_or_ours(llama: Path, tmp_path: Path) -> None:
     job = make_job(tmp_path, llama, micro_batch=2)
     own = UserError("pretune: the loss is not a number at step 3 of 6; lower it.")
-    assert train._said(failed(RuntimeError("connection closed by peer"), own)) == str(own)
+    said = train._said(failed(RuntimeError("connection closed by peer"), own))
+    assert (type(said), str(said)) == (UserError, str(own))
     died = RayActorError(error_msg="\x1b[31mThe actor died.\x1b[0m\n\tpid: 7\nIts process was killed by SIGKILL.\n")
     assert train._said(failed(died)) is None
     with pytest.raises(UserError) as raised:
