@@ -50,14 +50,12 @@ Table = list[dict[str, str]]
 
 
 def tables(printed: str) -> list[Table]:
-    """The Markdown tables of an output, each a list of rows by column."""
+    """The Markdown tables of an output, rows by column; what libraries say in between is passed over."""
+    lines = [line.strip().strip("|") for line in printed.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines]
     found: list[Table] = []
-    head: list[str] = []
-    for line in printed.splitlines():
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if not line.startswith("|"):
-            head = []
-        elif not head:
+    for cells, after in zip(rows, [*rows[1:], [""]], strict=True):
+        if set(after) == {"---"}:
             head = cells
             found.append([])
         elif set(cells) != {"---"}:

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from test_worker import alone, losses, run  # noqa: F401 - a fixture
+from test_worker import losses, run
 from tiny import make_job
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("alone")]
 
 
 def test_losses_and_rates_are_those_of_the_whole_training(llama: Path, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from tensorboard_files import scalars
-from tiny import join_group, make_job, silent, texts
+from tiny import make_job, silent, texts
 
 from gotd_ray import config
 from gotd_ray.errors import UserError
@@ -32,18 +31,7 @@ from gotd_ray.training import worker
 from gotd_ray.training.job import Job, needed_bytes
 from gotd_ray.training.trainer import EngineTrainer, engine_identity
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """This process as the only worker."""
-    before = dict(os.environ)
-    join_group(0, 1, tmp_path_factory.mktemp("group") / "meeting")
-    yield
-    torch.distributed.destroy_process_group()
-    os.environ.clear()
-    os.environ.update(before)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("alone")]
 
 
 def run(job: Job, folder: Path) -> dict[str, Any]:
