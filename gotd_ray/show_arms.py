@@ -86,7 +86,7 @@ def comparison(found: dict[str, Any]) -> Iterator[str]:
             yield from _wrapped(f"{one['arm']}: {setting}")
     if found["cells"] < found["cells_in_all"]:
         yield f"{found['cells']} of {found['cells_in_all']} cells are done."
-    if max(row["seeds"] for row in found["rows"]) < 3:
+    if max((row["seeds"] for row in found["rows"]), default=3) < 3:
         yield from _wrapped("With so few seeds the intervals show next to none of the spread between seeds.", "")
     yield "more metrics, intervals and reports:"
     yield storage.join(found["settings"]["out"], COMPARISON_PAGE)

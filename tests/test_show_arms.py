@@ -58,3 +58,7 @@ def test_money_stands_beside_seconds_where_an_hour_has_a_price() -> None:
     told["costs"] = [one | {"money": 1.24} for one in told["costs"]]
     lines = list(comparison(told))
     assert "arm          target  seconds  EUR" in lines and "target_only  2       12       1.24" in lines
+
+
+def test_a_comparison_of_which_nothing_is_judged_yet() -> None:
+    assert list(comparison(found(cells=1)))[0] == "1 of 9 cells are done."
