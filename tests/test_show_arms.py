@@ -61,4 +61,4 @@ def test_money_stands_beside_seconds_where_an_hour_has_a_price() -> None:
 
 
 def test_a_comparison_of_which_nothing_is_judged_yet() -> None:
-    assert list(comparison(found(cells=1)))[0] == "1 of 9 cells are done."
+    assert next(comparison(found(cells=1))) == "1 of 9 cells are done."
