@@ -146,5 +146,6 @@ def _validated(run: config.Run, update: dict[str, Any], cell: Cell) -> config.Ru
     try:
         return config.checked(run.model_copy(update=update))
     except ValidationError as error:
-        said = "; ".join(str(problem.get("ctx", {}).get("error", problem["msg"])) for problem in error.errors())
-        raise UserError(f"the arm {cell.arm} cannot be run: {said}. Or drop it from compare.arms.") from None
+        raise UserError(
+            f"the arm {cell.arm} cannot be run: {config.problems(error)}. Or drop it from compare.arms."
+        ) from None

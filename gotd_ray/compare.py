@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from gotd_ray import config, pipeline, storage, tune
@@ -19,7 +18,7 @@ from gotd_ray.checks import look
 from gotd_ray.cluster import Resources, connected
 from gotd_ray.config.compare import Arm
 from gotd_ray.costs import money, spent
-from gotd_ray.errors import UserError
+from gotd_ray.errors import UserError, named
 from gotd_ray.index import table_of
 from gotd_ray.judging.intervals import Examples, Metric, difference, interval
 from gotd_ray.judging.measure import EXAMPLES, grouped, metrics_of
@@ -104,7 +103,7 @@ def _compare(
         tuned = _tune(todo, resources, progress)
         for number, (cell, its_run) in enumerate(todo.items(), 1):
             progress.say(f"{cell.name}: {number} of {len(todo)}")
-            with _named(cell):
+            with named(cell.name):
                 done[cell] = pipeline.execute(its_run, progress, _stages(cell), looked=True)
             if cell.label == last.label and _held_against(run, done):
                 result = tell(run, done, len(todo), tuned)
@@ -130,7 +129,7 @@ def _choose(
         # With the first a report: there is something to read while the rest goes on.
         stages = UP_TO_SELECT if shared else (*UP_TO_SELECT, "report")
         shared.add(its_run.selection)
-        with _named(cell):
+        with named(cell.name):
             plan = pipeline.execute(its_run, progress, stages, looked=True)
         if plan.did:
             did.add(cell)
@@ -146,19 +145,10 @@ def _tune(todo: dict[Cell, config.Run], resources: Resources, progress: Progress
             continue
         if (cell.label, cell.budget) not in found:
             progress.say(f"{cell.label}: searching its settings")
-            with _named(cell), held([its_run.out], its_run.storage):
+            with named(cell.name), held([its_run.out], its_run.storage):
                 found[cell.label, cell.budget] = tune.work(its_run, resources, progress)
         todo[cell] = tune.with_best(its_run, found[cell.label, cell.budget])
     return found
-
-
-@contextmanager
-def _named(cell: Cell) -> Iterator[None]:
-    """What a cell's run is refused for comes with its name."""
-    try:
-        yield
-    except UserError as error:
-        raise type(error)(f"{cell.name}: {error}") from None
 
 
 def _stages(cell: Cell) -> Sequence[str]:

@@ -8,8 +8,6 @@ can be looked at with ``gotd show``. What is made of the losses is in ``gotd_ray
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +19,7 @@ from gotd_ray.checks import look
 from gotd_ray.cluster import connected
 from gotd_ray.costs import money, spent
 from gotd_ray.curves.advice import advise, as_loss
-from gotd_ray.errors import UserError
+from gotd_ray.errors import UserError, named
 from gotd_ray.judging import JUDGES
 from gotd_ray.lock import held
 from gotd_ray.progress import Progress
@@ -140,8 +138,7 @@ def run_of(run: config.Run, cell: Cell) -> config.Run:
     try:
         return config.checked(run.model_copy(update=update))
     except ValidationError as error:
-        said = "; ".join(str(problem.get("ctx", {}).get("error", problem["msg"])) for problem in error.errors())
-        raise UserError(f"{cell.name} cannot be run: {said}.") from None
+        raise UserError(f"{cell.name} cannot be run: {config.problems(error)}.") from None
 
 
 def curve(run: config.Run, progress: Progress) -> dict[str, Any]:
@@ -163,7 +160,7 @@ def curve(run: config.Run, progress: Progress) -> dict[str, Any]:
     with held([run.out], run.storage), connected(run.ray, progress.say):
         for number, cell in enumerate(todo, 1):
             progress.say(f"{cell.name}: {number} of {len(todo)}")
-            with _named(cell):
+            with named(cell.name):
                 done[cell] = pipeline.execute(run_of(run, cell), progress, cell.stages, looked=True)
         result = tell(run, done)
         for name, text in (
@@ -173,15 +170,6 @@ def curve(run: config.Run, progress: Progress) -> dict[str, Any]:
             storage.write_bytes(storage.join(run.out, name), text.encode(), run.storage)
     ran = [cell.name for cell, plan in done.items() if plan.did]
     return result | {"ran": ran, "skipped": [cell.name for cell in done if cell.name not in ran]}
-
-
-@contextmanager
-def _named(cell: Cell) -> Iterator[None]:
-    """What a cell's run is refused for comes with its name."""
-    try:
-        yield
-    except UserError as error:
-        raise type(error)(f"{cell.name}: {error}") from None
 
 
 def check(run: config.Run) -> list[str]:
@@ -204,7 +192,7 @@ def check(run: config.Run) -> list[str]:
             one = run_of(run, cell)
             # The model that target starts from is not there yet: it has the base's shape.
             one = one.model_copy(update={"model": run.model}) if grows == "target" else one
-            with _named(cell):
+            with named(cell.name):
                 told += [*config.warnings(one), *look(pipeline.plan(pipeline.resolve_paths(one)), cell.stages).told]
         if 0 < len({cell.size for cell in own}) < 5:
             told.append(

@@ -47,6 +47,15 @@ class HeldError(UserError):
 
 
 @contextmanager
+def named(name: str) -> Iterator[None]:
+    """What is refused inside comes with the name of what it was refused to."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+@contextmanager
 def with_remedy(
     remedy: str = "Raise solve.epsilon, or set solve.precision to float64; if neither helps, encoder.precision to "
     "float32.",

@@ -42,14 +42,7 @@ def of_comparison(found: dict[str, Any]) -> dict[str, Any]:
     Args:
         found: what ``compare.compare`` returns.
     """
-    out = found["settings"]["out"]
-    return {
-        "table": storage.join(out, COMPARISON),
-        "report": storage.join(out, COMPARISON_PAGE),
-        "counts": {"cells": found["cells"]},
-        "ran": found["ran"],
-        "skipped": found["skipped"],
-    }
+    return _of_many(found, COMPARISON, COMPARISON_PAGE) | {"counts": {"cells": found["cells"]}}
 
 
 def of_curve(found: dict[str, Any]) -> dict[str, Any]:
@@ -58,14 +51,8 @@ def of_curve(found: dict[str, Any]) -> dict[str, Any]:
     Args:
         found: what ``curve.curve`` returns.
     """
-    out = found["settings"]["out"]
-    return {
-        "table": storage.join(out, CURVE),
-        "report": storage.join(out, CURVE_PAGE),
-        "counts": {"cells": len(found["ran"]) + len(found["skipped"])},
-        "ran": found["ran"],
-        "skipped": found["skipped"],
-    }
+    counts = {"cells": len(found["ran"]) + len(found["skipped"])}
+    return _of_many(found, CURVE, CURVE_PAGE) | {"counts": counts}
 
 
 def of_search(found: dict[str, Any]) -> dict[str, Any]:
@@ -74,16 +61,18 @@ def of_search(found: dict[str, Any]) -> dict[str, Any]:
     Args:
         found: what ``tune.tune`` returns.
     """
-    out = found["settings"]["out"]
-    return {
-        "table": storage.join(out, TUNED),
-        "report": storage.join(out, TUNED_PAGE),
-        "settings": storage.join(out, TUNED_SETTINGS),
+    return _of_many(found, TUNED, TUNED_PAGE) | {
+        "settings": storage.join(found["settings"]["out"], TUNED_SETTINGS),
         "best": {found["stage"]: found["best"]["setting"]},
         "counts": {"trials": len(found["trials"])},
-        "ran": found["ran"],
-        "skipped": found["skipped"],
     }
+
+
+def _of_many(found: dict[str, Any], table: str, page: str) -> dict[str, Any]:
+    """What all that runs many has: its table and page by path, and what it did or found done."""
+    out = found["settings"]["out"]
+    paths = {"table": storage.join(out, table), "report": storage.join(out, page)}
+    return paths | {"ran": found["ran"], "skipped": found["skipped"]}
 
 
 def of_refresh(found: Refreshed) -> dict[str, Any]:

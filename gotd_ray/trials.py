@@ -61,8 +61,9 @@ class Search:
         try:
             changed = type(task.settings).model_validate(values, context=AS_THEY_ARE)
         except ValidationError as error:
-            said = "; ".join(str(problem.get("ctx", {}).get("error", problem["msg"])) for problem in error.errors())
-            raise UserError(f"tune: a trial with {in_words(setting)} is not possible: {said}.") from None
+            raise UserError(
+                f"tune: a trial with {in_words(setting)} is not possible: {config.problems(error)}."
+            ) from None
         given = replace(self.given, task=replace(task, settings=changed), curves=(), name="", environment={})
         key = make_key(PRETUNE.version, given.key())
         return given, Artifact(storage.join(self.run.out, "tune", key), key, self.run.storage)

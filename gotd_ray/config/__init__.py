@@ -15,7 +15,7 @@ from gotd_ray.config.evaluation import (
     Toxicity,
     ZeroShot,
 )
-from gotd_ray.config.load import checked, load, restored
+from gotd_ray.config.load import checked, load, problems, restored
 from gotd_ray.config.refresh import Refresh
 from gotd_ray.config.run import RaySettings, Run
 from gotd_ray.config.selection import Encoder, EncoderKind, Select, Solve, Survey
@@ -56,6 +56,7 @@ __all__ = [
     "ZeroShot",
     "checked",
     "load",
+    "problems",
     "restored",
     "warnings",
 ]

@@ -79,6 +79,11 @@ def checked(run: Run) -> Run:
     return Run.model_validate(run, context=AS_THEY_ARE)
 
 
+def problems(error: ValidationError) -> str:
+    """What is wrong with settings that were put together in the program, without the places in a file."""
+    return "; ".join(str(problem.get("ctx", {}).get("error", problem["msg"])) for problem in error.errors())
+
+
 def restored(data: Mapping[str, Any]) -> Run:
     """The run of settings that a finished stage keeps, as ``model_dump`` made them; nothing is expanded.
 
